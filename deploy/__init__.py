@@ -1,0 +1,1 @@
+"""How DermQueue is run: the command line, the embedded stack."""

@@ -1,0 +1,117 @@
+"""A bundle: weights, labels, preprocessing, thresholds and checksums, verified as one.
+
+A folder with `weights.safetensors`, `bundle.json` (the manifest below) and `card.md`. The API reads manifests alone;
+only a worker loads weights.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.domain import CLASSES, OperatingPoint
+from shared.errors import ModelUnusable
+
+MANIFEST_NAME = "bundle.json"
+WEIGHTS_NAME = "weights.safetensors"
+CARD_NAME = "card.md"
+SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
+
+
+class Preprocessing(BaseModel):
+    """How a photograph becomes the network's input. `mean` and `std` are per RGB channel of values in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_side: int = Field(description="side of the square input, in px")
+    resize: Literal["squash-bilinear"] = "squash-bilinear"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Figure(BaseModel):
+    """A measured figure with its 95 % bootstrap interval and the number of images it was measured on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Manifest(BaseModel):
+    """`bundle.json`: all that must be known to use the weights the way they were trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    architecture: Literal["resnet50-v1"]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    temperature: float = Field(gt=0, description="logits are divided by this before softmax (Guo et al. 2017)")
+    operating_points: tuple[OperatingPoint, ...]
+    default_operating_point: str
+    heatmap_scales: tuple[float, ...] = Field(description="per label: the raw Grad-CAM value drawn at full strength")
+    weights_sha256: str
+    data_sha256: str = Field(description="digest over the training labels and image names")
+    trained_on: str
+    licence: str
+    figures: dict[str, Figure]
+    limits: tuple[str, ...]
+
+    def operating_point(self, name: str | None = None) -> OperatingPoint:
+        """Return the named operating point, or the default one.
+
+        Raises:
+            ModelUnusable: the bundle has no point of that name.
+        """
+        wanted = name or self.default_operating_point
+        for point in self.operating_points:
+            if point.name == wanted:
+                return point
+        known = ", ".join(point.name for point in self.operating_points)
+        raise ModelUnusable(
+            "operating_point_unknown", f"The bundle has no operating point {wanted!r}; it has: {known}."
+        )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate a bundle's manifest without touching its weights.
+
+    Raises:
+        ModelUnusable: there is no manifest, or it cannot be used by this version of the code.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    except OSError as error:
+        raise ModelUnusable("bundle_missing", f"There is no readable {MANIFEST_NAME} in {folder}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or MANIFEST_NAME
+        raise ModelUnusable("bundle_damaged", f"{folder / MANIFEST_NAME}: {where}: {first['msg']}.") from error
+    if manifest.labels != CLASSES:
+        raise ModelUnusable("bundle_labels", f"The bundle's labels are {manifest.labels}; this code knows {CLASSES}.")
+    manifest.operating_point()
+    return manifest
+
+
+def verify_weights(folder: Path, manifest: Manifest) -> None:
+    """Compare the weights with the digest in the manifest.
+
+    Raises:
+        ModelUnusable: the file is missing or its digest differs.
+    """
+    try:
+        with (folder / WEIGHTS_NAME).open("rb") as weights:
+            found = hashlib.file_digest(weights, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelUnusable("bundle_damaged", f"{folder / WEIGHTS_NAME} cannot be read.") from error
+    if found != manifest.weights_sha256:
+        raise ModelUnusable(
+            "bundle_damaged",
+            f"{folder / WEIGHTS_NAME} is not what {MANIFEST_NAME} names (sha256 {found[:12]}…, expected"
+            f" {manifest.weights_sha256[:12]}…). Copy the bundle again or choose another with DERMQUEUE_MODEL.",
+        )

@@ -1,0 +1,78 @@
+"""Opens the SQL database: SQLite or PostgreSQL, one transaction per use case."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import Unavailable
+
+_BUSY_TIMEOUT_MS = 15_000
+
+
+class Database:
+    """Hands out transactions. Passing trouble becomes `Unavailable`; everything else passes through."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._writing = sessionmaker(engine, expire_on_commit=False)
+        self._reading = sessionmaker(engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED"))
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction that is committed at the end, or rolled back by any exception."""
+        with _translated(), self._writing.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that only reads; on SQLite it does not take the write lock."""
+        with _translated(), self._reading.begin() as session:
+            yield session
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable(
+            "database_unavailable", "The database cannot be reached right now. Please try again."
+        ) from error
+
+
+def open_database(url: str) -> Database:
+    """Make the engine for `url`; nothing connects until the first transaction."""
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args={"connect_timeout": 5}
+        )
+    return Database(engine)
+
+
+def read_clock(session: Session) -> datetime:
+    """Return the database's time, so that machines whose clocks differ agree on every lease."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    return session.scalar(select(func.clock_timestamp()))
+
+
+def _prepare_sqlite(connection, _record) -> None:
+    connection.isolation_level = None  # SQLAlchemy's "begin" event below decides how a transaction begins
+    # FULL: a commit has reached the disk before the clinic is told 202; NORMAL may lose it to a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection) -> None:
+    # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
+    mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+    connection.exec_driver_sql(f"BEGIN {mode}")

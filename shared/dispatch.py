@@ -1,0 +1,77 @@
+"""The queue: Celery on Redis. A message is a doorbell; the row is the truth."""
+
+import logging
+import time
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from shared.settings import Settings
+
+ANALYZE = "dermqueue.analyze"
+SWEEP = "dermqueue.sweep"
+ANALYZE_QUEUE = "analyze"
+SWEEP_QUEUE = "sweep"
+"""A queue of its own: the worker takes from both in turn, so a flood of doorbells cannot hold up the sweeper."""
+
+_SWEEP_EXPIRES_S = 300
+_PAUSE_AFTER_FAILURE_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Configure Celery; nothing connects until a message is sent or a worker starts."""
+    celery = Celery("dermqueue", broker=settings.broker_url, set_as_current=False)
+    celery.conf.update(
+        task_ignore_result=True,
+        task_create_missing_queues=True,
+        task_default_queue=ANALYZE_QUEUE,
+        task_routes={SWEEP: {"queue": SWEEP_QUEUE}},
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=2,
+        broker_transport_options={
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,
+            "socket_keepalive": True,
+            "retry_on_timeout": False,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        },
+        beat_schedule={
+            # Expires: without a worker the messages would pile up. Well over a minute: clocks may differ by that much.
+            SWEEP: {"task": SWEEP, "schedule": settings.sweep_interval_s, "options": {"expires": _SWEEP_EXPIRES_S}},
+        },
+    )
+    return celery
+
+
+class Doorbell:
+    """Tells workers that cases wait. A lost ring does no harm: the sweeper rings again for whatever waits."""
+
+    def __init__(self, celery: Celery):
+        self._celery = celery
+        self._silent_until = 0.0
+
+    def ring(self, times: int = 1) -> None:
+        """Ring once for each batch that should start; a broker that is away is logged and never raised."""
+        if time.monotonic() < self._silent_until:
+            return
+        try:
+            for _ in range(times):
+                self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False)
+        except OperationalError as error:
+            # Each submission would wait for the same time-out; the sweeper rings for these cases anyway.
+            self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+            log.warning("doorbell_unreachable reason=%s", type(error).__name__)
+
+    def check(self) -> bool:
+        """Return whether the broker answers."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=2)
+        except OperationalError:
+            return False
+        return True

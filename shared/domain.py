@@ -1,0 +1,189 @@
+"""What a case is and what may happen to it. Pure: no I/O; the clock and the thresholds are arguments."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
+"""The network's outputs, in this order: the three diagnoses of ISIC-2017 Part 3 (Codella et al. 2018)."""
+
+MAX_ATTEMPTS = 3
+"""After so many analyses that ended a worker, a human must look."""
+
+
+class State(StrEnum):
+    """queued → running → succeeded | rejected | failed | cancelled."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+class Priority(StrEnum):
+    """Urgent cases are analysed before every routine one."""
+
+    URGENT = "urgent"
+    ROUTINE = "routine"
+
+
+class Decision(StrEnum):
+    """What the model suggests at an operating point; the clinician decides."""
+
+    REFER = "refer"
+    ROUTINE = "routine"
+
+
+class Role(StrEnum):
+    """What a key may do: send cases, read them all, or run the service."""
+
+    CLINIC = "clinic"
+    REVIEWER = "reviewer"
+    ADMIN = "admin"
+
+
+class OperatingPoint(BaseModel):
+    """A threshold on the melanoma probability, and what it gave on the data that it was chosen on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    threshold: float = Field(ge=0, le=1)
+    sensitivity: float = Field(ge=0, le=1)
+    specificity: float = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking, as their key says."""
+
+    key_id: UUID
+    role: Role
+    clinic_id: UUID | None
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """What is known of a stored photograph. `sha256` is that of the bytes the clinic sent; sizes in px and bytes."""
+
+    key: str
+    media_type: str
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class NewCase:
+    """A case as a clinic submits it, before it has a place in the queue."""
+
+    id: UUID
+    clinic_id: UUID
+    photograph: Photograph
+    priority: Priority
+    reference: str | None
+    age: int | None
+    sex: str | None
+    site: str | None
+    idempotency_key: str | None
+    request_sha256: str
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's right to decide one running case until `expires_at`. `token` is new for every claim."""
+
+    case_id: UUID
+    token: UUID
+    clinic_id: UUID
+    photograph_key: str
+    attempt: int
+    alone: bool
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class ActivationMaps:
+    """Raw Grad-CAM of every class's logit: `values` is little-endian float32 (len(CLASSES), height, width)."""
+
+    values: bytes
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the network said of one photograph, and every version that took part in saying it.
+
+    `probabilities` sum to one, in the order of `CLASSES`.
+    """
+
+    probabilities: tuple[float, ...]
+    decision: Decision
+    operating_point: OperatingPoint
+    model_digest: str
+    preprocessing: str
+    code_version: str
+    warnings: tuple[str, ...]
+    overlay_key: str
+
+    @property
+    def melanoma_probability(self) -> float:
+        return self.probabilities[CLASSES.index("melanoma")]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a case has no result. `state` says whose turn it is: the clinic's (rejected) or a human's here (failed)."""
+
+    state: State
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case as those who may see it see it. `version` grows with every visible change."""
+
+    id: UUID
+    clinic_id: UUID
+    state: State
+    version: int
+    priority: Priority
+    reference: str | None
+    age: int | None
+    sex: str | None
+    site: str | None
+    photograph: Photograph
+    submitted_at: datetime
+    finished_at: datetime | None
+    problem: Problem | None
+    analysis: Analysis | None
+    model_name: str | None
+    model_version: str | None
+
+
+def decide(melanoma_probability: float, point: OperatingPoint) -> Decision:
+    """Return `refer` at or above the operating point's threshold."""
+    return Decision.REFER if melanoma_probability >= point.threshold else Decision.ROUTINE
+
+
+def problem_after_lost_lease(attempts: int) -> Problem | None:
+    """Return why a case whose worker vanished is given up on, or None if it is to be tried again, alone."""
+    if attempts < MAX_ATTEMPTS:
+        return None
+    return Problem(
+        State.FAILED,
+        "analysis_interrupted",
+        f"The analysis was begun {attempts} times and never finished. A person must look at this case.",
+    )

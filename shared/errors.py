@@ -1,0 +1,54 @@
+"""The few kinds of error that are treated differently, each with a stable code that a client can match.
+
+`code` is part of the interface: it never changes once released. `detail` is a sentence for a human and may be reworded;
+it must hold no path, no SQL, no key and no personal data, because it is sent to clients as it is.
+"""
+
+
+class DermQueueError(Exception):
+    """Root of every error that DermQueue raises on purpose."""
+
+    def __init__(self, code: str, detail: str):
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class ImageRejected(DermQueueError):
+    """This photograph cannot be analysed, ever; the clinic can act on it by taking another."""
+
+
+class RequestInvalid(DermQueueError):
+    """The client sent something other than an image that is wrong: a field, a cursor, a header."""
+
+
+class NotAuthenticated(DermQueueError):
+    """No key, or a key that is not valid."""
+
+
+class NotAllowed(DermQueueError):
+    """A valid key whose role may not do this."""
+
+
+class NotFound(DermQueueError):
+    """There is no such thing, or it is another clinic's: the two look the same from outside."""
+
+
+class Conflict(DermQueueError):
+    """The request contradicts what has already happened."""
+
+
+class Unavailable(DermQueueError):
+    """Something that we depend on is away for the moment: try again, nothing was lost."""
+
+
+class ObjectMissing(DermQueueError):
+    """The object store answers, but what the row points to is not there or is not what was stored."""
+
+
+class ModelUnusable(DermQueueError):
+    """The bundle is damaged, or the network gave something that is no probability. A human must look."""
+
+
+class ConfigurationInvalid(DermQueueError):
+    """A setting is unknown, malformed or missing; the process must not start."""

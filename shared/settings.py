@@ -1,0 +1,110 @@
+"""Settings: `DERMQUEUE_*` variables, else what the embedded stack wrote to `<data-dir>/stack.env`."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from shared.errors import ConfigurationInvalid
+
+PREFIX = "DERMQUEUE_"
+CLIENT_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY")
+"""Read by the client commands (`dermqueue submit` and its kin), not by a server."""
+
+DEFAULT_DATA_DIR = Path(".dermqueue")
+STACK_ENV = "stack.env"
+
+
+def _database_url(value: str) -> str:
+    try:
+        url = make_url(value)
+    except ArgumentError as error:
+        raise ValueError("must be an SQLAlchemy URL such as postgresql://user:password@host/name") from error
+    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    if url.drivername == "sqlite" and url.database:
+        return value
+    raise ValueError("must begin with postgresql:// or name a file with sqlite:///")
+
+
+def _with_scheme(*schemes: str):
+    def check(value: str) -> str:
+        if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return check
+
+
+class Settings(BaseSettings):
+    """All that a server process can be told. A variable always wins over the embedded stack's file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    database_url: Annotated[str, AfterValidator(_database_url)]
+    broker_url: Annotated[str, AfterValidator(_with_scheme("redis", "rediss"))]
+    s3_bucket: str = Field(min_length=3, max_length=63)
+    s3_endpoint_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+
+    model: str = Field("resnet50-isic2017", description="a shipped bundle's name, or a bundle's folder")
+    operating_point: str | None = Field(None, description="one of the bundle's; its default if unset")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int = Field(16, ge=1, le=256)
+    worker_threads: int = Field(2, ge=1, le=16, description="one batch decodes while another is on the device")
+    lease_s: float = Field(60, ge=1, description="after so long without a result, a case is given to another worker")
+    sweep_interval_s: float = Field(2, gt=0)
+
+    max_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024)
+    api_processes: int = Field(2, ge=1)
+    api_threads: int = Field(16, ge=2)
+
+
+def load_settings(data_dir: Path | None = None) -> Settings:
+    """Read the settings once, at the start of a process.
+
+    Raises:
+        ConfigurationInvalid: a `DERMQUEUE_*` variable is unknown, malformed or missing; the sentence names it.
+    """
+    refuse_unknown_variables()
+    stack_env = (data_dir or DEFAULT_DATA_DIR) / STACK_ENV
+    try:
+        return Settings(_env_file=stack_env)
+    except ValidationError as error:
+        raise _explain(error, stack_env) from error
+
+
+def refuse_unknown_variables() -> None:
+    """Stop on a `DERMQUEUE_*` variable that nothing reads: a misspelt setting would be ignored in silence.
+
+    Raises:
+        ConfigurationInvalid: names the first such variable and the one that was probably meant.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(CLIENT_VARIABLES)
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            close = difflib.get_close_matches(variable.upper(), known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise ConfigurationInvalid("setting_unknown", f"{variable} is no setting of DermQueue.{hint}")
+
+
+def _explain(error: ValidationError, stack_env: Path) -> ConfigurationInvalid:
+    first = error.errors()[0]
+    variable = PREFIX + str(first["loc"][0]).removeprefix(PREFIX.lower()).upper()
+    if first["type"] == "missing":
+        return ConfigurationInvalid(
+            "setting_missing",
+            f"{variable} is not set, and no embedded stack has written {stack_env}."
+            " Set it, or start the embedded stack with `dermqueue up`.",
+        )
+    if first["type"] == "extra_forbidden":
+        return ConfigurationInvalid("setting_unknown", f"{variable} in {stack_env} is no setting of DermQueue.")
+    reason = first["msg"].removeprefix("Value error, ")
+    return ConfigurationInvalid("setting_malformed", f"{variable}: {reason[0].lower()}{reason[1:]}.")

@@ -1,0 +1,245 @@
+"""Cases as clinics and reviewers see them: submit, read, list, cancel, delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, delete, func, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload, undefer
+
+from shared.domain import (
+    CLASSES,
+    ActivationMaps,
+    Analysis,
+    Caller,
+    Case,
+    Decision,
+    NewCase,
+    OperatingPoint,
+    Photograph,
+    Priority,
+    Problem,
+    Role,
+    State,
+)
+from shared.errors import Conflict, NotFound
+from shared.tables import AnalysisRow, CaseRow
+
+_URGENCY = {Priority.URGENT: 0, Priority.ROUTINE: 1}
+
+
+@dataclass(frozen=True)
+class CaseFilter:
+    """Which cases a list shows. `before` is the (submitted_at, id) of the last case of the page before."""
+
+    state: State | None = None
+    reference: str | None = None
+    before: tuple[datetime, UUID] | None = None
+
+
+def add_case(session: Session, case: NewCase, now: datetime) -> Case:
+    """Put a new case in the queue.
+
+    Raises:
+        Conflict: `idempotency_key_taken`: another request with the same key was faster.
+    """
+    urgency = _URGENCY[case.priority]
+    row = CaseRow(
+        id=case.id,
+        clinic_id=case.clinic_id,
+        state=State.QUEUED,
+        version=1,
+        priority=case.priority,
+        urgency=urgency,
+        turn=_next_turn(session, case.clinic_id, urgency),
+        reference=case.reference,
+        age=case.age,
+        sex=case.sex,
+        site=case.site,
+        photograph_key=case.photograph.key,
+        media_type=case.photograph.media_type,
+        width=case.photograph.width,
+        height=case.photograph.height,
+        size_bytes=case.photograph.size_bytes,
+        sha256=case.photograph.sha256,
+        idempotency_key=case.idempotency_key,
+        request_sha256=case.request_sha256,
+        submitted_at=now,
+        available_at=now,
+        attempts=0,
+        alone=False,
+        analysis=None,
+    )
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
+    return _to_case(row)
+
+
+def _next_turn(session: Session, clinic_id: UUID, urgency: int) -> int:
+    """Start-time fair queueing (Goyal, Vin, Cheng 1996): a clinic's next turn follows its own last waiting one, but is
+    never earlier than the turn that is being served, so an idle clinic saves up no credit. Two index look-ups."""
+    waiting = (CaseRow.state == State.QUEUED, CaseRow.urgency == urgency)
+    own_last = session.scalar(select(func.max(CaseRow.turn)).where(*waiting, CaseRow.clinic_id == clinic_id))
+    served = session.scalar(select(func.min(CaseRow.turn)).where(*waiting))
+    return max(-1 if own_last is None else own_last, -1 if served is None else served - 1) + 1
+
+
+def find_submission(session: Session, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
+    """Return the case that this Idempotency-Key made, with its request's digest, or None."""
+    row = session.scalar(
+        _visible(None).where(CaseRow.clinic_id == clinic_id, CaseRow.idempotency_key == idempotency_key)
+    )
+    return None if row is None else (_to_case(row), row.request_sha256)
+
+
+def read_case(session: Session, caller: Caller, case_id: UUID) -> Case:
+    """Return a case that this caller may see.
+
+    Raises:
+        NotFound: there is none, it was deleted, or it is another clinic's.
+    """
+    return _to_case(_read_row(session, caller, case_id))
+
+
+def list_cases(session: Session, caller: Caller, wanted: CaseFilter, limit: int) -> Sequence[Case]:
+    """Return at most `limit` cases, newest first."""
+    query = _visible(caller).order_by(CaseRow.submitted_at.desc(), CaseRow.id.desc()).limit(limit)
+    if wanted.state is not None:
+        query = query.where(CaseRow.state == wanted.state)
+    if wanted.reference is not None:
+        query = query.where(CaseRow.reference == wanted.reference)
+    if wanted.before is not None:
+        place = tuple_(CaseRow.submitted_at, CaseRow.id)
+        query = query.where(place < tuple_(*wanted.before, types=(CaseRow.submitted_at.type, CaseRow.id.type)))
+    return [_to_case(row) for row in session.scalars(query)]
+
+
+def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMaps, dict]:
+    """Return a result's stored maps and the manifest of the model that made them.
+
+    Raises:
+        NotFound: `heatmap_not_ready`: the case has no result.
+    """
+    row = session.scalar(
+        select(AnalysisRow)
+        .where(AnalysisRow.case_id == case_id)
+        .options(undefer(AnalysisRow.activation_maps), undefer(AnalysisRow.map_height), undefer(AnalysisRow.map_width))
+        .options(joinedload(AnalysisRow.model))
+    )
+    if row is None:
+        raise NotFound("heatmap_not_ready", "This case has no result, so there is no heatmap of it.")
+    return ActivationMaps(row.activation_maps, row.map_height, row.map_width), row.model.manifest
+
+
+def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Case:
+    """Cancel a case that has no final state; a worker that holds it will have its result refused.
+
+    Raises:
+        NotFound: see `read_case`.
+        Conflict: `case_is_final`.
+    """
+    row = _read_row(session, caller, case_id, lock=True)
+    if State(row.state).is_final:
+        raise Conflict(
+            "case_is_final", f"This case is {row.state} already; only a waiting or running one can be cancelled."
+        )
+    _finish_without_result(row, State.CANCELLED, now)
+    session.flush()
+    return _to_case(row)
+
+
+def delete_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> None:
+    """Remove a case's result and personal data; the row stays as a tombstone until its objects are erased.
+
+    Raises:
+        NotFound: see `read_case`.
+    """
+    row = _read_row(session, caller, case_id, lock=True)
+    if not State(row.state).is_final:
+        _finish_without_result(row, State.CANCELLED, now)
+    row.reference = row.age = row.sex = row.site = row.idempotency_key = None
+    row.deleted_at = now
+    session.flush()
+    session.execute(delete(AnalysisRow).where(AnalysisRow.case_id == case_id))
+
+
+def list_to_erase(session: Session, deleted_before: datetime, limit: int) -> Sequence[tuple[UUID, UUID]]:
+    """Return (clinic_id, case_id) of deleted cases whose objects have not been seen to be gone."""
+    rows = session.execute(
+        select(CaseRow.clinic_id, CaseRow.id)
+        .where(CaseRow.deleted_at < deleted_before, CaseRow.erased_at.is_(None))
+        .order_by(CaseRow.deleted_at)
+        .limit(limit)
+    )
+    return [(clinic_id, case_id) for clinic_id, case_id in rows]
+
+
+def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
+    """Note that a deleted case's objects are gone."""
+    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))
+
+
+def _visible(caller: Caller | None) -> Select[tuple[CaseRow]]:
+    query = (
+        select(CaseRow)
+        .where(CaseRow.deleted_at.is_(None))
+        .options(joinedload(CaseRow.analysis).joinedload(AnalysisRow.model))
+    )
+    if caller is not None and caller.role is Role.CLINIC:
+        query = query.where(CaseRow.clinic_id == caller.clinic_id)
+    return query
+
+
+def _read_row(session: Session, caller: Caller, case_id: UUID, lock: bool = False) -> CaseRow:
+    query = _visible(caller).where(CaseRow.id == case_id)
+    row = session.scalar(query.with_for_update(of=CaseRow) if lock else query)
+    if row is None:
+        raise NotFound("case_not_found", "There is no such case.")
+    return row
+
+
+def _finish_without_result(row: CaseRow, state: State, now: datetime) -> None:
+    row.state = state
+    row.finished_at = now
+    row.version += 1
+    row.lease_token = row.lease_expires_at = None
+
+
+def _to_case(row: CaseRow) -> Case:
+    model = row.analysis.model if row.analysis else None
+    return Case(
+        id=row.id,
+        clinic_id=row.clinic_id,
+        state=State(row.state),
+        version=row.version,
+        priority=Priority(row.priority),
+        reference=row.reference,
+        age=row.age,
+        sex=row.sex,
+        site=row.site,
+        photograph=Photograph(row.photograph_key, row.media_type, row.width, row.height, row.size_bytes, row.sha256),
+        submitted_at=row.submitted_at,
+        finished_at=row.finished_at,
+        problem=Problem(State(row.state), row.error_code, row.error_detail or "") if row.error_code else None,
+        analysis=_to_analysis(row.analysis) if row.analysis else None,
+        model_name=model.manifest["name"] if model else None,
+        model_version=model.manifest["version"] if model else None,
+    )
+
+
+def _to_analysis(row: AnalysisRow) -> Analysis:
+    return Analysis(
+        probabilities=tuple(getattr(row, name) for name in CLASSES),
+        decision=Decision(row.decision),
+        operating_point=OperatingPoint.model_validate(row.operating_point),
+        model_digest=row.model_digest,
+        preprocessing=row.preprocessing,
+        code_version=row.code_version,
+        warnings=tuple(row.warnings),
+        overlay_key=row.overlay_key,
+    )

@@ -1,0 +1,198 @@
+"""The SQL tables. The row of a case is the truth about it; queue messages and objects follow."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from shared.domain import Role, State
+
+
+class UtcDateTime(TypeDecorator):
+    """A moment in UTC. SQLite forgets time zones, so they are put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Table(DeclarativeBase):
+    # Names that do not depend on the database, so that a migration can name what it changes.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict: JSON, list: JSON, bytes: LargeBinary}  # noqa: RUF012 (SQLAlchemy's)
+
+
+def _one_of(column: str, values: type) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+class ClinicRow(Table):
+    __tablename__ = "clinics"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    created_at: Mapped[datetime]
+
+
+class ApiKeyRow(Table):
+    """A bearer key: found by its prefix, proved by the SHA-256 of its 256 random bits."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint(_one_of("role", Role), name="role"),
+        CheckConstraint("(role = 'clinic') = (clinic_id IS NOT NULL)", name="clinic_of_role"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    prefix: Mapped[str] = mapped_column(String(16), unique=True)
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16))
+    clinic_id: Mapped[UUID | None] = mapped_column(ForeignKey("clinics.id"))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class ModelRow(Table):
+    """A bundle that some worker has loaded; results point here, so each can name what made it for ever."""
+
+    __tablename__ = "models"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    manifest: Mapped[dict]
+    card: Mapped[str]
+    activated_at: Mapped[datetime]
+
+
+_WAITING = text("state = 'queued'")
+_RUNNING = text("state = 'running'")
+
+
+class CaseRow(Table):
+    __tablename__ = "cases"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", State), name="state"),
+        CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease_of_state"),
+        UniqueConstraint("clinic_id", "idempotency_key"),
+        Index("ix_cases_clinic_newest", "clinic_id", "submitted_at", "id"),
+        Index("ix_cases_newest", "submitted_at", "id"),
+        Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+        Index(
+            "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING
+        ),
+        Index("ix_cases_leases", "lease_expires_at", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+        Index(
+            "ix_cases_to_erase",
+            "deleted_at",
+            sqlite_where=text("deleted_at IS NOT NULL AND erased_at IS NULL"),
+            postgresql_where=text("deleted_at IS NOT NULL AND erased_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    clinic_id: Mapped[UUID] = mapped_column(ForeignKey("clinics.id"))
+    state: Mapped[str] = mapped_column(String(16))
+    version: Mapped[int]
+    """Grows with every change that a client can see; it is the ETag."""
+
+    priority: Mapped[str] = mapped_column(String(16))
+    urgency: Mapped[int]
+    """0 urgent, 1 routine: the first key of the queue's order."""
+    turn: Mapped[int]
+    """The second key: each clinic's waiting cases take successive turns, so a flood waits behind itself."""
+
+    reference: Mapped[str | None] = mapped_column(String(200))
+    age: Mapped[int | None]
+    sex: Mapped[str | None] = mapped_column(String(16))
+    site: Mapped[str | None] = mapped_column(String(100))
+
+    photograph_key: Mapped[str] = mapped_column(String(200))
+    media_type: Mapped[str] = mapped_column(String(32))
+    width: Mapped[int]
+    height: Mapped[int]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+
+    submitted_at: Mapped[datetime]
+    available_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]
+
+    attempts: Mapped[int]
+    alone: Mapped[bool]
+    """Tried without neighbours: it was in a batch that ended its worker."""
+    lease_token: Mapped[UUID | None]
+    lease_expires_at: Mapped[datetime | None]
+
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(String(500))
+
+    analysis: Mapped["AnalysisRow | None"] = relationship(lazy="raise", passive_deletes="all")
+
+
+class AnalysisRow(Table):
+    """The result of a case. The primary key is the case's: there can be no second one."""
+
+    __tablename__ = "analyses"
+    __table_args__ = (Index("ix_analyses_melanoma", "melanoma"),)
+
+    case_id: Mapped[UUID] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    melanoma: Mapped[float]
+    seborrheic_keratosis: Mapped[float]
+    nevus: Mapped[float]
+    decision: Mapped[str] = mapped_column(String(16))
+    operating_point: Mapped[dict]
+    model_digest: Mapped[str] = mapped_column(ForeignKey("models.digest"))
+    preprocessing: Mapped[str] = mapped_column(String(64))
+    code_version: Mapped[str] = mapped_column(String(32))
+    warnings: Mapped[list]
+    activation_maps: Mapped[bytes] = mapped_column(deferred=True)
+    map_height: Mapped[int] = mapped_column(deferred=True)
+    map_width: Mapped[int] = mapped_column(deferred=True)
+    overlay_key: Mapped[str] = mapped_column(String(200))
+
+    model: Mapped[ModelRow] = relationship(lazy="raise")
+
+
+class AuditRow(Table):
+    """Who did what to which case, and when. Rows are only ever added; no names, no free text."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index("ix_audit_events_case_id", "case_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    action: Mapped[str] = mapped_column(String(32))
+    key_id: Mapped[UUID | None]
+    role: Mapped[str | None] = mapped_column(String(16))
+    clinic_id: Mapped[UUID | None]
+    case_id: Mapped[UUID | None]

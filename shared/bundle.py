@@ -29,6 +29,10 @@ class Preprocessing(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def describe(self) -> str:
+        """Return the name under which a result records its preprocessing."""
+        return f"{self.resize}-{self.input_side}"
+
 
 class Figure(BaseModel):
     """A measured figure with its 95 % bootstrap interval and the number of images it was measured on."""
@@ -76,6 +80,12 @@ class Manifest(BaseModel):
         raise ModelUnusable(
             "operating_point_unknown", f"The bundle has no operating point {wanted!r}; it has: {known}."
         )
+
+
+def find_bundle(name_or_folder: str) -> Path:
+    """Return the folder of a shipped bundle, or the given folder."""
+    shipped = SHIPPED_BUNDLES / name_or_folder
+    return shipped if shipped.is_dir() else Path(name_or_folder)
 
 
 def read_manifest(folder: Path) -> Manifest:

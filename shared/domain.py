@@ -36,6 +36,14 @@ class Priority(StrEnum):
     ROUTINE = "routine"
 
 
+class Sex(StrEnum):
+    """As the ISIC archive records it."""
+
+    FEMALE = "female"
+    MALE = "male"
+    OTHER = "other"
+
+
 class Decision(StrEnum):
     """What the model suggests at an operating point; the clinician decides."""
 

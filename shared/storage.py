@@ -25,9 +25,9 @@ def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_typ
     return f"{clinic_id}/{case_id}/{stored_sha256}.{_SUFFIXES[media_type]}"
 
 
-def overlay_key(clinic_id: UUID, case_id: UUID, attempt: int) -> str:
-    """Return where an attempt's overlay lies; a late attempt cannot overwrite the one that was recorded."""
-    return f"{clinic_id}/{case_id}/overlay-{attempt}.png"
+def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
+    """Return where a lease's overlay lies; whoever comes late cannot overwrite the one that was recorded."""
+    return f"{clinic_id}/{case_id}/overlay-{lease_token}.png"
 
 
 def digest_in_key(key: str) -> str:

@@ -57,9 +57,13 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
 
 
 def record_analysis(session: Session, lease: Lease, analysis: Analysis, maps: ActivationMaps, now: datetime) -> bool:
-    """Write a result and end its case, or return False when the lease is no longer the caller's."""
+    """Write a result and end its case, or return False when the lease is no longer the caller's.
+
+    Recording the same result again is fine: whoever lost the connection during a commit cannot know how it ended.
+    """
     if not _end_lease(session, lease, state=State.SUCCEEDED, finished_at=now):
-        return False
+        stands = session.scalar(select(AnalysisRow.overlay_key).where(AnalysisRow.case_id == lease.case_id))
+        return stands == analysis.overlay_key
     session.execute(
         insert(AnalysisRow).values(
             case_id=lease.case_id,

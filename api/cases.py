@@ -1,0 +1,213 @@
+"""The routes of cases: submit, read, wait, list, cancel, delete."""
+
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from functools import wraps
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import BadRequest
+
+from api.auth import allow, authorize, caller
+from api.intake import submit_photograph
+from api.problems import problem_responses, raise_invalid_field
+from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, SubmitForm, SubmitHeader
+from api.services import services
+from shared.database import read_clock
+from shared.domain import Case, Role
+from shared.errors import NotFound, RequestInvalid, Unavailable
+from shared.store import access, cases
+
+POLL_AFTER_S = 2
+LONGEST_WAIT_S = 30
+_LOOK_EVERY_S = 0.2
+
+blueprint = APIBlueprint(
+    "cases", __name__, url_prefix="/v1/cases", abp_tags=[Tag(name="Cases")], abp_security=[{"bearer": []}]
+)
+blueprint.before_request(authorize)
+
+
+def reads_submission(view: Callable) -> Callable:
+    """Hand the view its form with every field as the client wrote it; the library would turn "007" into a number."""
+
+    @wraps(view)
+    def read_form() -> Response:
+        if request.mimetype != "multipart/form-data":
+            _refuse_content_type()
+        fields = request.form.to_dict() | request.files.to_dict()
+        if len(request.files.getlist("image")) > 1:
+            raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as a case of its own.")
+        if "image" not in request.files:
+            _refuse_without_image(fields)
+        try:
+            header = SubmitHeader.model_validate(dict(request.headers))
+            return view(form=SubmitForm.model_validate(fields), header=header)
+        except ValidationError as error:
+            raise_invalid_field(error)
+
+    read_form.__delay_validate_request__ = True
+    return read_form
+
+
+@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 401, 403, 413, 415, 422, 503)})
+@allow(Role.CLINIC)
+@reads_submission
+def submit_case(form: SubmitForm, header: SubmitHeader) -> Response:
+    """Submit one photograph.
+
+    It is stored and queued; poll the address in `Location`. The result is a decision aid, not a diagnosis.
+    """
+    case = submit_photograph(services(), caller(), form, header.idempotency_key)
+    response = _answer(CaseOut.of(case), 202)
+    response.headers["Location"] = f"/v1/cases/{case.id}"
+    response.headers["Retry-After"] = str(POLL_AFTER_S)
+    return response
+
+
+@blueprint.get("/<case_id>", responses={200: CaseOut, 304: None, **problem_responses(400, 401, 403, 404, 503)})
+@allow(Role.CLINIC, Role.REVIEWER)
+def read_case(path: CasePath) -> Response:
+    """Read a case.
+
+    `If-None-Match` with the `ETag` of before answers 304 while nothing changed. `Prefer: wait=20` holds the answer
+    until the case is final, for at most so many seconds.
+    """
+    case_id = parse_case_id(path.case_id)
+    wait_s = _preferred_wait_s()
+    case = _wait_until_final(case_id, wait_s) if wait_s else _read(case_id)
+    response = _answer(CaseOut.of(case), 200)
+    response.set_etag(f"{case.id}-{case.version}")
+    response.headers["Cache-Control"] = "private, no-cache"
+    if wait_s:
+        response.headers["Preference-Applied"] = f"wait={wait_s:g}"
+    if not case.state.is_final:
+        response.headers["Retry-After"] = str(POLL_AFTER_S)
+    return response.make_conditional(request)
+
+
+@blueprint.get("", responses={200: CaseListOut, **problem_responses(400, 401, 403, 503)})
+@allow(Role.CLINIC, Role.REVIEWER)
+def list_cases(query: ListQuery) -> Response:
+    """List cases, newest first. A further page is named by the header `Link: <…>; rel="next"`."""
+    wanted = cases.CaseFilter(query.state, query.reference, _read_cursor(query.cursor))
+    with services().database.reading() as session:
+        found = cases.list_cases(session, caller(), wanted, query.limit + 1)
+    page = found[: query.limit]
+    response = _answer(CaseListOut(cases=[CaseOut.of(case) for case in page]), 200)
+    if len(found) > query.limit:
+        following = query.model_dump(mode="json", exclude_none=True) | {"cursor": _write_cursor(page[-1])}
+        response.headers["Link"] = f'</v1/cases?{urlencode(following)}>; rel="next"'
+    return response
+
+
+@blueprint.post("/<case_id>/cancel", responses={202: CaseOut, **problem_responses(400, 401, 403, 404, 409, 503)})
+@allow(Role.CLINIC)
+def cancel_case(path: CasePath) -> Response:
+    """Cancel a case that waits or runs. A case that is final already answers 409."""
+    case_id = parse_case_id(path.case_id)
+    with services().database.writing() as session:
+        now = read_clock(session)
+        case = cases.cancel_case(session, caller(), case_id, now)
+        access.audit(session, caller(), "case.cancelled", case_id, now)
+    return _answer(CaseOut.of(case), 202)
+
+
+@blueprint.delete("/<case_id>", responses={202: None, **problem_responses(400, 401, 403, 404, 503)})
+@allow(Role.CLINIC)
+def delete_case(path: CasePath) -> Response:
+    """Erase a case: its photograph, heatmap, result and personal data. The audit trail stays."""
+    case_id, to = parse_case_id(path.case_id), services()
+    with to.database.writing() as session:
+        now = read_clock(session)
+        cases.delete_case(session, caller(), case_id, now)
+        access.audit(session, caller(), "case.deleted", case_id, now)
+    with suppress(Unavailable):  # the sweeper erases until the objects are gone
+        to.store.erase_case(caller().clinic_id, case_id)
+    return Response(status=202)
+
+
+def parse_case_id(text: str) -> UUID:
+    """Return the id that a client wrote; what is not even one names no case.
+
+    Raises:
+        NotFound: `case_not_found`.
+    """
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise NotFound("case_not_found", "There is no such case.") from error
+
+
+def _read(case_id: UUID) -> Case:
+    with services().database.reading() as session:
+        return cases.read_case(session, caller(), case_id)
+
+
+def _wait_until_final(case_id: UUID, wait_s: float) -> Case:
+    """Look until the case is final. Only so many threads may wait; for the others a preference is just that."""
+    case = _read(case_id)
+    if case.state.is_final or not services().waiting_seats.acquire(blocking=False):
+        return case
+    try:
+        until = time.monotonic() + wait_s
+        while not case.state.is_final and time.monotonic() < until:
+            time.sleep(_LOOK_EVERY_S)
+            case = _read(case_id)
+        return case
+    finally:
+        services().waiting_seats.release()
+
+
+def _preferred_wait_s() -> float:
+    """Return the seconds of `Prefer: wait=…` (RFC 7240), at most `LONGEST_WAIT_S`; 0 without one."""
+    match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", request.headers.get("Prefer", ""), re.IGNORECASE)
+    return min(int(match[1]), LONGEST_WAIT_S) if match else 0
+
+
+def _write_cursor(last: Case) -> str:
+    return base64.urlsafe_b64encode(f"{last.submitted_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
+    if cursor is None:
+        return None
+    try:
+        moment, case_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode().split(" ")
+        before = datetime.fromisoformat(moment), UUID(case_id)
+        if before[0].tzinfo is None:
+            raise ValueError("no time zone")
+    except (ValueError, binascii.Error) as error:
+        raise RequestInvalid(
+            "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
+        ) from error
+    return before
+
+
+def _refuse_content_type() -> None:
+    if request.mimetype == "application/json":
+        try:
+            request.get_json()
+        except BadRequest as error:
+            raise RequestInvalid("json_malformed", "The body is not valid JSON.") from error
+    raise RequestInvalid(
+        "content_type_unsupported", "Send multipart/form-data with the photograph in a file field named 'image'."
+    )
+
+
+def _refuse_without_image(fields: dict) -> None:
+    unknown = sorted(set(fields) - set(SubmitForm.model_fields))
+    hint = f" There is a field {unknown[0]!r} that is not known." if unknown else ""
+    raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
+
+
+def _answer(body: BaseModel, status: int) -> Response:
+    return Response(body.model_dump_json(), status, mimetype="application/json")

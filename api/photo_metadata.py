@@ -1,0 +1,92 @@
+"""What a photograph's file tells beside the picture (place, time, camera, names) is left out at intake.
+
+The coded pixels go through bit for bit. Only parts on a list are kept, so a kind that nobody thought of is dropped;
+orientation and colour profile stay, since without them the lesion would lie on its side or change its colour.
+"""
+
+import struct
+import zlib
+
+from shared.image_containers import (
+    APP1,
+    JPEG,
+    PNG,
+    PNG_SIGNATURE_BYTES,
+    SOI,
+    WEBP,
+    WEBP_PICTURE,
+    jpeg_parts,
+    minimal_exif,
+    png_parts,
+    read_orientation,
+    webp_parts,
+)
+
+_APP0, _APP2, _APP14 = b"\xe0", b"\xe2", b"\xee"
+# Tables, frames, scans and EOI: C0 to CF and D9 to DF.
+_JPEG_PICTURE = frozenset(bytes([code]) for code in (*range(0xC0, 0xD0), *range(0xD9, 0xE0)))
+_JFIF = b"JFIF\0"
+# Bytes of a JFIF body before the size of its preview, and of an Adobe body: what follows is no part of either.
+_JFIF_BYTES, _ADOBE_BYTES = 12, 12
+_PNG_KEPT = frozenset(b"IHDR PLTE tRNS IDAT IEND gAMA cHRM sRGB iCCP sBIT bKGD pHYs cICP mDCV cLLI".split())
+_WEBP_KEPT = WEBP_PICTURE | {b"VP8X", b"ICCP", b"ALPH"}
+_WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
+
+
+def strip_metadata(data: bytes, media_type: str) -> bytes:
+    """Return the file without anything that could name a patient or a place; the very same bytes if there is nothing.
+
+    media_type: as `inspect_photograph` told it, of a file that it took. Dropped: EXIF but for the orientation, XMP,
+    IPTC, comments, previews, second pictures, vendors' and unknown parts, all bytes after the end of the picture.
+
+    Raises ImageRejected `image_header_damaged` when the file cannot be walked: it must not pass with its metadata. One
+    that merely breaks off after its picture began is kept to its end; decoding it fails later as `image_truncated`.
+    Damage that happens to disguise a part as one of the kept kinds cannot be told from a sound file here.
+    """
+    exif = minimal_exif(read_orientation(data, media_type))
+    stripped = {JPEG: _strip_jpeg, PNG: _strip_png, WEBP: _strip_webp}[media_type](data, exif)
+    return data if stripped == data else stripped
+
+
+def _strip_jpeg(data: bytes, exif: bytes) -> bytes:
+    jfif, picture = b"", []
+    for part in jpeg_parts(data):
+        body = data[part.body : part.body_end]
+        if part.kind in _JPEG_PICTURE or (part.kind == _APP2 and body.startswith(b"ICC_PROFILE\0")):
+            picture.append(data[part.start : part.end])
+        elif part.kind == _APP0 and body.startswith(_JFIF) and len(body) >= _JFIF_BYTES:
+            jfif = _jpeg_segment(_APP0, body[:_JFIF_BYTES] + b"\0\0")  # a preview of 0 x 0 pixels
+        elif part.kind == _APP14 and body.startswith(b"Adobe") and len(body) >= _ADOBE_BYTES:
+            picture.append(_jpeg_segment(_APP14, body[:_ADOBE_BYTES]))
+    orientation = _jpeg_segment(APP1, b"Exif\0\0" + exif) if exif else b""
+    return b"".join([b"\xff" + SOI, jfif, orientation, *picture])
+
+
+def _jpeg_segment(kind: bytes, body: bytes) -> bytes:
+    return b"\xff" + kind + struct.pack(">H", 2 + len(body)) + body
+
+
+def _strip_png(data: bytes, exif: bytes) -> bytes:
+    kept = [data[:PNG_SIGNATURE_BYTES]]
+    for part in png_parts(data):
+        if part.kind == b"IDAT" and exif:
+            kept.append(struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif)))
+            exif = b""
+        if part.kind in _PNG_KEPT:
+            kept.append(data[part.start : part.end])
+    return b"".join(kept)
+
+
+def _strip_webp(data: bytes, exif: bytes) -> bytes:
+    kept = []
+    for part in webp_parts(data):
+        if part.kind == b"VP8X":
+            flags = data[part.body] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG) | (_WEBP_EXIF_FLAG if exif else 0)
+            kept.append(data[part.start : part.body] + bytes([flags]) + data[part.body + 1 : part.end])
+        elif part.kind in _WEBP_KEPT:
+            kept.append(data[part.start : part.end])
+    if exif:
+        kept.append(b"EXIF" + struct.pack("<I", len(exif)) + exif)
+    body = b"WEBP" + b"".join(kept)
+    missing = max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))  # so that a cut file still looks cut
+    return b"RIFF" + struct.pack("<I", len(body) + missing) + body

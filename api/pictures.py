@@ -1,0 +1,99 @@
+"""The routes of a case's pictures: the photograph, and the heatmap in every style and of every class."""
+
+import io
+from uuid import UUID
+
+import numpy as np
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from api.auth import allow, authorize, caller
+from api.cases import parse_case_id
+from api.problems import problem_responses
+from api.schemas import CasePath, HeatmapQuery
+from api.services import services
+from shared.bundle import Manifest
+from shared.database import read_clock
+from shared.domain import CLASSES, ActivationMaps, Case, Role
+from shared.errors import NotFound, ObjectMissing
+from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_heatmap, draw_overlay, encode_png, saliency
+from shared.photograph import decode_photograph
+from shared.store import access, cases
+
+blueprint = APIBlueprint(
+    "pictures", __name__, url_prefix="/v1/cases", abp_tags=[Tag(name="Pictures")], abp_security=[{"bearer": []}]
+)
+blueprint.before_request(authorize)
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PICTURE = {"content": {"image/png": _BINARY, "image/jpeg": _BINARY, "image/webp": _BINARY}}
+_HEATMAP = {"content": {"image/png": _BINARY, "application/octet-stream": _BINARY}}
+
+
+@blueprint.get("/<case_id>/image", responses={200: _PICTURE, **problem_responses(400, 401, 403, 404, 500, 503)})
+@allow(Role.CLINIC, Role.REVIEWER)
+def read_image(path: CasePath) -> Response:
+    """Fetch the photograph, pixel for pixel as it was sent; position, camera and other metadata were removed."""
+    case = _read_audited(parse_case_id(path.case_id), "image.read")
+    return _private(services().store.get(case.photograph.key), case.photograph.media_type)
+
+
+@blueprint.get("/<case_id>/heatmap", responses={200: _HEATMAP, **problem_responses(400, 401, 403, 404, 500, 503)})
+@allow(Role.CLINIC, Role.REVIEWER)
+def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
+    """Fetch where the network looked for one class (Grad-CAM), drawn on the photograph, alone, or as raw numbers.
+
+    A heatmap shows what moved the network, not where a lesion is malignant.
+    """
+    case = _read_audited(parse_case_id(path.case_id), "heatmap.read")
+    if case.analysis is None:
+        raise NotFound("heatmap_not_ready", f"This case is {case.state}: there is no heatmap of it.")
+    if query.style == "overlay" and query.class_ == OVERLAY_CLASS:
+        try:
+            return _private(services().store.get(case.analysis.overlay_key), "image/png")
+        except ObjectMissing:
+            pass  # drawn again below, from the row
+    activation_map, scale = _read_map(case.id, query.class_)
+    if query.style == "raw":
+        return _private(_encode_npy(activation_map), "application/octet-stream")
+    return _private(_draw(case, saliency(activation_map, scale), query.style), "image/png")
+
+
+def _read_audited(case_id: UUID, action: str) -> Case:
+    with services().database.writing() as session:
+        case = cases.read_case(session, caller(), case_id)
+        access.audit(session, caller(), action, case_id, read_clock(session))
+    return case
+
+
+def _read_map(case_id: UUID, class_name: str) -> tuple[np.ndarray, float]:
+    """Return the raw map, float32 (h, w), and the value that is drawn at full strength."""
+    with services().database.reading() as session:
+        stored, manifest = cases.read_activation_maps(session, case_id)
+    position = CLASSES.index(class_name)
+    return _to_array(stored)[position], Manifest.model_validate(manifest).heatmap_scales[position]
+
+
+def _to_array(stored: ActivationMaps) -> np.ndarray:
+    return np.frombuffer(stored.values, "<f4").reshape(len(CLASSES), stored.height, stored.width)
+
+
+def _draw(case: Case, strengths: np.ndarray, style: str) -> bytes:
+    if style == "heatmap":
+        longer = max(case.photograph.width, case.photograph.height)
+        factor = min(1.0, OVERLAY_SIDE / longer)
+        size = (max(1, round(case.photograph.width * factor)), max(1, round(case.photograph.height * factor)))
+        return encode_png(draw_heatmap(strengths, size))
+    photograph = decode_photograph(services().store.get(case.photograph.key), min_side=OVERLAY_SIDE)
+    photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+    return encode_png(draw_overlay(photograph, strengths))
+
+
+def _encode_npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _private(data: bytes, media_type: str) -> Response:
+    return Response(data, mimetype=media_type, headers={"Cache-Control": "private, no-store"})

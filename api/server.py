@@ -1,0 +1,51 @@
+"""Serves the API under gunicorn."""
+
+from gunicorn.app.base import BaseApplication
+
+from api.app import create_app
+from shared.database import open_database
+from shared.migrations import check_upgraded
+from shared.settings import Settings
+
+_GRACEFUL_TIMEOUT_S = 35
+"""Longer than the longest `Prefer: wait`, so that a restart cuts no answer short."""
+
+
+class Server(BaseApplication):
+    """Gunicorn with threads; each process makes its own app, so no connection is shared over a fork."""
+
+    def __init__(self, settings: Settings, host: str, port: int):
+        self._settings, self._address = settings, f"{host}:{port}"
+        super().__init__()
+
+    def load_config(self) -> None:
+        options = {
+            "bind": self._address,
+            "worker_class": "gthread",
+            "workers": self._settings.api_processes,
+            "threads": self._settings.api_threads,
+            "graceful_timeout": _GRACEFUL_TIMEOUT_S,
+            "timeout": 120,
+            "keepalive": 65,
+            "worker_tmp_dir": "/dev/shm",
+            "proc_name": "dermqueue-api",
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self):
+        return create_app(self._settings)
+
+
+def run_api(settings: Settings, host: str, port: int) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ConfigurationInvalid: the database needs `dermqueue db upgrade`.
+    """
+    database = open_database(settings.database_url)
+    check_upgraded(database)
+    database.engine.dispose()
+    Server(settings, host, port).run()

@@ -1,0 +1,228 @@
+"""Where the parts of a JPEG, PNG or WebP file lie: found by hopping over lengths, without decoding a pixel.
+
+Both sides stand on it: the API reads a photograph's size and leaves out the parts that name a patient, the worker reads
+which way is up. An image library would do it too, but it also parses what is beside the picture (EXIF, XMP, text), and
+warns or fails about that; whoever uploads could then stop a photograph that is sound.
+
+A walk raises ImageRejected `image_header_damaged` where a file cannot be walked, or breaks off before its picture
+begins. A file that breaks off later ends in a part that is cut short.
+
+Formats: ITU-T T.81 annex B (JPEG), the W3C's PNG specification (third edition), RFC 9649 (WebP), CIPA DC-008 (EXIF).
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from shared.errors import ImageRejected
+
+JPEG, PNG, WEBP = "image/jpeg", "image/png", "image/webp"
+_NAMES = {JPEG: "JPEG", PNG: "PNG", WEBP: "WebP"}
+SIGNATURES = {
+    JPEG: re.compile(rb"\xff\xd8\xff"),
+    PNG: re.compile(rb"\x89PNG\r\n\x1a\n"),
+    WEBP: re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+}
+PNG_SIGNATURE_BYTES = 8
+WEBP_SIGNATURE_BYTES = 12
+
+SOI, EOI, SOS, APP1 = b"\xd8", b"\xd9", b"\xda", b"\xe1"
+# C4, C8 and CC are tables and an extension; all others open a frame, and DE opens a hierarchical file's first.
+_JPEG_FRAME_HEADERS = frozenset(bytes([code]) for code in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"} | {b"\xde"}
+# Escaped FF (00), TEM (01), restart markers, a stray SOI and fill bytes carry no segment: they are stepped over.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+# Reserved by the standard, so that no length may be trusted after them; decoders give up on them as well.
+_JPEG_UNDEFINED = re.compile(rb"[\x02-\xbf\xf0-\xfd]")
+_PNG_KIND = re.compile(rb"[A-Za-z]{4}")
+WEBP_PICTURE = frozenset({b"VP8 ", b"VP8L"})
+_WEBP_ANIMATION_FLAG = 0x02
+
+_EXIF_SIGNATURE = b"Exif\0\0"
+_EXIF_ORIENTATION = 0x0112
+
+
+class Part(NamedTuple):
+    """One JPEG segment (a scan's includes its coded pixels), PNG chunk or WebP chunk.
+
+    kind: the marker's second byte (JPEG) or the four letters. `data[start:end]` is all of it, `data[body:body_end]` its
+    contents without length, checksum, padding and coded pixels.
+    """
+
+    kind: bytes
+    start: int
+    body: int
+    body_end: int
+    end: int
+
+
+def structure_damaged(media_type: str) -> ImageRejected:
+    """Return the refusal of a file that begins like `media_type` and cannot be read on."""
+    return ImageRejected(
+        "image_header_damaged",
+        f"This file begins like a {_NAMES[media_type]} photograph but its structure is damaged, as after a "
+        "broken transfer. Send the original file again, or take the photograph again.",
+    )
+
+
+def jpeg_parts(data: bytes) -> Iterator[Part]:
+    """Yield the segments after SOI up to the first EOI; stray bytes between them belong to none."""
+    position, scan_seen = 2, False
+    while found := _JPEG_MARKER.search(data, position):
+        kind, start, body = found[0][1:], found.start(), found.end() + 2
+        if kind == EOI:
+            break
+        length = int.from_bytes(data[body - 2 : body])  # counts its own two bytes
+        body_end = position = min(body - 2 + length, len(data))
+        cut_short = max(body, body - 2 + length) > len(data)
+        if _JPEG_UNDEFINED.match(kind) or (not scan_seen if cut_short else length < 2):
+            raise structure_damaged(JPEG)
+        if kind == SOS:
+            scan_seen = True
+            following = _JPEG_MARKER.search(data, body_end)
+            position = following.start() if following else len(data)
+        yield Part(kind, start, body, body_end, position)
+    if not scan_seen:
+        raise structure_damaged(JPEG)
+    if found:
+        yield Part(EOI, found.start(), found.end(), found.end(), found.end())
+
+
+def png_parts(data: bytes) -> Iterator[Part]:
+    """Yield the chunks up to IEND."""
+    start, picture_seen = PNG_SIGNATURE_BYTES, False
+    while start + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        picture_seen |= kind == b"IDAT"
+        if not _PNG_KIND.fullmatch(kind) or (end > len(data) and not picture_seen):
+            raise structure_damaged(PNG)
+        yield Part(kind, start, start + 8, min(end - 4, len(data)), min(end, len(data)))
+        start = end
+        if kind == b"IEND":
+            break
+    if not picture_seen:
+        raise structure_damaged(PNG)
+
+
+def webp_parts(data: bytes) -> Iterator[Part]:
+    """Yield the chunks within the length that the RIFF header states; an animation has no still picture and raises."""
+    limit = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    start, picture_seen = WEBP_SIGNATURE_BYTES, False
+    while start + 8 <= limit:
+        kind, length = struct.unpack_from("<4sI", data, start)
+        body_end = start + 8 + length
+        picture_seen |= kind in WEBP_PICTURE
+        if body_end > limit and not picture_seen:
+            raise structure_damaged(WEBP)
+        end = min(body_end + length % 2, limit)  # chunks begin at even offsets
+        yield Part(kind, start, start + 8, min(body_end, limit), end)
+        start = end
+    if not picture_seen:
+        raise structure_damaged(WEBP)
+
+
+def read_size(data: bytes, media_type: str) -> tuple[int, int]:
+    """Return (width, height) in pixels as stored, before the orientation is applied; damaged headers raise."""
+    size = {JPEG: _jpeg_size, PNG: _png_size, WEBP: _webp_size}[media_type](data)
+    if size is None or min(size) < 1:
+        raise structure_damaged(media_type)
+    return size
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    frames = []
+    for part in jpeg_parts(data):
+        if part.kind == SOS:
+            break
+        if part.kind in _JPEG_FRAME_HEADERS:
+            frames.append(data[part.body : part.body_end])
+    # With two frame headers one reader would believe the first and another the last.
+    if len(frames) != 1 or len(frames[0]) < 6:
+        return None
+    height, width = struct.unpack_from(">HH", frames[0], 1)
+    return width, height
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    header = data[12:33]  # "IHDR", 13 bytes, checksum
+    if len(header) < 21 or header[:4] != b"IHDR" or zlib.crc32(header[:17]) != int.from_bytes(header[17:]):
+        return None
+    width, height = struct.unpack_from(">II", header, 4)
+    return width, height
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if len(body) < 10:
+        return None
+    if kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", body, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    return None
+
+
+def is_animated(data: bytes, media_type: str) -> bool:
+    """Tell whether the file declares itself an animation. A JPEG of several pictures (MPO) does not.
+
+    Of an MPO the first picture counts. A PNG is one by its acTL chunk, a WebP by a flag in its extended header.
+    """
+    if media_type == PNG:
+        return any(part.kind == b"acTL" for part in png_parts(data))
+    return media_type == WEBP and data[12:16] == b"VP8X" and bool(data[20] & _WEBP_ANIMATION_FLAG)
+
+
+def read_orientation(data: bytes, media_type: str) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read.
+
+    XMP and textual profiles may state an orientation too; browsers pay them no heed, and neither do we.
+    """
+    return _exif_orientation({JPEG: _jpeg_exif, PNG: _png_exif, WEBP: _webp_exif}[media_type](data))
+
+
+def _jpeg_exif(data: bytes) -> bytes:
+    for part in jpeg_parts(data):
+        if part.kind == SOS:
+            break
+        if part.kind == APP1 and data.startswith(_EXIF_SIGNATURE, part.body):
+            return data[part.body : part.body_end]
+    return b""
+
+
+def _png_exif(data: bytes) -> bytes:
+    return next((data[part.body : part.body_end] for part in png_parts(data) if part.kind == b"eXIf"), b"")
+
+
+def _webp_exif(data: bytes) -> bytes:
+    if data[12:16] != b"VP8X":  # only an extended file may carry EXIF
+        return b""
+    return next((data[part.body : part.body_end] for part in webp_parts(data) if part.kind == b"EXIF"), b"")
+
+
+def _exif_orientation(exif: bytes) -> int:
+    tiff = exif.removeprefix(_EXIF_SIGNATURE)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4], "")
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for entry in range(entries if order else 0):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * entry)
+            if tag == _EXIF_ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:  # the directory points outside the block: as good as none
+        pass
+    return 1
+
+
+def minimal_exif(orientation: int) -> bytes:
+    """Return a TIFF block that states the orientation (2 to 8) and nothing else; empty for 1, which needs no saying."""
+    if orientation == 1:
+        return b""
+    directory = struct.pack(">HHHIHHI", 1, _EXIF_ORIENTATION, 3, 1, orientation, 0, 0)
+    return b"MM\0*" + struct.pack(">I", 8) + directory

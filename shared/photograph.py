@@ -1,0 +1,245 @@
+"""What an uploaded photograph is: told from its header at intake, decoded into upright sRGB pixels for the network."""
+
+import io
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from shared.errors import ImageRejected
+from shared.image_containers import (
+    APP1,
+    JPEG,
+    PNG,
+    SIGNATURES,
+    SOS,
+    WEBP,
+    is_animated,
+    jpeg_parts,
+    read_orientation,
+    read_size,
+)
+
+# Pixels. 8192 x 6144 is the largest that phones sell as "50 megapixels"; Pillow needs 4 bytes for each, so 200 MB.
+MAX_PIXELS = 8192 * 6144
+# Pixels of the shorter side. The network looks at 224: below 64 every pixel would be blown up more than threefold.
+MIN_SIDE = 64
+# Grey levels between the lightest and the darkest pixel of a channel. One colour saved as JPEG keeps 0 at any quality;
+# the calmest of 43 patches of plain skin (PAD-UFES-20) spreads over 28, the calmest of 750 lesion photographs over 47.
+FLAT_SPREAD = 8
+# A 16-bit sample fills 0 to 65535 and 65535 / 257 = 255.
+_LEVELS_16_BIT_PER_8_BIT = 257
+
+# Straight to the three classes: `Image.open` would warn about sizes by a global setting and take an MPO apart.
+_DECODERS = {JPEG: JpegImageFile, PNG: PngImageFile, WEBP: WebPImageFile}
+# All that Pillow's three decoders raise on bad data, by their sources; 60,000 damaged files raised nothing else.
+# SyntaxError: a structure that they do not take. OSError, EOFError: pixels that end or break. ValueError: chunks that
+# contradict themselves. struct.error, IndexError: fields cut short. zlib.error: a stream that will not inflate.
+# MemoryError is missing on purpose: then this machine is at fault and the case deserves another try.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What clinics send by mistake, in the order in which it is looked for: the last pattern fits any text.
+_OTHER_TYPES = tuple(
+    (name, re.compile(pattern, re.DOTALL))
+    for name, pattern in (
+        ("a HEIC picture", rb".{4}ftyp(hei|hev|mif1|msf1)"),
+        ("an AVIF picture", rb".{4}ftypavi"),
+        ("a video", rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI "),
+        ("a GIF", rb"GIF8[79]a"),
+        ("a TIFF or raw picture", rb"II[*+]\0|MM\0[*+]"),
+        ("a BMP picture", rb"BM.{4}\0{4}"),
+        ("a JPEG 2000 picture", rb"\0{3}\x0cjP  |\xff\x4f\xff\x51"),
+        ("a JPEG XL picture", rb"\0{3}\x0cJXL |\xff\x0a"),
+        ("a DICOM file", rb".{128}DICM"),
+        ("a PDF document", rb"%PDF"),
+        ("a ZIP archive or an office document", rb"PK\x03\x04"),
+        ("text", rb"[^\x00-\x08\x0e-\x1f\x7f]+\Z"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotographHeader:
+    """What the header says: media type, and width and height in pixels as a viewer sees them (upright)."""
+
+    media_type: str
+    width: int
+    height: int
+
+
+def inspect_photograph(data: bytes) -> PhotographHeader:
+    """Tell what was uploaded from its header alone; no pixel is decoded.
+
+    Raises ImageRejected: `image_empty`, `image_type_unsupported`, `image_header_damaged`, `image_too_large`,
+    `image_too_small`, `image_animated`.
+    """
+    media_type = _recognise(data)
+    width, height = read_size(data, media_type)
+    _check_size(width, height)
+    if is_animated(data, media_type):
+        raise ImageRejected("image_animated", "This is an animation. Send one still photograph of the lesion.")
+    if read_orientation(data, media_type) >= 5:  # 5 to 8 lie on their side
+        width, height = height, width
+    return PhotographHeader(media_type, width, height)
+
+
+def _recognise(data: bytes) -> str:
+    if not data:
+        raise ImageRejected("image_empty", "The file is empty (0 bytes). Choose the photograph again and send it.")
+    for media_type, signature in SIGNATURES.items():
+        if signature.match(data):
+            return media_type
+    beginning = data[:1024]
+    seems = next((name for name, pattern in _OTHER_TYPES if pattern.match(beginning)), "no picture that we know")
+    advice = "Export it as JPEG, or set the camera to JPEG"
+    if seems == "a HEIC picture":
+        advice += " (iPhone: Settings, Camera, Formats, Most Compatible)"
+    raise ImageRejected(
+        "image_type_unsupported",
+        f"This file seems to be {seems}; photographs are taken as JPEG, PNG or WebP. {advice}, and send it again.",
+    )
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageRejected(
+            "image_too_large",
+            f"The photograph has {width} x {height} pixels ({width * height / 1e6:.1f} megapixels); at most 50 "
+            "megapixels are taken. Crop it to the lesion or lower the camera's resolution.",
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageRejected(
+            "image_too_small",
+            f"The photograph has {width} x {height} pixels; the shorter side needs at least {MIN_SIDE}. "
+            "Send the original, not a preview.",
+        )
+
+
+def decode_photograph(data: bytes, min_side: int) -> Image.Image:
+    """Return the photograph's pixels: mode RGB, 8 bit, sRGB, upright, no alpha, with an empty `info`.
+
+    min_side: the pixels of the shorter side that the caller needs. Where the photograph has at least twice as many, it
+    is decoded at a smaller scale that stays at or above that (a 24-megapixel JPEG: a third of the time); it is never
+    enlarged. Twice the size that it will be resized to keeps the difference under 1 of 255.
+
+    Raises ImageRejected: all that `inspect_photograph` raises, `image_truncated`, `image_damaged`, `image_flat`.
+    """
+    header = inspect_photograph(data)
+    try:
+        image = _open_photograph(data, header)
+        image.draft("RGB", (min_side, min_side))
+        image.load()
+    except _DECODING_ERRORS as error:
+        raise _undecodable(data, header.media_type) from error
+    profile = image.info.get("icc_profile")
+    image = _on_white(_reduced(_eight_bit(image), min_side))
+    image = _to_srgb(image, profile)
+    image.info = {}
+    if _is_flat(image):
+        raise ImageRejected(
+            "image_flat",
+            "The photograph is one flat colour. Check that nothing covers the lens and that the right file was chosen.",
+        )
+    orientation = read_orientation(data, header.media_type)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def squash(image: Image.Image, side: int) -> np.ndarray:
+    """Return the whole frame resized to a square, whatever its aspect: uint8 (side, side, 3), 0 to 255.
+
+    The network was trained on whole frames squashed like this, so an upload must meet it the same way. Bilinear with
+    Pillow's antialiasing: every source pixel under the enlarged triangle counts, so fine hairs do not alias into dots.
+    """
+    return np.array(image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _open_photograph(data: bytes, header: PhotographHeader) -> ImageFile.ImageFile:
+    if header.media_type == JPEG:
+        data = _without_exif(data)
+    image = _DECODERS[header.media_type](io.BytesIO(data))
+    # A second, larger header further on must not smuggle a picture past the limit that the first was held against.
+    if sorted(image.size) != sorted((header.width, header.height)):
+        raise ValueError(f"two headers disagree: {image.size}")
+    return image
+
+
+def _without_exif(data: bytes) -> bytes:
+    """Return the JPEG less its APP1 segments: Pillow would parse them for a resolution and warn about broken ones."""
+    kept = [data[:2]]
+    for part in jpeg_parts(data):
+        if part.kind == SOS:
+            kept.append(data[part.start :])
+            break
+        if part.kind != APP1:
+            kept.append(data[part.start : part.end])
+    return b"".join(kept)
+
+
+def _undecodable(data: bytes, media_type: str) -> ImageRejected:
+    if _ends_early(data, media_type):
+        return ImageRejected("image_truncated", "The file ends before the photograph is complete. Send it again.")
+    return ImageRejected(
+        "image_damaged",
+        "The photograph cannot be decoded: its data are damaged. Send the original file again, or save it as JPEG.",
+    )
+
+
+def _ends_early(data: bytes, media_type: str) -> bool:
+    if media_type == JPEG:  # neither marker can occur in coded pixels; an EXIF preview's own lie before the main scan
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if media_type == PNG:
+        return b"IEND" not in data
+    return len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Return the image in a mode that can be reduced: L, RGB, RGBA or CMYK."""
+    if image.mode.startswith("I"):  # 16-bit grey; `convert` would clip it to white
+        return Image.fromarray((np.asarray(image) // _LEVELS_16_BIT_PER_8_BIT).astype(np.uint8))
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    return image.convert("RGB") if image.mode == "P" else image
+
+
+def _reduced(image: Image.Image, min_side: int) -> Image.Image:
+    factor = min(image.size) // min_side
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return the image in sRGB; without a profile, or with one that does not fit, its values are taken as sRGB."""
+    if profile:
+        try:
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
+        except ImageCms.PyCMSError:
+            pass
+    return image.convert("RGB")
+
+
+def _is_flat(image: Image.Image) -> bool:
+    return all(high - low <= FLAT_SPREAD for low, high in image.getextrema())

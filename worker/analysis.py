@@ -1,0 +1,130 @@
+"""The analysis of one batch: fetch and decode side by side, one forward pass, overlays into the object store."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+from PIL import Image
+
+from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
+from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
+from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_overlay, encode_png, saliency
+from shared.photograph import decode_photograph, squash
+from shared.storage import ObjectStore, digest_in_key, overlay_key
+from worker.model import Model, Reading
+
+_CODE_VERSION = version("dermqueue")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A case that was analysed; its overlay is stored."""
+
+    lease: Lease
+    analysis: Analysis
+    maps: ActivationMaps
+
+
+@dataclass(frozen=True)
+class NoFinding:
+    """A case that ends without a result, and why."""
+
+    lease: Lease
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """A case to be tried again. `counted`: the attempt failed for a reason that may lie in the case."""
+
+    lease: Lease
+    counted: bool = False
+
+
+Outcome = Finding | NoFinding | Postponed
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """`photograph` is RGB at overlay size; `pixels` is uint8 (side, side, 3)."""
+
+    lease: Lease
+    photograph: Image.Image
+    pixels: np.ndarray
+    warnings: tuple[str, ...]
+
+
+class Analyst:
+    """Analyses batches with one model at one operating point. Thread-safe."""
+
+    def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
+        self._model, self._store, self._point, self._pool = model, store, operating_point, pool
+
+    def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
+        """Return one outcome per lease. Each case fails or is postponed for itself; its neighbours go on."""
+        prepared = list(self._pool.map(self._settle(self._fetch_and_decode), leases))
+        decoded = [item for item in prepared if isinstance(item, _Decoded)]
+        return [item for item in prepared if not isinstance(item, _Decoded)] + self._read_and_finish(decoded)
+
+    def _read_and_finish(self, decoded: Sequence[_Decoded]) -> list[Outcome]:
+        if not decoded:
+            return []
+        try:
+            reading = self._model.read(np.stack([item.pixels for item in decoded]))
+        except ModelUnusable as error:
+            if len(decoded) == 1:
+                return [NoFinding(decoded[0].lease, Problem(State.FAILED, error.code, error.detail))]
+            # One photograph may have spoilt the batch: each is read by itself, so that only that one fails.
+            return [outcome for item in decoded for outcome in self._read_and_finish([item])]
+        finish = self._settle(lambda item, position: self._finish(item, reading, position))
+        return list(self._pool.map(finish, decoded, range(len(decoded))))
+
+    def _settle(self, step: Callable) -> Callable:
+        """Turn the errors that concern one case alone into its outcome."""
+
+        def settled(item: Lease | _Decoded, *arguments):
+            lease = item.lease if isinstance(item, _Decoded) else item
+            try:
+                return step(item, *arguments)
+            except ImageRejected as error:
+                return NoFinding(lease, Problem(State.REJECTED, error.code, error.detail))
+            except ObjectMissing as error:
+                return NoFinding(lease, Problem(State.FAILED, error.code, error.detail))
+            except Unavailable:
+                return Postponed(lease)
+
+        return settled
+
+    def _fetch_and_decode(self, lease: Lease) -> _Decoded:
+        data = self._store.get(lease.photograph_key)
+        if hashlib.sha256(data).hexdigest() != digest_in_key(lease.photograph_key):
+            raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
+        side = self._model.manifest.preprocessing.input_side
+        photograph = decode_photograph(data, min_side=2 * side)
+        pixels = squash(photograph, side)
+        warnings = ("low_resolution",) if min(photograph.size) < side else ()
+        photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+        return _Decoded(lease, photograph, pixels, warnings)
+
+    def _finish(self, item: _Decoded, reading: Reading, position: int) -> Finding:
+        lease, manifest = item.lease, self._model.manifest
+        maps = reading.maps[position]
+        drawn = CLASSES.index(OVERLAY_CLASS)
+        overlay = draw_overlay(item.photograph, saliency(maps[drawn], manifest.heatmap_scales[drawn]))
+        key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
+        self._store.put(key, encode_png(overlay), "image/png")
+        probabilities = tuple(float(p) for p in reading.probabilities[position])
+        analysis = Analysis(
+            probabilities=probabilities,
+            decision=decide(probabilities[CLASSES.index("melanoma")], self._point),
+            operating_point=self._point,
+            model_digest=self._model.digest,
+            preprocessing=manifest.preprocessing.describe(),
+            code_version=_CODE_VERSION,
+            warnings=item.warnings,
+            overlay_key=key,
+        )
+        return Finding(lease, analysis, ActivationMaps(maps.astype("<f4").tobytes(), *maps.shape[1:]))

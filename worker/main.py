@@ -1,0 +1,70 @@
+"""The worker process: wires everything up and hands it to Celery."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from celery import Celery
+from celery.signals import worker_shutting_down
+
+from shared.bundle import find_bundle
+from shared.database import Database, open_database, read_clock
+from shared.dispatch import ANALYZE_QUEUE, SWEEP_QUEUE, Doorbell, make_celery
+from shared.migrations import check_upgraded
+from shared.settings import Settings
+from shared.storage import open_object_store
+from shared.store import models
+from worker.analysis import Analyst
+from worker.model import Model, choose_device, load_model
+from worker.tasks import register_tasks
+from worker.triage import Triage
+
+_IO_THREADS_PER_CASE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(settings: Settings) -> int:
+    """Work until told to stop; return the exit code.
+
+    Raises:
+        ModelUnusable: the bundle is damaged; nothing was claimed.
+        ConfigurationInvalid: the database needs `dermqueue db upgrade`.
+    """
+    database = open_database(settings.database_url)
+    check_upgraded(database)
+    model = load_model(find_bundle(settings.model), choose_device(settings.device))
+    announce_model(database, model)
+    celery = make_celery(settings)
+    triage = make_triage(settings, database, celery, model)
+    register_tasks(celery, triage)
+    worker = celery.Worker(
+        pool="threads",
+        concurrency=settings.worker_threads,
+        queues=[ANALYZE_QUEUE, SWEEP_QUEUE],
+        without_mingle=True,
+        without_gossip=True,
+    )
+
+    def stop(**_) -> None:
+        triage.stopping.set()
+
+    worker_shutting_down.connect(stop)
+    log.info("worker_ready model=%s version=%s", model.manifest.name, model.manifest.version)
+    worker.start()
+    return worker.exitcode or 0
+
+
+def make_triage(settings: Settings, database: Database, celery: Celery, model: Model) -> Triage:
+    """Wire up one process's part in the flow of cases."""
+    io_threads = max(4, int(settings.batch_size * settings.worker_threads * _IO_THREADS_PER_CASE))
+    store = open_object_store(settings, max_connections=io_threads)
+    point = model.manifest.operating_point(settings.operating_point)
+    analyst = Analyst(model, store, point, ThreadPoolExecutor(io_threads, thread_name_prefix="photograph"))
+    return Triage(database, store, Doorbell(celery), analyst, settings)
+
+
+def announce_model(database: Database, model: Model) -> None:
+    """Store the bundle's manifest and card in SQL, where results refer to them and the API reads them."""
+    with database.writing() as session:
+        manifest = model.manifest.model_dump(mode="json")
+        models.activate_model(session, model.digest, manifest, model.card, read_clock(session))

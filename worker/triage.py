@@ -1,0 +1,152 @@
+"""Takes waiting cases through the analysis: claim, analyse, record, until nothing waits."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from shared.database import Database, read_clock
+from shared.dispatch import Doorbell
+from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
+from shared.errors import Unavailable
+from shared.settings import Settings
+from shared.storage import ObjectStore
+from shared.store import cases, queue
+from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
+from worker.watchdog import Watchdog
+
+_SLICE_S = 5.0
+"""A task gives its thread back after so long, so that the sweeper's turn comes; what waits is rung for again."""
+
+_POSTPONE_S = 5.0
+_RECORD_AGAIN_S = 0.5
+_ERASE_AT_ONCE = 100
+
+log = logging.getLogger(__name__)
+
+
+class Triage:
+    """One worker process's part in the flow of cases."""
+
+    def __init__(
+        self, database: Database, store: ObjectStore, doorbell: Doorbell, analyst: Analyst, settings: Settings
+    ):
+        self._database, self._store, self._doorbell = database, store, doorbell
+        self._analyst, self._settings = analyst, settings
+        self._seats = Seats(settings.worker_threads)
+        self._watchdog = Watchdog(limit_s=settings.lease_s)
+        self.stopping = threading.Event()
+
+    def analyze_waiting(self) -> None:
+        """Analyse batch after batch until nothing waits, the slice of time is up, or the worker is told to stop."""
+        until = time.monotonic() + _SLICE_S
+        while time.monotonic() < until and not self.stopping.is_set():
+            leases = self._claim()
+            if not leases:
+                return
+            with self._seats.taken(everything=leases[0].alone), self._watchdog.watching():
+                self._record_patiently(self._analyze(leases))
+        self._doorbell.ring()
+
+    def sweep(self) -> None:
+        """Mend what crashes and lost messages left behind: expired leases, unrung cases, unerased objects."""
+        with self._database.writing() as session:
+            found = queue.sweep_leases(session, read_clock(session))
+        if found.returned or found.failed:
+            log.warning("leases_expired returned=%d failed=%d", found.returned, found.failed)
+        self._doorbell.ring(times=min(-(-found.waiting // self._settings.batch_size), self._settings.worker_threads))
+        self._erase_deleted()
+
+    def _claim(self) -> Sequence[Lease]:
+        with self._database.writing() as session:
+            return queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, read_clock(session))
+
+    def _analyze(self, leases: Sequence[Lease]) -> list[Outcome]:
+        try:
+            return self._analyst.analyze_batch(leases)
+        except Exception:
+            # Whatever it was must not take the process along: the cases are counted, tried alone, and end with a human.
+            log.exception("analysis_failed cases=%s", [str(lease.case_id) for lease in leases])
+            return [self._blame(lease) for lease in leases]
+
+    def _blame(self, lease: Lease) -> Outcome:
+        if lease.attempt < MAX_ATTEMPTS:
+            return Postponed(lease, counted=True)
+        detail = f"The analysis failed {lease.attempt} times. A person must look at this case."
+        return NoFinding(lease, Problem(State.FAILED, "analysis_failed", detail))
+
+    def _record_patiently(self, outcomes: list[Outcome]) -> None:
+        """Record, trying again while the database is away and the leases last: the work is done already."""
+        until = time.monotonic() + self._settings.lease_s / 2
+        while True:
+            try:
+                return self._record(outcomes)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_RECORD_AGAIN_S)
+
+    def _record(self, outcomes: list[Outcome]) -> None:
+        with self._database.writing() as session:
+            now = read_clock(session)
+            later = now + timedelta(seconds=_POSTPONE_S)
+            refused = []
+            for outcome in outcomes:
+                match outcome:
+                    case Finding(lease, analysis, maps):
+                        recorded = queue.record_analysis(session, lease, analysis, maps, now)
+                    case NoFinding(lease, problem):
+                        recorded = queue.record_problem(session, lease, problem, now)
+                    case Postponed(lease, counted):
+                        recorded = queue.return_case(
+                            session, lease, later, alone=lease.alone or counted, counted=counted
+                        )
+                if not recorded:
+                    refused.append(outcome)
+        self._discard(refused)
+
+    def _discard(self, refused: list[Outcome]) -> None:
+        """Drop results that came too late: the case was cancelled, deleted, or given to another worker."""
+        for outcome in refused:
+            log.warning("late_result_refused case_id=%s", outcome.lease.case_id)
+            if isinstance(outcome, Finding):
+                try:
+                    self._store.delete(outcome.analysis.overlay_key)
+                except Unavailable:
+                    log.warning("late_overlay_left case_id=%s", outcome.lease.case_id)
+
+    def _erase_deleted(self) -> None:
+        with self._database.reading() as session:
+            # One lease later, no worker can still be storing an overlay of a case that was deleted under its hands.
+            deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
+            to_erase = cases.list_to_erase(session, deleted_before, _ERASE_AT_ONCE)
+        for clinic_id, case_id in to_erase:
+            try:
+                self._store.erase_case(clinic_id, case_id)
+            except Unavailable:
+                return
+            with self._database.writing() as session:
+                cases.mark_erased(session, case_id, read_clock(session))
+
+
+class Seats:
+    """How many batches run side by side; a case that must be tried alone takes every seat."""
+
+    def __init__(self, count: int):
+        self._count = count
+        self._free = threading.Semaphore(count)
+        self._turnstile = threading.Lock()
+
+    @contextmanager
+    def taken(self, everything: bool) -> Iterator[None]:
+        """Hold one seat or all of them. The turnstile keeps two who want all from each holding half."""
+        wanted = self._count if everything else 1
+        with self._turnstile:
+            for _ in range(wanted):
+                self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release(wanted)

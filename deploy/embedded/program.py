@@ -1,0 +1,64 @@
+"""A program that the supervisor keeps alive, and what all of them need: their binary, and a port that is free."""
+
+import random
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from shared.errors import ConfigurationInvalid
+
+# Below Linux's ephemeral range (32768 to 60999), and so is each port + 10000: no outgoing connection can sit on such a
+# port while a stack that remembers it is down.
+CANDIDATE_PORTS = range(15_000, 22_000)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to start, how to tell that it is ready, how to stop it.
+
+    `env` is the child's complete environment: nothing is inherited. `is_ready` is cheap and answers False for "not
+    yet"; a program without one is ready when started. `user_id` is the user to run as, which only root may choose.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    is_ready: Callable[[], bool] = lambda: True
+    start_timeout_s: float = 60.0
+    stop_timeout_s: float = 10.0
+    stop_signal: signal.Signals = signal.SIGTERM
+    user_id: int | None = None
+
+
+def packaged_binary(distribution: str, name: str) -> Path:
+    """Find the executable `name` where pip put it. Raises ConfigurationInvalid when it is not installed."""
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError as error:
+        raise ConfigurationInvalid("program_missing", f"The package {distribution} is not installed.") from error
+    for file in files:
+        if file.name == name:
+            return Path(file.locate()).resolve()
+    raise ConfigurationInvalid("program_missing", f"The package {distribution} holds no {name} for this machine.")
+
+
+def find_free_port(offsets: Iterable[int] = (0,)) -> int:
+    """Find a port that is free together with the ports at the given offsets from it, on 127.0.0.1."""
+    offsets = tuple(offsets)
+    for port in random.sample(CANDIDATE_PORTS, len(CANDIDATE_PORTS)):
+        if all(_is_free(port + offset) for offset in offsets):
+            return port
+    raise ConfigurationInvalid("no_free_port", "This machine has no free port left for an embedded server.")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

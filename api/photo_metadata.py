@@ -23,8 +23,8 @@ from shared.image_containers import (
 )
 
 _APP0, _APP2, _APP14 = b"\xe0", b"\xe2", b"\xee"
-# Tables, frames, scans and EOI: C0 to CF and D9 to DF.
-_JPEG_PICTURE = frozenset(bytes([code]) for code in (*range(0xC0, 0xD0), *range(0xD9, 0xE0)))
+# Tables, frames, scans and EOI.
+_JPEG_PICTURE = frozenset(bytes([code]) for code in range(0xC0, 0xE0))
 _JFIF = b"JFIF\0"
 # Bytes of a JFIF body before the size of its preview, and of an Adobe body: what follows is no part of either.
 _JFIF_BYTES, _ADOBE_BYTES = 12, 12

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.domain import CLASSES
 from worker.gradcam import class_activation_maps
+from worker.model import choose_device
 from worker.network import LesionNetwork, load_imagenet_weights, normalise
 from worker.training.augment import augment
 from worker.training.dataset import LabelledImages
@@ -48,12 +49,12 @@ class Epoch:
 class FineTuning:
     """One run of a recipe. Its folder holds `checkpoint.pt`, `best.pt` and `history.csv`."""
 
-    def __init__(self, recipe: Recipe, imagenet_weights: Path, folder: Path, n_train: int, device: torch.device):
+    def __init__(self, recipe: Recipe, imagenet_weights: Path, folder: Path, n_train: int):
         torch.manual_seed(recipe.seed)
-        self.recipe, self.folder, self.device = recipe, folder, device
+        self.recipe, self.folder, self.device = recipe, folder, choose_device("auto")
         network = LesionNetwork()
         load_imagenet_weights(network, imagenet_weights)
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
         self.averaged = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
         )

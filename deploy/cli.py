@@ -1,0 +1,54 @@
+"""`dermqueue`: the command line."""
+
+import logging
+import sys
+
+import click
+
+from deploy.commands import access, demo, photographs, serve, training
+from shared.errors import DermQueueError
+
+
+class _Group(click.Group):
+    """Says our own errors as a sentence; anything else is a defect and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except DermQueueError as error:
+            raise click.ClickException(f"{error.detail} [{error.code}]") from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="dermqueue")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def main(log_level: str) -> None:
+    """DermQueue: skin-lesion triage for telemedicine.
+
+    A clinic submits photographs, workers analyse them with a ResNet and Grad-CAM, clinics and reviewers fetch results
+    and heatmaps. Every result is a decision aid for clinicians, not a diagnosis.
+
+    \b
+    First steps:
+      dermqueue demo                        see the whole way of a few sample photographs
+      dermqueue up                          run everything on this machine
+      dermqueue submit photo.jpg --wait     send a photograph and wait for its result
+
+    Servers are given by DERMQUEUE_DATABASE_URL, DERMQUEUE_BROKER_URL and DERMQUEUE_S3_*; what is not given is embedded.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for noisy in ("httpx", "botocore", "boto3", "urllib3", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+for _module in (demo, serve, photographs, access, training):
+    for _command in _module.COMMANDS:
+        main.add_command(_command)
+
+
+if __name__ == "__main__":
+    main()

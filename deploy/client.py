@@ -1,0 +1,122 @@
+"""An HTTP client of the API, as a clinic's own software would be written."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from deploy.stack import CONNECTION
+from shared.errors import ConfigurationInvalid, DermQueueError
+
+FINAL_STATES = ("succeeded", "rejected", "failed", "cancelled")
+_TRIES = 6
+_LONGEST_PAUSE_S = 10.0
+_WAIT_S = 5
+
+
+class Refused(DermQueueError):
+    """The API answered with a problem; code and sentence are the API's."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the API is and with which key to speak to it."""
+
+    base_url: str
+    key: str
+
+
+def find_connection(url: str | None, key: str | None, data_dir: Path, role: str = "clinic") -> Connection:
+    """Return the given address and key, or those that a local stack wrote.
+
+    Raises:
+        ConfigurationInvalid: there is neither.
+    """
+    if url and key:
+        return Connection(url.rstrip("/"), key)
+    path = data_dir / CONNECTION
+    if not path.exists():
+        raise ConfigurationInvalid(
+            "connection_missing",
+            f"No stack runs on {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
+        )
+    local = json.loads(path.read_text())
+    return Connection((url or local["base_url"]).rstrip("/"), key or local[f"{role}_key"])
+
+
+class Client:
+    """Speaks to the API. Every call is tried again when the network or the service is away for a moment."""
+
+    def __init__(self, connection: Connection):
+        self._http = httpx.Client(
+            base_url=connection.base_url,
+            headers={"Authorization": f"Bearer {connection.key}"},
+            timeout=httpx.Timeout(30, connect=5),
+            trust_env=False,
+        )
+
+    def submit(self, file: Path, **fields: str) -> dict:
+        """Submit one photograph; sent again after a lost answer, it still is one case."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        data = file.read_bytes()
+        return self._call("POST", "/v1/cases", headers=headers, data=fields, files={"image": (file.name, data)}).json()
+
+    def read_case(self, case_id: str, wait_s: int = 0) -> dict:
+        """Read a case, waiting up to so many seconds for its end."""
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        return self._call("GET", f"/v1/cases/{case_id}", headers=headers).json()
+
+    def list_cases(self, limit: int) -> list[dict]:
+        """List the newest cases."""
+        return self._call("GET", "/v1/cases", params={"limit": limit}).json()["cases"]
+
+    def read_image(self, case_id: str) -> bytes:
+        """Fetch the photograph."""
+        return self._call("GET", f"/v1/cases/{case_id}/image").content
+
+    def read_heatmap(self, case_id: str, class_name: str = "melanoma", style: str = "overlay") -> bytes:
+        """Fetch a heatmap: PNG, or .npy for the style `raw`."""
+        return self._call("GET", f"/v1/cases/{case_id}/heatmap", params={"class": class_name, "style": style}).content
+
+    def follow(self, case_ids: list[str]) -> Iterator[dict]:
+        """Yield each case as it reaches its final state."""
+        pending = list(case_ids)
+        while pending:
+            first, *others = pending
+            cases = [self.read_case(first, wait_s=_WAIT_S), *(self.read_case(case_id) for case_id in others[:20])]
+            for case in cases:
+                if case["state"] in FINAL_STATES:
+                    pending.remove(case["id"])
+                    yield case
+
+    def _call(self, method: str, address: str, **request) -> httpx.Response:
+        return _try_again(lambda: self._http.request(method, address, **request))
+
+
+def _try_again(send: Callable[[], httpx.Response]) -> httpx.Response:
+    for attempt in range(1, _TRIES + 1):
+        try:
+            response = send()
+        except httpx.TransportError as error:
+            if attempt == _TRIES:
+                raise Refused("api_unreachable", f"The API does not answer: {error}.") from error
+            pause_s = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
+        else:
+            if response.status_code not in (429, 503) or attempt == _TRIES:
+                return _checked(response)
+            pause_s = min(float(response.headers.get("Retry-After", 1)), _LONGEST_PAUSE_S)
+        time.sleep(pause_s)
+    raise AssertionError("unreachable")
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    if response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        problem = response.json()
+        raise Refused(problem["code"], problem["detail"])
+    raise Refused(f"http_{response.status_code}", f"The API answered {response.status_code}.")

@@ -1,0 +1,71 @@
+"""The demonstration: the whole way of a few sample photographs, on this machine."""
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from deploy.client import Client, find_connection
+from deploy.commands import data_dir_option
+from deploy.commands.photographs import case_table, follow_cases, submit_files
+from deploy.commands.serve import print_event
+from deploy.embedded.program import find_free_port
+from deploy.stack import CONNECTION, local_stack
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+@click.command()
+@data_dir_option
+@click.option("--port", type=int, help="The API's port; a free one if unset.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-results"),
+    show_default=True,
+    help="Where the heatmaps are written.",
+)
+@click.pass_context
+def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> None:
+    """Submit the sample photographs, wait, and print what came out.
+
+    Uses the stack that runs on DATA_DIR, or starts one and stops it at the end. The samples are eight CC0 dermoscopy
+    images of the ISIC archive, four melanomas and four nevi.
+    """
+    console = Console()
+    files = sorted(SAMPLES.glob("*.jpg"))
+    with _running_stack(data_dir, port):
+        client = Client(find_connection(None, None, data_dir))
+        began = time.monotonic()
+        cases = follow_cases(client, submit_files(client, files, console, reference=None), console)
+        heatmaps = [
+            _write_heatmap(client, case, out / f"{file.stem}-heatmap.png")
+            for file, case in zip(files, cases, strict=True)
+        ]
+        console.print(case_table([file.name for file in files], cases, heatmaps))
+        console.print(f"{len(files)} cases in {time.monotonic() - began:.1f} s. To keep it running: dermqueue up")
+    ctx.exit(0 if all(case["state"] == "succeeded" for case in cases) else 1)
+
+
+@contextmanager
+def _running_stack(data_dir: Path, port: int | None):
+    if (data_dir / CONNECTION).exists():
+        click.echo(f"Using the stack that runs on {data_dir}.")
+        yield
+        return
+    with local_stack(data_dir, port or find_free_port(), print_event) as stack:
+        stack.start()
+        yield
+
+
+def _write_heatmap(client: Client, case: dict, path: Path) -> str:
+    if case["result"] is None:
+        return ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(client.read_heatmap(case["id"]))
+    return str(path)
+
+
+COMMANDS = (demo,)

@@ -1,0 +1,176 @@
+"""Commands of a clinic: submit photographs, watch them, fetch results."""
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from deploy.client import Client, Refused, find_connection
+from deploy.commands import data_dir_option
+from shared.domain import CLASSES, Priority
+
+_AT_ONCE = 4
+_REFRESH_S = 1.0
+NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
+_STYLE = {"succeeded": "green", "rejected": "yellow", "failed": "red", "refused": "yellow"}
+
+
+def connection_options(command):
+    """Add --url, --key and --data-dir: where the API is."""
+    for option in (
+        click.option("--key", envvar="DERMQUEUE_KEY", help="An API key; else the local stack's. [env: DERMQUEUE_KEY]"),
+        click.option("--url", envvar="DERMQUEUE_URL", help="The API; else the local stack's. [env: DERMQUEUE_URL]"),
+        data_dir_option,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--wait", is_flag=True, help="Wait for the results and print them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one case a line, in the order of FILES.")
+@click.option("--priority", type=click.Choice([p.value for p in Priority]), default="routine", show_default=True)
+@click.option("--reference", help="Your own name for the case(s); the file's name if unset. No personal data.")
+@connection_options
+@click.pass_context
+def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -> None:
+    """Submit photographs, one case each.
+
+    Exits with 1 if one was refused, or, with --wait, ended without a result.
+
+    \b
+    Examples:
+      dermqueue submit lesion.jpg --wait
+      dermqueue submit *.jpg --priority urgent --json > cases.jsonl
+    """
+    client = Client(find_connection(url, key, data_dir))
+    console = Console(stderr=as_json)
+    cases = submit_files(client, files, console, reference=reference, priority=priority)
+    if wait:
+        cases = follow_cases(client, cases, console)
+    if as_json:
+        for file, case in zip(files, cases, strict=True):
+            click.echo(json.dumps({"file": str(file), **case}))
+    else:
+        console.print(case_table([file.name for file in files], cases))
+    good = ("succeeded",) if wait else ("queued", "running", "succeeded")
+    ctx.exit(0 if all(case["state"] in good for case in cases) else 1)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Print the table once and exit.")
+@click.option(
+    "--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many of the newest cases."
+)
+@connection_options
+def watch(once, limit, url, key, data_dir) -> None:
+    """Watch the newest cases until Ctrl-C."""
+    client = Client(find_connection(url, key, data_dir))
+
+    def newest() -> Table:
+        cases = client.list_cases(limit)
+        return case_table([case["reference"] or case["id"][:8] for case in cases], cases)
+
+    console = Console()
+    if once:
+        console.print(newest())
+        return
+    try:
+        with Live(newest(), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(_REFRESH_S)
+                live.update(newest(), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+@click.command()
+@click.argument("case_id")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="The folder to write to.")
+@click.option("--class", "class_name", type=click.Choice(CLASSES), default="melanoma", show_default=True)
+@click.option("--style", type=click.Choice(["overlay", "heatmap", "raw"]), default="overlay", show_default=True)
+@connection_options
+def fetch(case_id, out, class_name, style, url, key, data_dir) -> None:
+    """Fetch a case's result and heatmap as files: CASE_ID.json and CASE_ID-<class>-<style>.png (raw: .npy)."""
+    client = Client(find_connection(url, key, data_dir))
+    case = client.read_case(case_id)
+    out.mkdir(parents=True, exist_ok=True)
+    result = out / f"{case['id']}.json"
+    result.write_text(json.dumps(case, indent=2) + "\n")
+    click.echo(result)
+    if case["result"] is None:
+        reason = case["error"]["detail"] if case["error"] else "There is no heatmap yet."
+        raise click.ClickException(f"The case is {case['state']}. {reason}")
+    heatmap = out / f"{case['id']}-{class_name}-{style}.{'npy' if style == 'raw' else 'png'}"
+    heatmap.write_bytes(client.read_heatmap(case_id, class_name, style))
+    click.echo(heatmap)
+
+
+def submit_files(
+    client: Client, files: Sequence[Path], console: Console, reference: str | None, **fields
+) -> list[dict]:
+    """Submit every file; a refused one becomes an entry of state `refused` with the API's error."""
+
+    def send(file: Path) -> dict:
+        try:
+            return client.submit(file, reference=(reference or file.name)[:200], **fields)
+        except Refused as error:
+            return {
+                "id": None,
+                "state": "refused",
+                "result": None,
+                "error": {"code": error.code, "detail": error.detail},
+            }
+
+    with _progress(console) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+        task = progress.add_task("submitting", total=len(files))
+        cases = []
+        for case in pool.map(send, files):
+            cases.append(case)
+            progress.advance(task)
+    return cases
+
+
+def follow_cases(client: Client, cases: Sequence[dict], console: Console) -> list[dict]:
+    """Wait until every accepted case is final; return them in the same order."""
+    accepted = [case["id"] for case in cases if case["id"]]
+    final = {}
+    with _progress(console) as progress:
+        task = progress.add_task("analysing", total=len(accepted))
+        for case in client.follow(accepted):
+            final[case["id"]] = case
+            progress.advance(task)
+    return [final.get(case["id"], case) for case in cases]
+
+
+def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[str] | None = None) -> Table:
+    """Return a table of file, state, probabilities, decision and, where known, the heatmap's file."""
+    table = Table(caption=NOTICE, caption_justify="left")
+    for column in ("file", "state", *(name.replace("_", " ") for name in CLASSES), "decision"):
+        table.add_column(column)
+    if heatmaps:
+        table.add_column("heatmap", overflow="fold")
+    for position, (name, case) in enumerate(zip(names, cases, strict=True)):
+        row = [name, f"[{_STYLE.get(case['state'], 'default')}]{case['state']}[/]"]
+        if result := case["result"]:
+            row += [f"{result['probabilities'][c]:.3f}" for c in CLASSES] + [result["decision"]]
+        else:
+            row += ["", "", "", case["error"]["code"] if case["error"] else ""]
+        table.add_row(*row, *([heatmaps[position]] if heatmaps else []))
+    return table
+
+
+def _progress(console: Console) -> Progress:
+    columns = TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console)
+
+
+COMMANDS = (submit, watch, fetch)

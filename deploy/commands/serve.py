@@ -1,0 +1,100 @@
+"""Commands that run something: the whole stack, or one of its processes."""
+
+import signal
+from pathlib import Path
+
+import click
+
+from deploy.commands import data_dir_option
+from deploy.stack import CONNECTION, local_stack
+from shared.database import open_database
+from shared.dispatch import make_celery
+from shared.migrations import check_upgraded, find_drift, upgrade
+from shared.settings import load_settings
+
+port_option = click.option("--port", type=int, default=8000, show_default=True, help="The API's port.")
+_QUIET_EVENTS = ("started",)
+
+
+@click.command()
+@data_dir_option
+@port_option
+def up(data_dir: Path, port: int) -> None:
+    """Run everything on this machine until Ctrl-C.
+
+    Starts the servers that no DERMQUEUE_* variable names (Valkey, an S3 server, SQLite), the API, a worker and beat,
+    and starts again what dies. When all is ready, DATA_DIR/connection.json holds the address and one key per role.
+    """
+    with local_stack(data_dir, port, print_event) as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stack.stop_event.set())
+        connection = stack.start()
+        if not stack.stop_event.is_set():
+            click.echo(f"ready      {connection['base_url']}  (keys: {data_dir / CONNECTION}; stop with Ctrl-C)")
+        stack.run()
+        click.echo("stopping")
+
+
+def print_event(name: str, event: str, detail: str) -> None:
+    """Show what the supervisor does; starts are left out, readiness follows them."""
+    if event not in _QUIET_EVENTS:
+        click.echo(f"{name:<10} {event} {detail}", err=event in ("died", "killed"))
+
+
+@click.command()
+@data_dir_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@port_option
+def api(data_dir: Path, host: str, port: int) -> None:
+    """Run the API under gunicorn."""
+    from api.server import run_api  # Flask is loaded only where it serves
+
+    run_api(load_settings(data_dir), host, port)
+
+
+@click.command()
+@data_dir_option
+@click.pass_context
+def worker(ctx: click.Context, data_dir: Path) -> None:
+    """Run one analysis worker. Start one per GPU; all share the queue.
+
+    SIGTERM finishes the batch in hand. The model is chosen by DERMQUEUE_MODEL, the device by DERMQUEUE_DEVICE.
+    """
+    from worker.main import run_worker  # torch is loaded only where it analyses
+
+    ctx.exit(run_worker(load_settings(data_dir)))
+
+
+@click.command()
+@data_dir_option
+def beat(data_dir: Path) -> None:
+    """Run the clock that starts the sweeper. One is enough; two do no harm."""
+    celery = make_celery(load_settings(data_dir))
+    celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO").run()
+
+
+@click.group()
+def db() -> None:
+    """Bring the database's tables up to date, or compare them."""
+
+
+@db.command("upgrade")
+@data_dir_option
+def db_upgrade(data_dir: Path) -> None:
+    """Run every migration that the database has not seen."""
+    upgrade(open_database(load_settings(data_dir).database_url))
+    click.echo("The database is up to date.")
+
+
+@db.command("check")
+@data_dir_option
+def db_check(data_dir: Path) -> None:
+    """Say whether the database's tables are what this version expects; exit 1 if not."""
+    database = open_database(load_settings(data_dir).database_url)
+    check_upgraded(database)
+    if drift := find_drift(database):
+        raise click.ClickException(f"The tables differ from what this version expects: {drift}")
+    click.echo("The database is what this version expects.")
+
+
+COMMANDS = (up, api, worker, beat, db)

@@ -1,0 +1,181 @@
+"""The local stack: embedded servers for what no URL is given, and our own three processes, under one supervisor."""
+
+import fcntl
+import json
+import os
+import secrets
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from urllib.parse import urlsplit
+
+import httpx
+from dotenv import dotenv_values
+
+from deploy.embedded.program import Program, find_free_port
+from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
+from deploy.embedded.supervisor import OnEvent, Supervisor
+from deploy.embedded.valkey import valkey_program, valkey_url
+from shared.database import Database, open_database, read_clock
+from shared.domain import Role
+from shared.errors import ConfigurationInvalid, DermQueueError
+from shared.migrations import upgrade
+from shared.settings import STACK_ENV, Settings, load_settings, refuse_unknown_variables
+from shared.storage import open_object_store
+from shared.store import access
+
+CONNECTION = "connection.json"
+_KEYS = "keys.json"
+_DEMO_CLINIC = "Demo clinic"
+_BUCKET = "dermqueue"
+
+
+class LocalStack:
+    """Everything on this machine, under one data folder. Used as `with LocalStack(...) as stack: stack.run()`."""
+
+    def __init__(self, data_dir: Path, port: int, on_event: OnEvent):
+        self.data_dir, self._port = data_dir, port
+        self._on_event = on_event
+        self._supervisor = Supervisor(data_dir, on_event)
+        self.stop_event = Event()
+
+    def start(self) -> dict[str, str]:
+        """Start everything and return the connection, which `connection.json` then holds too.
+
+        Raises:
+            ConfigurationInvalid: a setting is wrong, or another stack uses this folder or this port.
+            StartFailed: a program did not become ready.
+        """
+        settings, servers = prepare_servers(self.data_dir)
+        self._supervisor.start(servers, self.stop_event)
+        database = open_database(settings.database_url)
+        upgrade(database)
+        open_object_store(settings).ensure_bucket()
+        keys = _ensure_keys(self.data_dir, database)
+        database.engine.dispose()
+        self._supervisor.start(own_programs(self.data_dir, self._port), self.stop_event)
+        connection = {"base_url": f"http://127.0.0.1:{self._port}", **keys}
+        write_private(self.data_dir / CONNECTION, json.dumps(connection, indent=2) + "\n")
+        return connection
+
+    def run(self) -> None:
+        """Keep everything running until `stop_event` is set."""
+        self._supervisor.run_until(self.stop_event)
+
+    def stop(self) -> None:
+        """Stop everything, last started first."""
+        (self.data_dir / CONNECTION).unlink(missing_ok=True)
+        self._supervisor.stop()
+
+
+@contextmanager
+def local_stack(data_dir: Path, port: int, on_event: OnEvent) -> Iterator[LocalStack]:
+    """Own a data folder for as long as the stack runs; whatever happens inside, everything is stopped at the end."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationInvalid(
+                "data_dir_in_use", f"Another stack runs on {data_dir}. Stop it, or choose another --data-dir."
+            ) from error
+        (data_dir / CONNECTION).unlink(missing_ok=True)
+        stack = LocalStack(data_dir, port, on_event)
+        try:
+            yield stack
+        finally:
+            stack.stop()
+
+
+def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
+    """Write `stack.env` for what no variable names, and return the settings with the servers that it takes.
+
+    Ports and passwords are made once and kept, so that a restarted stack finds its data again.
+    """
+    refuse_unknown_variables()
+    path = data_dir / STACK_ENV
+    kept = dict(dotenv_values(path)) if path.exists() else {}
+    programs = []
+    if "DERMQUEUE_DATABASE_URL" not in os.environ:
+        kept.setdefault("DERMQUEUE_DATABASE_URL", f"sqlite:///{data_dir.resolve() / 'dermqueue.sqlite3'}")
+    if "DERMQUEUE_BROKER_URL" not in os.environ:
+        kept.setdefault("DERMQUEUE_BROKER_URL", valkey_url(find_free_port(), secrets.token_urlsafe(24)))
+        broker = urlsplit(kept["DERMQUEUE_BROKER_URL"])
+        programs.append(valkey_program(data_dir, broker.port, broker.password))
+    if not any(name.startswith("DERMQUEUE_S3_") for name in os.environ):
+        if "DERMQUEUE_S3_BUCKET" not in kept:
+            kept |= {
+                "DERMQUEUE_S3_BUCKET": _BUCKET,
+                "DERMQUEUE_S3_ENDPOINT_URL": seaweed_url(find_free_port(PORT_OFFSETS)),
+                "DERMQUEUE_S3_ACCESS_KEY": secrets.token_hex(10),
+                "DERMQUEUE_S3_SECRET_KEY": secrets.token_urlsafe(30),
+            }
+        port = urlsplit(kept["DERMQUEUE_S3_ENDPOINT_URL"]).port
+        keys = kept["DERMQUEUE_S3_ACCESS_KEY"], kept["DERMQUEUE_S3_SECRET_KEY"]
+        programs.append(seaweed_program(data_dir, port, *keys, kept["DERMQUEUE_S3_BUCKET"]))
+    else:
+        kept = {name: value for name, value in kept.items() if not name.startswith("DERMQUEUE_S3_")}
+    write_private(path, "".join(f"{name}={value}\n" for name, value in kept.items()))
+    return load_settings(data_dir), programs
+
+
+def own_programs(data_dir: Path, port: int) -> list[Program]:
+    """Return API, worker and beat as programs; each reads its settings for itself."""
+
+    def program(name: str, *options: str, **timing) -> Program:
+        command = (sys.executable, str(Path(sysconfig.get_path("scripts")) / "dermqueue"), name)
+        return Program(name, (*command, "--data-dir", str(data_dir), *options), env=dict(os.environ), **timing)
+
+    return [
+        program("api", "--port", str(port), is_ready=lambda: _is_alive(port), stop_timeout_s=40.0),
+        program("worker", stop_timeout_s=60.0),
+        program("beat"),
+    ]
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner may read, in one step."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
+
+
+def _is_alive(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _ensure_keys(data_dir: Path, database: Database) -> dict[str, str]:
+    """Return one key per role that this database takes, made with a demo clinic on the first start."""
+    path = data_dir / _KEYS
+    if path.exists():
+        keys = json.loads(path.read_text())
+        if all(_is_valid(database, key) for key in keys.values()):
+            return keys
+    with database.writing() as session:
+        now = read_clock(session)
+        clinics = {name: clinic_id for clinic_id, name in access.list_clinics(session)}
+        clinic_id = clinics.get(_DEMO_CLINIC) or access.add_clinic(session, _DEMO_CLINIC, now)
+        keys = {
+            "admin_key": access.add_key(session, Role.ADMIN, None, now),
+            "reviewer_key": access.add_key(session, Role.REVIEWER, None, now),
+            "clinic_key": access.add_key(session, Role.CLINIC, clinic_id, now),
+        }
+    write_private(path, json.dumps(keys, indent=2) + "\n")
+    return keys
+
+
+def _is_valid(database: Database, key: str) -> bool:
+    try:
+        with database.reading() as session:
+            access.authenticate(session, key)
+    except DermQueueError:
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""Real servers for the whole suite: Valkey, an S3 server and PostgreSQL are started here, once, and die with it."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from deploy.embedded.program import find_free_port
+from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
+from deploy.embedded.supervisor import Supervisor
+from deploy.embedded.valkey import valkey_program, valkey_url
+from shared.database import Database, open_database
+from shared.migrations import upgrade
+from shared.settings import Settings
+from shared.storage import ObjectStore, open_object_store
+from tests.servers.postgres import running_postgres
+
+BUCKET = "dermqueue-tests"
+ACCESS_KEY, SECRET_KEY = "tests", "tests-secret"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in [name for name in os.environ if name.upper().startswith("DERMQUEUE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory) -> Iterator[dict]:
+    """The broker and the S3 server, as settings."""
+    folder = tmp_path_factory.mktemp("servers")
+    valkey_port, seaweed_port, password = find_free_port(), find_free_port(PORT_OFFSETS), secrets.token_urlsafe(16)
+    with Supervisor(folder, on_event=lambda *event: None) as supervisor:
+        supervisor.start(
+            [
+                valkey_program(folder, valkey_port, password),
+                seaweed_program(folder, seaweed_port, ACCESS_KEY, SECRET_KEY, BUCKET),
+            ],
+            Event(),
+        )
+        yield {
+            "broker_url": valkey_url(valkey_port, password),
+            "s3_endpoint_url": seaweed_url(seaweed_port),
+            "s3_access_key": ACCESS_KEY,
+            "s3_secret_key": SECRET_KEY,
+            "s3_bucket": BUCKET,
+        }
+
+
+@pytest.fixture(scope="session")
+def upgraded_postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL database that every migration has run on; tests work on copies of it."""
+    with running_postgres() as url:
+        template = open_database(url)
+        upgrade(template)
+        template.engine.dispose()
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path) -> Iterator[str]:
+    """A fresh database with the newest tables, on each of the two kinds."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'test.sqlite3'}"
+        database = open_database(url)
+        upgrade(database)
+        database.engine.dispose()
+        yield url
+        return
+    template = make_url(request.getfixturevalue("upgraded_postgres"))
+    name = f"test_{secrets.token_hex(6)}"
+    admin = create_engine(template.set(database="template1"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template.database}"))
+    yield template.set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def database(database_url) -> Iterator[Database]:
+    database = open_database(database_url)
+    yield database
+    database.engine.dispose()
+
+
+@pytest.fixture
+def settings(database_url, servers) -> Settings:
+    """Settings of a process that uses the suite's servers and this test's database."""
+    return Settings(_env_file=None, database_url=database_url, **servers)
+
+
+@pytest.fixture
+def store(settings) -> ObjectStore:
+    return open_object_store(settings)

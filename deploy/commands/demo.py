@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from deploy.client import Client, find_connection
 from deploy.commands import data_dir_option
-from deploy.commands.photographs import case_table, follow_cases, submit_files
+from deploy.commands.photographs import case_table, follow_cases, make_console, submit_files
 from deploy.commands.serve import print_event
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION, local_stack
@@ -34,15 +33,14 @@ def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> Non
     Uses the stack that runs on DATA_DIR, or starts one and stops it at the end. The samples are eight CC0 dermoscopy
     images of the ISIC archive, four melanomas and four nevi.
     """
-    console = Console()
+    console = make_console()
     files = sorted(SAMPLES.glob("*.jpg"))
     with _running_stack(data_dir, port):
         client = Client(find_connection(None, None, data_dir))
         began = time.monotonic()
         cases = follow_cases(client, submit_files(client, files, console, reference=None), console)
         heatmaps = [
-            _write_heatmap(client, case, out / f"{file.stem}-heatmap.png")
-            for file, case in zip(files, cases, strict=True)
+            _write_heatmap(client, case, out / f"{file.stem}.png") for file, case in zip(files, cases, strict=True)
         ]
         console.print(case_table([file.name for file in files], cases, heatmaps))
         console.print(f"{len(files)} cases in {time.monotonic() - began:.1f} s. To keep it running: dermqueue up")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,6 +19,7 @@ from shared.domain import CLASSES, Priority
 
 _AT_ONCE = 4
 _REFRESH_S = 1.0
+_WIDTH_WITHOUT_TERMINAL = 110
 NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
 _STYLE = {"succeeded": "green", "rejected": "yellow", "failed": "red", "refused": "yellow"}
 
@@ -52,7 +54,7 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
       dermqueue submit *.jpg --priority urgent --json > cases.jsonl
     """
     client = Client(find_connection(url, key, data_dir))
-    console = Console(stderr=as_json)
+    console = make_console(stderr=as_json)
     cases = submit_files(client, files, console, reference=reference, priority=priority)
     if wait:
         cases = follow_cases(client, cases, console)
@@ -61,6 +63,7 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
             click.echo(json.dumps({"file": str(file), **case}))
     else:
         console.print(case_table([file.name for file in files], cases))
+        explain_problems(console, [file.name for file in files], cases)
     good = ("succeeded",) if wait else ("queued", "running", "succeeded")
     ctx.exit(0 if all(case["state"] in good for case in cases) else 1)
 
@@ -79,7 +82,7 @@ def watch(once, limit, url, key, data_dir) -> None:
         cases = client.list_cases(limit)
         return case_table([case["reference"] or case["id"][:8] for case in cases], cases)
 
-    console = Console()
+    console = make_console()
     if once:
         console.print(newest())
         return
@@ -112,6 +115,12 @@ def fetch(case_id, out, class_name, style, url, key, data_dir) -> None:
     heatmap = out / f"{case['id']}-{class_name}-{style}.{'npy' if style == 'raw' else 'png'}"
     heatmap.write_bytes(client.read_heatmap(case_id, class_name, style))
     click.echo(heatmap)
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Return a console that is wide enough for the table where the output goes to a file or a pipe."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def submit_files(
@@ -153,9 +162,10 @@ def follow_cases(client: Client, cases: Sequence[dict], console: Console) -> lis
 
 def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[str] | None = None) -> Table:
     """Return a table of file, state, probabilities, decision and, where known, the heatmap's file."""
-    table = Table(caption=NOTICE, caption_justify="left")
-    for column in ("file", "state", *(name.replace("_", " ") for name in CLASSES), "decision"):
-        table.add_column(column)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=NOTICE, caption_justify="left")
+    table.add_column("file", overflow="fold")
+    for column in ("state", "melanoma", "seb. kerat.", "nevus", "decision"):
+        table.add_column(column, no_wrap=True)
     if heatmaps:
         table.add_column("heatmap", overflow="fold")
     for position, (name, case) in enumerate(zip(names, cases, strict=True)):
@@ -163,9 +173,16 @@ def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[s
         if result := case["result"]:
             row += [f"{result['probabilities'][c]:.3f}" for c in CLASSES] + [result["decision"]]
         else:
-            row += ["", "", "", case["error"]["code"] if case["error"] else ""]
+            row += ["", "", "", ""]
         table.add_row(*row, *([heatmaps[position]] if heatmaps else []))
     return table
+
+
+def explain_problems(console: Console, names: Sequence[str], cases: Sequence[dict]) -> None:
+    """Print why a case has no result: what to do about it stands in the API's sentence."""
+    for name, case in zip(names, cases, strict=True):
+        if case["error"]:
+            console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]", markup=False)
 
 
 def _progress(console: Console) -> Progress:

@@ -136,7 +136,8 @@ class Supervisor:
         if now_s - child.started_at_s >= RECOVERED_AFTER_S:
             child.backoff_s = FIRST_BACKOFF_S
         reason = _describe(child.process.returncode)
-        self._on_event(child.program.name, "died", f"{reason}; starts again in {child.backoff_s:.1f} s")
+        last_words = "".join(self._log_tail(child.program, 1))
+        self._on_event(child.program.name, "died", f"{reason}; starts again in {child.backoff_s:.1f} s. {last_words}")
         child.ready = False
         child.restart_at_s = now_s + child.backoff_s
         child.backoff_s = min(2 * child.backoff_s, LONGEST_BACKOFF_S)
@@ -154,9 +155,12 @@ class Supervisor:
         self._on_event(child.program.name, "stopped", f"after {time.monotonic() - began_s:.1f} s")
 
     def _start_failed(self, program: Program, what: str) -> StartFailed:
+        tail = "\n".join(self._log_tail(program, TAIL_LINES))
         log = self._log_path(program)
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
         return StartFailed("program_not_started", f"{program.name} {what}. The end of its log, {log}:\n{tail}")
+
+    def _log_tail(self, program: Program, lines: int) -> list[str]:
+        return self._log_path(program).read_text(errors="replace").splitlines()[-lines:]
 
     def _log_path(self, program: Program) -> Path:
         return self._log_dir / f"{program.name}.log"

@@ -1,0 +1,45 @@
+"""A worker without its process: the real database and S3 server, a tiny network."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+
+from shared.dispatch import Doorbell, make_celery
+from tests.factories import add_clinic
+from tests.worker.networks import tiny_model
+from worker.analysis import Analyst
+from worker.main import announce_model
+from worker.model import Model
+from worker.triage import Triage
+
+
+@pytest.fixture
+def clinic_id(database) -> UUID:
+    return add_clinic(database)
+
+
+@pytest.fixture
+def make_triage(settings, database, store) -> Iterator[Callable[..., Triage]]:
+    """Make a triage with a given model, and wait for its threads at the end."""
+    with ThreadPoolExecutor(4) as pool:
+
+        def make(model: Model | None = None, store=store, doorbell=None, **changes) -> Triage:
+            model = model or tiny_model()
+            announce_model(database, model)
+            analyst = Analyst(model, store, model.manifest.operating_point(), pool)
+            doorbell = doorbell or Doorbell(make_celery(settings))
+            return Triage(database, store, doorbell, analyst, settings.model_copy(update=changes))
+
+        yield make
+
+
+class CountingDoorbell:
+    """Counts its rings instead of sending them."""
+
+    def __init__(self):
+        self.rings = 0
+
+    def ring(self, times: int = 1) -> None:
+        self.rings += times

@@ -1,0 +1,59 @@
+"""Tiny seeded networks behind the same contract as the shipped one, so that a test can work its answer out."""
+
+import torch
+from torch import Tensor, nn
+
+from shared.bundle import Manifest, Preprocessing
+from shared.domain import CLASSES, OperatingPoint
+from worker.model import Model
+
+SIDE = 32
+
+
+class TinyNetwork(nn.Module):
+    """One 8×8 convolution of stride 8 in place of the ResNet, then the same pooling and linear layer."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.features = nn.Sequential(nn.Conv2d(3, 5, 8, stride=8), nn.ReLU())
+        self.classifier = nn.Linear(5, len(CLASSES))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(pixels)
+        return self.classifier(features.mean(dim=(2, 3))), features
+
+
+class BrokenNetwork(TinyNetwork):
+    """Gives NaN for a photograph whose mean brightness is low, and with it spoils whatever averages over the batch."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = super().forward(pixels)
+        if (pixels.mean(dim=(1, 2, 3)) < -1).any():
+            logits = logits * float("nan")
+        return logits, features
+
+
+def tiny_manifest(**changes) -> Manifest:
+    values = {
+        "name": "tiny",
+        "version": "1",
+        "architecture": "resnet50-v1",
+        "labels": CLASSES,
+        "preprocessing": Preprocessing(input_side=SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        "temperature": 2.0,
+        "operating_points": (OperatingPoint(name="screening", threshold=0.2, sensitivity=0.95, specificity=0.5),),
+        "default_operating_point": "screening",
+        "heatmap_scales": (0.1, 0.1, 0.1),
+        "weights_sha256": "0" * 64,
+        "data_sha256": "0" * 64,
+        "trained_on": "nothing",
+        "licence": "MIT",
+        "figures": {},
+        "limits": ("a test's network",),
+    }
+    return Manifest(**values | changes)
+
+
+def tiny_model(network: nn.Module | None = None, digest: str = "d" * 64) -> Model:
+    return Model(tiny_manifest(), digest, "# tiny", (network or TinyNetwork()).eval(), torch.device("cpu"))

@@ -1,0 +1,79 @@
+"""Bundles as a worker loads them."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
+from shared.errors import ModelUnusable
+from tests.worker.networks import SIDE, TinyNetwork, tiny_manifest, tiny_model
+from worker.model import load_model
+
+CPU = torch.device("cpu")
+
+
+def write_bundle(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """Write a bundle whose digests are right, whatever its weights are."""
+    save_file(weights, folder / WEIGHTS_NAME)
+    digest = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+    (folder / MANIFEST_NAME).write_text(tiny_manifest(weights_sha256=digest).model_dump_json())
+    (folder / CARD_NAME).write_text("# tiny\n")
+    return folder
+
+
+def test_a_missing_bundle_is_named(tmp_path):
+    with pytest.raises(ModelUnusable, match=MANIFEST_NAME) as refusal:
+        load_model(tmp_path, CPU)
+    assert refusal.value.code == "bundle_missing"
+
+
+def test_weights_with_one_changed_byte_are_refused(tmp_path):
+    folder = write_bundle(tmp_path, {"x": torch.zeros(8)})
+    data = bytearray((folder / WEIGHTS_NAME).read_bytes())
+    data[-1] ^= 1
+    (folder / WEIGHTS_NAME).write_bytes(data)
+    with pytest.raises(ModelUnusable, match="sha256") as refusal:
+        load_model(folder, CPU)
+    assert refusal.value.code == "bundle_damaged"
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    with pytest.raises(ModelUnusable, match="does not hold a resnet50-v1") as refusal:
+        load_model(write_bundle(tmp_path, TinyNetwork().state_dict()), CPU)
+    assert refusal.value.code == "bundle_damaged"
+
+
+def test_a_file_that_is_no_safetensors_is_refused_even_if_its_digest_fits(tmp_path):
+    (tmp_path / WEIGHTS_NAME).write_bytes(b"not weights")
+    digest = hashlib.sha256(b"not weights").hexdigest()
+    (tmp_path / MANIFEST_NAME).write_text(tiny_manifest(weights_sha256=digest).model_dump_json())
+    (tmp_path / CARD_NAME).write_text("# tiny\n")
+    with pytest.raises(ModelUnusable, match="does not hold"):
+        load_model(tmp_path, CPU)
+
+
+def test_probabilities_are_the_softmax_of_logits_over_the_temperature():
+    network = TinyNetwork()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    with torch.inference_mode():
+        logits = network(normalised)[0].double().numpy() / 2.0
+    by_hand = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    reading = tiny_model(network).read(pixels)
+    np.testing.assert_allclose(reading.probabilities, by_hand, rtol=1e-5)
+    assert reading.maps.dtype == np.float32
+    assert reading.maps.min() >= 0
+
+
+def test_a_photograph_reads_the_same_alone_as_in_a_batch():
+    model = tiny_model()
+    pixels = np.random.default_rng(1).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)
+    together = model.read(pixels)
+    for position in range(5):
+        alone = model.read(pixels[position : position + 1])
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[position], atol=1e-6)
+        np.testing.assert_allclose(alone.maps[0], together.maps[position], atol=1e-6)

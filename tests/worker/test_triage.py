@@ -1,0 +1,249 @@
+"""One worker's part in the flow of cases, on the real database and object store."""
+
+import io
+import threading
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select, update
+
+from shared.database import read_clock
+from shared.domain import CLASSES, Decision, State
+from shared.errors import ObjectMissing, Unavailable
+from shared.heatmap import OVERLAY_SIDE
+from shared.photograph import decode_photograph, squash
+from shared.store import cases, queue
+from shared.tables import AnalysisRow, CaseRow
+from tests import images
+from tests.factories import add_case, add_photograph, clinic_caller
+from tests.worker.conftest import CountingDoorbell
+from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, tiny_model
+from worker.triage import Seats
+
+
+def jpeg(width: int = 320, height: int = 240) -> bytes:
+    return images.encode(images.lesion(width, height), "JPEG")
+
+
+def state_of(database, case) -> tuple[str, str | None, int]:
+    with database.reading() as session:
+        row = session.get(CaseRow, case.id)
+        return row.state, row.error_code, row.attempts
+
+
+def lapse_leases(database) -> None:
+    with database.writing() as session:
+        session.execute(
+            update(CaseRow).where(CaseRow.lease_token.is_not(None)).values(lease_expires_at=CaseRow.submitted_at)
+        )
+
+
+def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, store, clinic_id):
+    data = jpeg()
+    case = add_photograph(database, store, clinic_id, data)
+    model = tiny_model()
+    make_triage(model).analyze_waiting()
+    with database.reading() as session:
+        done = cases.read_case(session, clinic_caller(clinic_id), case.id)
+        maps, manifest = cases.read_activation_maps(session, case.id)
+    expected = model.read(squash(decode_photograph(data, 2 * SIDE), SIDE)[None])
+    assert done.state is State.SUCCEEDED
+    assert done.analysis.probabilities == pytest.approx(tuple(expected.probabilities[0]))
+    assert sum(done.analysis.probabilities) == pytest.approx(1)
+    assert done.analysis.decision is (Decision.REFER if done.analysis.melanoma_probability >= 0.2 else Decision.ROUTINE)
+    stored = np.frombuffer(maps.values, "<f4").reshape(len(CLASSES), maps.height, maps.width)
+    np.testing.assert_array_equal(stored, expected.maps[0])
+    assert (done.model_name, done.model_version, done.analysis.model_digest) == ("tiny", "1", "d" * 64)
+    assert done.analysis.preprocessing == f"squash-bilinear-{SIDE}"
+    assert done.analysis.code_version
+    assert manifest["name"] == "tiny"
+    overlay = images.Image.open(io.BytesIO(store.get(done.analysis.overlay_key)))
+    assert (overlay.format, overlay.size) == ("PNG", (160, 120))
+
+
+def test_an_overlay_of_a_large_photograph_keeps_its_aspect(make_triage, database, store, clinic_id):
+    case = add_photograph(database, store, clinic_id, images.encode(images.lesion(4000, 3000), "PNG"))
+    make_triage(tiny_model()).analyze_waiting()
+    with database.reading() as session:
+        key = cases.read_case(session, clinic_caller(clinic_id), case.id).analysis.overlay_key
+    width, height = images.Image.open(io.BytesIO(store.get(key))).size
+    assert max(width, height) <= OVERLAY_SIDE
+    assert width / height == pytest.approx(4 / 3, rel=0.02)
+
+
+def test_everything_that_waits_is_taken_in_batches_with_one_forward_pass_each(make_triage, database, store, clinic_id):
+    class Counting(TinyNetwork):
+        sizes: list[int] = []  # noqa: RUF012
+
+        def forward(self, pixels):
+            self.sizes.append(len(pixels))
+            return super().forward(pixels)
+
+    queued = [add_photograph(database, store, clinic_id, jpeg()) for _ in range(10)]
+    make_triage(tiny_model(Counting()), batch_size=4).analyze_waiting()
+    assert Counting.sizes == [4, 4, 2]
+    assert {state_of(database, case)[0] for case in queued} == {State.SUCCEEDED}
+
+
+@pytest.mark.parametrize("kind", images.refused_when_decoded())
+def test_a_photograph_that_cannot_be_analysed_is_rejected_and_its_neighbours_go_on(
+    make_triage, database, store, clinic_id, kind
+):
+    data, code = images.refused_when_decoded()[kind]
+    good, bad = (add_photograph(database, store, clinic_id, d) for d in (jpeg(), data))
+    make_triage().analyze_waiting()
+    assert state_of(database, bad)[:2] == (State.REJECTED, code)
+    assert state_of(database, good)[0] == State.SUCCEEDED
+
+
+def test_a_photograph_that_is_gone_or_changed_fails_for_a_human(make_triage, database, store, clinic_id):
+    gone, changed = (add_photograph(database, store, clinic_id, jpeg()) for _ in range(2))
+    store.delete(gone.photograph.key)
+    store.put(changed.photograph.key, jpeg(400, 300), "image/jpeg")
+    make_triage().analyze_waiting()
+    assert state_of(database, gone)[:2] == (State.FAILED, "object_missing")
+    assert state_of(database, changed)[:2] == (State.FAILED, "object_damaged")
+
+
+def test_only_the_photograph_that_the_network_chokes_on_fails(make_triage, database, store, clinic_id):
+    dark = images.encode(images.lesion().point(lambda level: level // 8), "PNG")
+    good, bad = (add_photograph(database, store, clinic_id, d) for d in (jpeg(), dark))
+    make_triage(tiny_model(BrokenNetwork())).analyze_waiting()
+    assert state_of(database, bad)[:2] == (State.FAILED, "model_output_invalid")
+    assert state_of(database, good)[0] == State.SUCCEEDED
+
+
+class _Away:
+    """An object store that cannot be reached; what it was asked to store is kept from the real one."""
+
+    def __init__(self, store, verb: str):
+        self._store, self._verb = store, verb
+
+    def __getattr__(self, verb: str):
+        def refuse(*_):
+            raise Unavailable("storage_unavailable", "away")
+
+        return refuse if verb == self._verb else getattr(self._store, verb)
+
+
+@pytest.mark.parametrize("verb", ["get", "put"])
+def test_an_object_store_that_is_away_costs_the_case_no_attempt(make_triage, database, store, clinic_id, verb):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    make_triage(store=_Away(store, verb)).analyze_waiting()
+    assert state_of(database, case) == (State.QUEUED, None, 0)
+    with database.reading() as session:
+        assert session.get(CaseRow, case.id).available_at > read_clock(session)
+
+
+class _Crashing(TinyNetwork):
+    def forward(self, pixels):
+        raise RuntimeError("no kernel image is available")
+
+
+def test_a_case_that_the_analysis_stumbles_over_is_tried_alone_and_after_three_times_fails(
+    make_triage, database, store, clinic_id
+):
+    pair = [add_photograph(database, store, clinic_id, jpeg()) for _ in range(2)]
+    triage = make_triage(tiny_model(_Crashing()))
+    for _ in range(5):
+        triage.analyze_waiting()
+        with database.writing() as session:
+            session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+    assert [state_of(database, case) for case in pair] == [(State.FAILED, "analysis_failed", 3)] * 2
+
+
+def test_a_result_that_comes_after_the_case_was_cancelled_is_dropped_with_its_overlay(
+    make_triage, database, store, clinic_id
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    overlays = []
+
+    class CancelledMeanwhile(_Away):
+        def put(self, key, data, media_type):
+            self._store.put(key, data, media_type)
+            overlays.append(key)
+            with database.writing() as session:
+                cases.cancel_case(session, clinic_caller(clinic_id), case.id, read_clock(session))
+
+    make_triage(store=CancelledMeanwhile(store, "")).analyze_waiting()
+    assert state_of(database, case)[0] == State.CANCELLED
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(AnalysisRow)) == 0
+    with pytest.raises(ObjectMissing):
+        store.get(overlays[0])
+
+
+def test_recording_waits_for_a_database_that_is_away_for_a_moment(make_triage, database, store, clinic_id, monkeypatch):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    failures = iter([Unavailable("database_unavailable", "away")] * 2)
+    record = queue.record_analysis
+
+    def flaky(*arguments):
+        for failure in failures:
+            raise failure
+        return record(*arguments)
+
+    monkeypatch.setattr(queue, "record_analysis", flaky)
+    make_triage().analyze_waiting()
+    assert state_of(database, case)[0] == State.SUCCEEDED
+
+
+def test_a_worker_that_is_told_to_stop_takes_no_further_batch(make_triage, database, store, clinic_id):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    triage = make_triage()
+    triage.stopping.set()
+    triage.analyze_waiting()
+    assert state_of(database, case)[0] == State.QUEUED
+
+
+def test_the_sweeper_rings_for_what_waits_and_returns_what_was_lost(make_triage, database, clinic_id):
+    doorbell = CountingDoorbell()
+    triage = make_triage(doorbell=doorbell, batch_size=4, worker_threads=2)
+    triage.sweep()
+    assert doorbell.rings == 0
+    lost = add_case(database, clinic_id)
+    with database.writing() as session:
+        queue.claim_cases(session, 1, 60, read_clock(session))
+    lapse_leases(database)
+    triage.sweep()
+    assert doorbell.rings == 1
+    assert state_of(database, lost)[0] == State.QUEUED
+
+
+def test_the_sweeper_erases_the_objects_of_a_deleted_case_once_its_lease_has_passed(
+    make_triage, database, store, clinic_id
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    with database.writing() as session:
+        cases.delete_case(session, clinic_caller(clinic_id), case.id, read_clock(session))
+    triage = make_triage()
+    triage.sweep()
+    assert store.get(case.photograph.key)
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(deleted_at=read_clock(session) - timedelta(hours=1)))
+    triage.sweep()
+    with pytest.raises(ObjectMissing):
+        store.get(case.photograph.key)
+    with database.reading() as session:
+        assert session.get(CaseRow, case.id).erased_at is not None
+
+
+def test_whoever_takes_every_seat_has_no_neighbour():
+    seats, neighbours, most = Seats(2), [], []
+
+    def work(everything: bool) -> None:
+        with seats.taken(everything):
+            neighbours.append(everything)
+            most.append(list(neighbours))
+            threading.Event().wait(0.005)
+            neighbours.remove(everything)
+
+    threads = [threading.Thread(target=work, args=(number % 3 == 0,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(most) == 24
+    assert all(len(seen) == 1 for seen in most if True in seen)
+    assert max(len(seen) for seen in most) == 2

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event
 
 import pytest
@@ -70,8 +71,14 @@ def database_url(request, tmp_path) -> Iterator[str]:
         database.engine.dispose()
         yield url
         return
-    template = make_url(request.getfixturevalue("upgraded_postgres"))
-    name = f"test_{secrets.token_hex(6)}"
+    with copied_database(request.getfixturevalue("upgraded_postgres")) as url:
+        yield url
+
+
+@contextmanager
+def copied_database(template_url: str) -> Iterator[str]:
+    """Make a PostgreSQL database with the newest tables and nothing in them; drop it at the end."""
+    template, name = make_url(template_url), f"test_{secrets.token_hex(6)}"
     admin = create_engine(template.set(database="template1"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template.database}"))

@@ -23,6 +23,9 @@ _SCREENING_SENSITIVITY = 0.95
 _STRONG_ACTIVATION = 0.95
 """Quantile of the validation images' strongest activations that is drawn at full strength."""
 
+_LEAST_SCALE = 1e-3
+"""A class that hardly activates on its own images (a network that learnt nothing of it) is drawn faintly."""
+
 LIMITS = (
     "A decision aid for clinicians: it decides nothing alone.",
     "Trained on dermoscopy images of mostly light skin; on other skin and on smartphone photographs it is unproven.",
@@ -107,7 +110,8 @@ def choose_operating_points(probabilities: np.ndarray, labels: np.ndarray) -> tu
 def _heatmap_scales(maps: torch.Tensor, labels: np.ndarray) -> tuple[float, ...]:
     """Return per class the activation that only one in twenty images of that class exceeds."""
     strongest = maps.amax(dim=(2, 3)).numpy()
-    return tuple(float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
+    usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
+    return tuple(max(scale, _LEAST_SCALE) for scale in usual)
 
 
 def write_card(manifest: Manifest) -> str:

@@ -7,6 +7,7 @@ from flask import Response
 from flask_openapi3 import Info, OpenAPI
 
 from api import cases, pictures, service
+from api.description import INTRODUCTION, register_description
 from api.problems import Problem, raise_invalid_field, register_problems
 from api.services import EXTENSION, Services
 from shared.database import open_database
@@ -21,13 +22,10 @@ _FIELDS_BYTES = 64 * 1024
 def create_app(settings: Settings) -> OpenAPI:
     """Return the WSGI application; nothing connects until the first request."""
     app = OpenAPI(
-        "dermqueue",
-        info=Info(
-            title="DermQueue",
-            version=version("dermqueue"),
-            description="Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnosis.",
-        ),
-        security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
+        __name__,
+        info=Info(title="DermQueue", version=version("dermqueue"), description=INTRODUCTION),
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer", "description": "Your API key: `dq_…`."}},
+        static_folder=None,
         doc_ui=False,
         validation_error_status=400,
         validation_error_model=Problem,
@@ -44,7 +42,7 @@ def create_app(settings: Settings) -> OpenAPI:
     register_problems(app)
     for blueprint in (cases.blueprint, pictures.blueprint, service.model_blueprint, service.health_blueprint):
         app.register_api(blueprint)
-    service.register_description(app)
+    register_description(app)
     app.after_request(_harden)
     return app
 

@@ -6,20 +6,20 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest
 
-from api.auth import allow, authorize, caller
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
 from api.intake import submit_photograph
 from api.problems import problem_responses, raise_invalid_field
-from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, SubmitForm, SubmitHeader
+from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader
 from api.services import services
 from shared.database import read_clock
 from shared.domain import Case, Role
@@ -30,10 +30,7 @@ POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
 _LOOK_EVERY_S = 0.2
 
-blueprint = APIBlueprint(
-    "cases", __name__, url_prefix="/v1/cases", abp_tags=[Tag(name="Cases")], abp_security=[{"bearer": []}]
-)
-blueprint.before_request(authorize)
+blueprint = guarded_blueprint("cases", "/v1/cases", "One lesion photograph each, on its way through triage.")
 
 
 def reads_submission(view: Callable) -> Callable:
@@ -41,16 +38,12 @@ def reads_submission(view: Callable) -> Callable:
 
     @wraps(view)
     def read_form() -> Response:
-        if request.mimetype != "multipart/form-data":
-            _refuse_content_type()
-        fields = request.form.to_dict() | request.files.to_dict()
-        if len(request.files.getlist("image")) > 1:
-            raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as a case of its own.")
-        if "image" not in request.files:
-            _refuse_without_image(fields)
+        _check_content_type()
+        sent = [*request.form.items(multi=True), *request.files.items(multi=True)]
+        _check_names([name for name, _ in sent])
         try:
             header = SubmitHeader.model_validate(dict(request.headers))
-            return view(form=SubmitForm.model_validate(fields), header=header)
+            return view(form=SubmitForm.model_validate(dict(sent)), header=header)
         except ValidationError as error:
             raise_invalid_field(error)
 
@@ -73,21 +66,16 @@ def submit_case(form: SubmitForm, header: SubmitHeader) -> Response:
     return response
 
 
-@blueprint.get("/<case_id>", responses={200: CaseOut, 304: None, **problem_responses(400, 401, 403, 404, 503)})
+@blueprint.get("/<case_id>", responses={200: CaseOut, 304: None, **problem_responses(401, 403, 404, 503)})
 @allow(Role.CLINIC, Role.REVIEWER)
-def read_case(path: CasePath) -> Response:
-    """Read a case.
-
-    `If-None-Match` with the `ETag` of before answers 304 while nothing changed. `Prefer: wait=20` holds the answer
-    until the case is final, for at most so many seconds.
-    """
-    case_id = parse_case_id(path.case_id)
-    wait_s = _preferred_wait_s()
-    case = _wait_until_final(case_id, wait_s) if wait_s else _read(case_id)
+def read_case(path: CasePath, header: ReadHeader) -> Response:
+    """Read a case, or wait for its result."""
+    wait_s = _preferred_wait_s(header.prefer or "")
+    case, has_waited = _wait_until_final(parse_case_id(path.case_id), wait_s)
     response = _answer(CaseOut.of(case), 200)
     response.set_etag(f"{case.id}-{case.version}")
     response.headers["Cache-Control"] = "private, no-cache"
-    if wait_s:
+    if has_waited:
         response.headers["Preference-Applied"] = f"wait={wait_s:g}"
     if not case.state.is_final:
         response.headers["Retry-After"] = str(POLL_AFTER_S)
@@ -97,7 +85,10 @@ def read_case(path: CasePath) -> Response:
 @blueprint.get("", responses={200: CaseListOut, **problem_responses(400, 401, 403, 503)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def list_cases(query: ListQuery) -> Response:
-    """List cases, newest first. A further page is named by the header `Link: <…>; rel="next"`."""
+    """List cases, newest first.
+
+    A further page is named by the header `Link: <…>; rel="next"`.
+    """
     wanted = cases.CaseFilter(query.state, query.reference, _read_cursor(query.cursor))
     with services().database.reading() as session:
         found = cases.list_cases(session, caller(), wanted, query.limit + 1)
@@ -109,10 +100,13 @@ def list_cases(query: ListQuery) -> Response:
     return response
 
 
-@blueprint.post("/<case_id>/cancel", responses={202: CaseOut, **problem_responses(400, 401, 403, 404, 409, 503)})
+@blueprint.post("/<case_id>/cancel", responses={202: CaseOut, **problem_responses(401, 403, 404, 409, 503)})
 @allow(Role.CLINIC)
 def cancel_case(path: CasePath) -> Response:
-    """Cancel a case that waits or runs. A case that is final already answers 409."""
+    """Cancel a case that waits or runs.
+
+    A case that is final already answers 409.
+    """
     case_id = parse_case_id(path.case_id)
     with services().database.writing() as session:
         now = read_clock(session)
@@ -121,10 +115,13 @@ def cancel_case(path: CasePath) -> Response:
     return _answer(CaseOut.of(case), 202)
 
 
-@blueprint.delete("/<case_id>", responses={202: None, **problem_responses(400, 401, 403, 404, 503)})
+@blueprint.delete("/<case_id>", responses={202: None, **problem_responses(401, 403, 404, 503)})
 @allow(Role.CLINIC)
 def delete_case(path: CasePath) -> Response:
-    """Erase a case: its photograph, heatmap, result and personal data. The audit trail stays."""
+    """Erase a case.
+
+    Its photograph, heatmap, result and personal data go; the audit trail stays.
+    """
     case_id, to = parse_case_id(path.case_id), services()
     with to.database.writing() as session:
         now = read_clock(session)
@@ -152,24 +149,29 @@ def _read(case_id: UUID) -> Case:
         return cases.read_case(session, caller(), case_id)
 
 
-def _wait_until_final(case_id: UUID, wait_s: float) -> Case:
-    """Look until the case is final. Only so many threads may wait; for the others a preference is just that."""
+def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
+    """Look until the case is final; return it and whether the wish to wait was met.
+
+    Only so many threads may wait; for the others a preference is just that.
+    """
     case = _read(case_id)
-    if case.state.is_final or not services().waiting_seats.acquire(blocking=False):
-        return case
+    if not wait_s or case.state.is_final:
+        return case, wait_s > 0
+    if not services().waiting_seats.acquire(blocking=False):
+        return case, False
     try:
         until = time.monotonic() + wait_s
         while not case.state.is_final and time.monotonic() < until:
             time.sleep(_LOOK_EVERY_S)
             case = _read(case_id)
-        return case
+        return case, True
     finally:
         services().waiting_seats.release()
 
 
-def _preferred_wait_s() -> float:
+def _preferred_wait_s(prefer: str) -> float:
     """Return the seconds of `Prefer: wait=…` (RFC 7240), at most `LONGEST_WAIT_S`; 0 without one."""
-    match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", request.headers.get("Prefer", ""), re.IGNORECASE)
+    match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer, re.IGNORECASE)
     return min(int(match[1]), LONGEST_WAIT_S) if match else 0
 
 
@@ -182,17 +184,21 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
         return None
     try:
         moment, case_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode().split(" ")
-        before = datetime.fromisoformat(moment), UUID(case_id)
-        if before[0].tzinfo is None:
-            raise ValueError("no time zone")
-    except (ValueError, binascii.Error) as error:
+        return datetime.fromisoformat(moment).astimezone(UTC), UUID(case_id)
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise RequestInvalid(
             "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
         ) from error
-    return before
 
 
-def _refuse_content_type() -> None:
+def _check_content_type() -> None:
+    if request.mimetype == "multipart/form-data":
+        if not request.mimetype_params.get("boundary"):
+            raise RequestInvalid(
+                "boundary_missing",
+                "The Content-Type names no boundary. Leave this header to your HTTP library: it sets it with the body.",
+            )
+        return
     if request.mimetype == "application/json":
         try:
             request.get_json()
@@ -203,9 +209,17 @@ def _refuse_content_type() -> None:
     )
 
 
-def _refuse_without_image(fields: dict) -> None:
-    unknown = sorted(set(fields) - set(SubmitForm.model_fields))
+def _check_names(names: list[str]) -> None:
+    if names.count("image") > 1:
+        raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as a case of its own.")
+    if repeated := sorted(name for name in set(names) if names.count(name) > 1):
+        raise RequestInvalid("field_repeated", f"The field {repeated[0]!r} was sent more than once.")
+    if "image" in request.files:
+        return
+    unknown = sorted(set(names) - set(SubmitForm.model_fields))
     hint = f" There is a field {unknown[0]!r} that is not known." if unknown else ""
+    if "image" in names:
+        hint = " It came as a text field: give it a file name."
     raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 

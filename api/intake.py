@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from uuid import uuid4
 
 from api.photo_metadata import strip_metadata
@@ -9,7 +10,7 @@ from api.schemas import SubmitForm
 from api.services import Services
 from shared.database import read_clock
 from shared.domain import Caller, Case, NewCase, Photograph
-from shared.errors import Conflict, RequestInvalid
+from shared.errors import Conflict, RequestInvalid, Unavailable
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
 from shared.store import access, cases
@@ -62,8 +63,11 @@ def _accept(to: Services, caller: Caller, case: NewCase) -> Case:
             accepted = cases.add_case(session, case, now)
             access.audit(session, caller, "case.submitted", case.id, now)
     except Conflict:
-        to.store.delete(case.photograph.key)
-        return _find_accepted(to, caller, case.idempotency_key, case.request_sha256)
+        with suppress(Unavailable):  # nothing refers to it: at worst it stays behind
+            to.store.delete(case.photograph.key)
+        if winner := _find_accepted(to, caller, case.idempotency_key, case.request_sha256):
+            return winner
+        raise  # the winner was deleted meanwhile
     to.doorbell.ring()
     return accepted
 

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import numpy as np
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
 
-from api.auth import allow, authorize, caller
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
 from api.cases import parse_case_id
 from api.problems import problem_responses
 from api.schemas import CasePath, HeatmapQuery
@@ -20,20 +20,20 @@ from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_heatmap, draw_overl
 from shared.photograph import decode_photograph
 from shared.store import access, cases
 
-blueprint = APIBlueprint(
-    "pictures", __name__, url_prefix="/v1/cases", abp_tags=[Tag(name="Pictures")], abp_security=[{"bearer": []}]
-)
-blueprint.before_request(authorize)
+blueprint = guarded_blueprint("pictures", "/v1/cases", "A case's photograph and heatmaps. Every look is audited.")
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PICTURE = {"content": {"image/png": _BINARY, "image/jpeg": _BINARY, "image/webp": _BINARY}}
 _HEATMAP = {"content": {"image/png": _BINARY, "application/octet-stream": _BINARY}}
 
 
-@blueprint.get("/<case_id>/image", responses={200: _PICTURE, **problem_responses(400, 401, 403, 404, 500, 503)})
+@blueprint.get("/<case_id>/image", responses={200: _PICTURE, **problem_responses(401, 403, 404, 500, 503)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_image(path: CasePath) -> Response:
-    """Fetch the photograph, pixel for pixel as it was sent; position, camera and other metadata were removed."""
+    """Fetch the photograph.
+
+    Pixel for pixel as it was sent; position, camera and other metadata were removed.
+    """
     case = _read_audited(parse_case_id(path.case_id), "image.read")
     return _private(services().store.get(case.photograph.key), case.photograph.media_type)
 
@@ -41,9 +41,10 @@ def read_image(path: CasePath) -> Response:
 @blueprint.get("/<case_id>/heatmap", responses={200: _HEATMAP, **problem_responses(400, 401, 403, 404, 500, 503)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
-    """Fetch where the network looked for one class (Grad-CAM), drawn on the photograph, alone, or as raw numbers.
+    """Fetch where the network looked for one class.
 
-    A heatmap shows what moved the network, not where a lesion is malignant.
+    The Grad-CAM drawn on the photograph, alone, or as raw numbers. It shows what moved the network, not where a lesion
+    is malignant.
     """
     case = _read_audited(parse_case_id(path.case_id), "heatmap.read")
     if case.analysis is None:

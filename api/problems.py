@@ -4,7 +4,7 @@ import logging
 
 from flask import Flask, Response, json
 from pydantic import BaseModel, Field, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from shared.errors import (
     Conflict,
@@ -36,6 +36,20 @@ _STATUS_OF_KIND = {
     ImageRejected: 422,
     Unavailable: 503,
 }
+_TYPICAL_CODES = {
+    400: "field_invalid",
+    401: "key_missing",
+    403: "role_not_allowed",
+    404: "case_not_found",
+    409: "case_is_final",
+    413: "upload_too_large",
+    415: "image_type_unsupported",
+    422: "image_too_small",
+    500: "object_missing",
+    503: "storage_unavailable",
+}
+"""What the interface's description shows as examples."""
+
 _OWN_WORDS = {
     400: ("request_malformed", "The request could not be read. Check its headers and its body."),
     404: ("page_not_found", "There is nothing at this address. The interface is described at /docs."),
@@ -47,17 +61,24 @@ _OWN_WORDS = {
 class Problem(BaseModel):
     """An error (RFC 9457). `code` is stable: match on it, not on the sentence."""
 
-    type: str = Field(examples=["urn:dermqueue:problem:case_not_found"])
+    type: str = Field(description="`urn:dermqueue:problem:` and the code")
     title: str
     status: int
-    detail: str
+    detail: str = Field(description="a sentence for a human")
     code: str
 
 
 def problem_responses(*statuses: int) -> dict[int, dict]:
     """Return these statuses as OpenAPI responses that hold a problem."""
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"content": {"application/problem+json": {"schema": schema}}} for status in statuses}
+    return {
+        status: {"content": {"application/problem+json": {"schema": schema, "example": _example(status)}}}
+        for status in statuses
+    }
+
+
+def _example(status: int) -> dict:
+    return _problem(status, _TYPICAL_CODES[status], "What is wrong, and what to do about it.").model_dump()
 
 
 def raise_invalid_field(error: ValidationError) -> None:
@@ -89,7 +110,10 @@ def register_problems(app: Flask) -> None:
         if status < 400:
             return error.get_response()
         code, detail = _OWN_WORDS.get(status, (f"http_{status}", error.name))
-        return _answer(status, code, detail)
+        response = _answer(status, code, detail)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.allow.update(error.valid_methods)
+        return response
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
@@ -97,20 +121,16 @@ def register_problems(app: Flask) -> None:
         return _answer(500, "internal_error", "Something went wrong on our side. The request can be sent again.")
 
 
+def _problem(status: int, code: str, detail: str) -> Problem:
+    title = code.replace("_", " ").capitalize()
+    return Problem(type=f"urn:dermqueue:problem:{code}", title=title, status=status, detail=detail, code=code)
+
+
 def _answer(status: int, code: str, detail: str) -> Response:
-    titles = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden"}
-    problem = Problem(
-        type=f"urn:dermqueue:problem:{code}",
-        title=titles.get(status, code.replace("_", " ").capitalize()),
-        status=status,
-        detail=detail,
-        code=code,
-    )
-    response = Response(json.dumps(problem.model_dump()), status, mimetype="application/problem+json")
+    body = json.dumps(_problem(status, code, detail).model_dump())
+    response = Response(body, status, mimetype="application/problem+json")
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="dermqueue"'
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    if status == 413:
-        response.headers["Connection"] = "close"
     return response

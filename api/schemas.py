@@ -1,15 +1,27 @@
 """What goes over the wire: requests as they are checked, answers as they are documented."""
 
+import unicodedata
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from flask_openapi3 import FileStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.domain import CLASSES, Case, Decision, OperatingPoint, Priority, Sex, State
 
 NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
+
+
+def _plain(text: str) -> str:
+    # What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks.
+    if any(unicodedata.category(character) == "Cc" or character == "\ufffd" for character in text):
+        raise ValueError("must be UTF-8 text without control characters")
+    return text
+
+
+Reference = Annotated[str, Field(max_length=200), AfterValidator(_plain)]
+Site = Annotated[str, Field(max_length=100), AfterValidator(_plain)]
 
 
 class CasePath(BaseModel):
@@ -22,11 +34,11 @@ class SubmitForm(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     image: FileStorage = Field(description="JPEG, PNG or WebP")
-    reference: str | None = Field(None, max_length=200, description="your own name for the case; no personal data")
+    reference: Reference | None = Field(None, description="your own name for the case; no personal data")
     priority: Priority = Priority.ROUTINE
     age: int | None = Field(None, ge=0, le=120, description="years")
     sex: Sex | None = None
-    site: str | None = Field(None, max_length=100, description="where on the body")
+    site: Site | None = Field(None, description="where on the body")
 
 
 class SubmitHeader(BaseModel):
@@ -35,16 +47,26 @@ class SubmitHeader(BaseModel):
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
+        pattern=r"^[ -~]+$",
         description="sent again with the same request, it gives the same case and not a second one",
+    )
+
+
+class ReadHeader(BaseModel):
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", description="the `ETag` of before: answers 304 while nothing changed"
+    )
+    prefer: str | None = Field(
+        None, alias="Prefer", description="`wait=20` holds the answer until the case is final, for at most so many s"
     )
 
 
 class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    state: State | None = None
-    reference: str | None = Field(None, max_length=200)
-    limit: int = Field(50, ge=1, le=200)
+    state: State | None = Field(None, description="only cases in this state")
+    reference: Reference | None = Field(None, description="only cases with exactly this reference")
+    limit: int = Field(50, ge=1, le=200, description="cases on a page")
     cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
 
 
@@ -71,15 +93,23 @@ class ModelOut(BaseModel):
     digest: str
 
 
+class ProbabilitiesOut(BaseModel):
+    """They sum to one."""
+
+    melanoma: float
+    seborrheic_keratosis: float
+    nevus: float
+
+
 class ResultOut(BaseModel):
-    probabilities: dict[str, float]
-    melanoma_probability: float
+    probabilities: ProbabilitiesOut
+    melanoma_probability: float = Field(description="what the decision is made on, and what cases are ranked by")
     decision: Decision
     operating_point: OperatingPoint
     model: ModelOut
-    preprocessing: str
+    preprocessing: str = Field(description="how the photograph became the network's input")
     code_version: str
-    warnings: list[str]
+    warnings: list[str] = Field(description="why to trust this result less")
     notice: str = NOTICE
 
 
@@ -91,7 +121,7 @@ class ErrorOut(BaseModel):
 class LinksOut(BaseModel):
     self: str
     image: str
-    heatmap: str | None
+    heatmap: str | None = Field(description="null until there is a result")
 
 
 class CaseOut(BaseModel):
@@ -165,7 +195,7 @@ def _result(case: Case) -> ResultOut | None:
     if analysis is None:
         return None
     return ResultOut(
-        probabilities=dict(zip(CLASSES, analysis.probabilities, strict=True)),
+        probabilities=ProbabilitiesOut(**dict(zip(CLASSES, analysis.probabilities, strict=True))),
         melanoma_probability=analysis.melanoma_probability,
         decision=analysis.decision,
         operating_point=analysis.operating_point,

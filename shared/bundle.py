@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from shared.domain import CLASSES, OperatingPoint
 from shared.errors import ModelUnusable
@@ -58,7 +58,11 @@ class Manifest(BaseModel):
     temperature: float = Field(gt=0, description="logits are divided by this before softmax (Guo et al. 2017)")
     operating_points: tuple[OperatingPoint, ...]
     default_operating_point: str
-    heatmap_scales: tuple[float, ...] = Field(description="per label: the raw Grad-CAM value drawn at full strength")
+    heatmap_scales: tuple[PositiveFloat, ...] = Field(
+        min_length=len(CLASSES),
+        max_length=len(CLASSES),
+        description="per label: the raw Grad-CAM value drawn at full strength",
+    )
     weights_sha256: str
     data_sha256: str = Field(description="digest over the training labels and image names")
     trained_on: str

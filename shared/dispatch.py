@@ -37,6 +37,7 @@ def make_celery(settings: Settings) -> Celery:
             "socket_timeout": 5,
             "socket_keepalive": True,
             "retry_on_timeout": False,
+            "max_retries": 0,
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
         },
@@ -71,7 +72,7 @@ class Doorbell:
         """Return whether the broker answers."""
         try:
             with self._celery.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=2)
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
         except OperationalError:
             return False
         return True

@@ -23,11 +23,11 @@ STACK_ENV = "stack.env"
 def _database_url(value: str) -> str:
     try:
         url = make_url(value)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError, and it quotes the URL
         raise ValueError("must be an SQLAlchemy URL such as postgresql://user:password@host/name") from error
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    if url.drivername == "sqlite" and url.database:
+    if url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
         return value
     raise ValueError("must begin with postgresql:// or name a file with sqlite:///")
 
@@ -44,10 +44,13 @@ def _with_scheme(*schemes: str):
 class Settings(BaseSettings):
     """All that a server process can be told. A variable always wins over the embedded stack's file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    # Errors hide the input and URLs are left out of the repr: both may hold a password, and both end in tracebacks.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
-    database_url: Annotated[str, AfterValidator(_database_url)]
-    broker_url: Annotated[str, AfterValidator(_with_scheme("redis", "rediss"))]
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(repr=False)
+    broker_url: Annotated[str, AfterValidator(_with_scheme("redis", "rediss"))] = Field(repr=False)
     s3_bucket: str = Field(min_length=3, max_length=63)
     s3_endpoint_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = None
     s3_region: str = "us-east-1"
@@ -87,11 +90,13 @@ def refuse_unknown_variables() -> None:
     Raises:
         ConfigurationInvalid: names the first such variable and the one that was probably meant.
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(CLIENT_VARIABLES)
+    known = {name.upper() for name in Settings.model_fields} | {name.removeprefix(PREFIX) for name in CLIENT_VARIABLES}
     for variable in sorted(os.environ):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            close = difflib.get_close_matches(variable.upper(), known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper().startswith(PREFIX) and name not in known:
+            # Compared without the prefix, which would make any two names look alike.
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
             raise ConfigurationInvalid("setting_unknown", f"{variable} is no setting of DermQueue.{hint}")
 
 

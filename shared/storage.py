@@ -101,7 +101,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+        if error.response["Error"]["Code"] == "NoSuchKey":
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
         raise Unavailable("storage_unavailable", "The image store refused the request. Please try again.") from error
     except (BotoCoreError, HTTPClientError) as error:

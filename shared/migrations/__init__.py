@@ -7,15 +7,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import func, select
 
 from shared.database import Database
 from shared.errors import ConfigurationInvalid
 from shared.tables import Table
 
+_UPGRADE_LOCK = 0x6465726D
+"""An arbitrary number ("derm") that only upgrades of this database lock."""
+
 
 def upgrade(database: Database) -> None:
-    """Run every migration that this database has not seen."""
+    """Run every migration that this database has not seen; of processes that start together, one at a time does."""
     with database.engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has made the others wait already
+            connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
         command.upgrade(_config(connection), "head")
 
 

@@ -46,8 +46,8 @@ def upgrade() -> None:
         sa.Column("clinic_id", sa.Uuid(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(role = 'clinic') = (clinic_id IS NOT NULL)", name="ck_api_keys_clinic_of_role"),
-        sa.CheckConstraint("role IN ('clinic', 'reviewer', 'admin')", name="ck_api_keys_role"),
+        sa.CheckConstraint("(role = 'clinic') = (clinic_id IS NOT NULL)", name=op.f("ck_api_keys_clinic_of_role")),
+        sa.CheckConstraint("role IN ('clinic', 'reviewer', 'admin')", name=op.f("ck_api_keys_role")),
         sa.ForeignKeyConstraint(["clinic_id"], ["clinics.id"], name="fk_api_keys_clinic_id"),
         sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
         sa.UniqueConstraint("prefix", name="uq_api_keys_prefix"),
@@ -84,9 +84,10 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error_code", sa.String(length=64), nullable=True),
         sa.Column("error_detail", sa.String(length=500), nullable=True),
-        sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="ck_cases_lease_of_state"),
+        sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name=op.f("ck_cases_lease_of_state")),
         sa.CheckConstraint(
-            "state IN ('queued', 'running', 'succeeded', 'rejected', 'failed', 'cancelled')", name="ck_cases_state"
+            "state IN ('queued', 'running', 'succeeded', 'rejected', 'failed', 'cancelled')",
+            name=op.f("ck_cases_state"),
         ),
         sa.ForeignKeyConstraint(["clinic_id"], ["clinics.id"], name="fk_cases_clinic_id"),
         sa.PrimaryKeyConstraint("id", name="pk_cases"),

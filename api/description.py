@@ -1,0 +1,80 @@
+"""The interface's description at `/openapi.json`, and a page at `/docs` to read and try it on.
+
+flask-openapi3 derives the document from the routes and models; what it gets wrong is put right here.
+"""
+
+from collections.abc import Iterator
+
+from flask import jsonify, redirect
+from flask_openapi3 import OpenAPI
+from flask_openapi3_swagger.plugins import RegisterPlugin as SwaggerPages
+from flask_openapi3_swagger.templates import swagger_html_string
+
+INTRODUCTION = """\
+Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnosis.
+
+1. `POST /v1/cases` with a photograph answers 202 and the case's address.
+2. `GET` that address, with `Prefer: wait=20` if you like, until `state` is final.
+3. `succeeded` has a `result` and a heatmap, `rejected` an `error` that you can act on. A person looks at `failed` ones.
+
+Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+json` (RFC 9457): match on their `code`.
+"""
+
+_RESPONSE_HEADERS = {
+    ("submit_case", "202"): {"Location": "The case's address.", "Retry-After": "Seconds until a look is worth it."},
+    ("read_case", "200"): {
+        "ETag": "Changes with the case; send it as `If-None-Match`.",
+        "Retry-After": "Seconds until a look is worth it; absent once the case is final.",
+        "Preference-Applied": "The wait that was granted.",
+    },
+    ("list_cases", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
+}
+_PAGE = swagger_html_string.replace("<title>Swagger UI", "<title>DermQueue").replace(
+    "<head>", '<head>\n    <meta name="viewport" content="width=device-width, initial-scale=1">'
+)
+
+
+def register_description(app: OpenAPI) -> None:
+    """Serve the document and the page; call it once every route is registered."""
+    document = _describe(app)
+    app.config.update(SWAGGER_HTML_STRING=_PAGE, SWAGGER_CONFIG={"layout": "BaseLayout"})
+    app.json.sort_keys = False  # fields are read in the order in which they were written
+    app.register_blueprint(SwaggerPages.register(doc_url="/openapi.json"), url_prefix="/docs")
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
+    app.add_url_rule("/docs", "docs", lambda: redirect("/docs/swagger"))
+    app.add_url_rule("/", "root", lambda: redirect("/docs"))
+
+
+def _describe(app: OpenAPI) -> dict:
+    document = app.api_doc
+    for operation in _operations(document):
+        if "description" in operation:
+            operation["description"] = operation["description"].replace("<br/>", "\n").strip()
+        responses = operation["responses"]
+        if "application/json" in responses["400"]["content"]:
+            del responses["400"]  # the library adds it to whatever names none; ours are problems
+        for status, response in responses.items():
+            if headers := _RESPONSE_HEADERS.get((operation["operationId"], status)):
+                response["headers"] = {name: _header(text) for name, text in headers.items()}
+        for parameter in operation.get("parameters", []):
+            parameter["schema"] = _not_null(parameter["schema"])
+    form = document["components"]["schemas"]["SubmitForm"]
+    form["properties"] = {name: _not_null(schema) for name, schema in form["properties"].items()}
+    return document
+
+
+def _operations(document: dict) -> Iterator[dict]:
+    for path_item in document["paths"].values():
+        yield from path_item.values()
+
+
+def _header(text: str) -> dict:
+    return {"description": text, "schema": {"type": "string"}}
+
+
+def _not_null(schema: dict) -> dict:
+    """Return the schema of an optional field as a client must send it: it is left out, since no form can say null."""
+    if {"type": "null"} not in schema.get("anyOf", []):
+        return schema
+    own = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    return {**schema["anyOf"][0], **own}

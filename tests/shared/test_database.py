@@ -1,0 +1,143 @@
+"""One transaction per use case, on SQLite as on PostgreSQL, and trouble with the server in words of our own."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from deploy.embedded.program import find_free_port
+from shared.database import open_database, read_clock
+from shared.errors import Unavailable
+from shared.store import access
+from shared.tables import ClinicRow
+from tests.factories import add_clinic
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def count_clinics(session) -> int:
+    return session.scalar(select(func.count()).select_from(ClinicRow))
+
+
+def clinics_of(database) -> int:
+    with database.reading() as session:
+        return count_clinics(session)
+
+
+def test_what_was_written_is_there_for_the_next_transaction(database):
+    add_clinic(database)
+    assert clinics_of(database) == 1
+
+
+def test_any_exception_takes_the_whole_transaction_back_and_passes_through(database):
+    def write_and_fail() -> None:
+        with database.writing() as session:
+            access.add_clinic(session, "Lost", datetime.now(UTC))
+            raise ValueError("of our own")
+
+    with pytest.raises(ValueError, match="of our own"):
+        write_and_fail()
+    assert clinics_of(database) == 0
+
+
+def test_an_error_that_waiting_does_not_mend_is_not_called_unavailable(database):
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.execute(text("INSERT INTO clinics (id) VALUES (NULL)"))
+
+
+@on_sqlite
+def test_a_reader_on_sqlite_does_not_hold_up_a_writer_and_keeps_its_own_view(database):
+    with database.reading() as session:
+        before = count_clinics(session)
+        add_clinic(database)
+        assert count_clinics(session) == before
+    assert clinics_of(database) == before + 1
+
+
+@on_sqlite
+def test_writers_on_sqlite_wait_for_each_other_and_none_is_refused(database):
+    together = threading.Barrier(4)
+
+    def write_fifty(writer: int) -> None:
+        together.wait()
+        for number in range(50):
+            with database.writing() as session:
+                # Reads first, as a claim does: a deferred transaction would fail when it turns into a writer.
+                session.scalar(select(ClinicRow.id).limit(1))
+                access.add_clinic(session, f"Clinic {writer}/{number}", datetime.now(UTC))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write_fifty, range(4)))
+    assert clinics_of(database) == 200
+
+
+@on_sqlite
+def test_a_commit_on_sqlite_has_reached_the_disk_and_foreign_keys_hold(database):
+    with database.reading() as session:
+        found = {
+            name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@on_postgresql
+def test_a_reading_transaction_on_postgresql_cannot_write_and_leaves_no_trace_on_its_connection(database):
+    with pytest.raises(DBAPIError, match="read-only transaction"), database.reading() as session:
+        access.add_clinic(session, "Forbidden", datetime.now(UTC))
+    add_clinic(database)
+    assert clinics_of(database) == 1
+
+
+@on_postgresql
+def test_a_connection_that_breaks_is_passing_trouble_and_the_next_transaction_gets_a_new_one(database):
+    def lose_the_connection() -> None:
+        with database.writing() as session:
+            victim = session.scalar(select(func.pg_backend_pid()))
+            with database.writing() as other:
+                other.scalar(select(func.pg_terminate_backend(victim)))
+            session.scalar(select(1))
+
+    with pytest.raises(Unavailable) as caught:
+        lose_the_connection()
+    assert caught.value.code == "database_unavailable"
+    assert clinics_of(database) == 0
+
+
+@pytest.mark.parametrize("transaction", ["reading", "writing"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_that_is_away_is_passing_trouble_whose_sentence_gives_nothing_away(kind, transaction, tmp_path):
+    url = {
+        "sqlite": f"sqlite:///{tmp_path / 'no_such_folder' / 'cases.sqlite3'}",
+        "postgresql": f"postgresql+psycopg://dermqueue@127.0.0.1:{find_free_port()}/cases",
+    }[kind]
+    with pytest.raises(Unavailable) as caught, getattr(open_database(url), transaction)() as session:
+        session.scalar(select(1))
+    assert caught.value.code == "database_unavailable"
+    assert caught.value.detail == "The database cannot be reached right now. Please try again."
+
+
+def test_opening_a_database_connects_to_nothing(tmp_path):
+    path = tmp_path / "cases.sqlite3"
+    open_database(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_the_clock_is_the_moment_in_utc_and_does_not_stand_still_within_a_transaction(database):
+    with database.writing() as session:
+        first, second = read_clock(session), read_clock(session)
+    assert first.utcoffset() == timedelta(0)
+    assert abs(datetime.now(UTC) - first) < timedelta(seconds=30)
+    assert first < second
+
+
+def test_a_moment_comes_back_from_its_column_as_it_went_in(database):
+    moment = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    with database.writing() as session:
+        clinic_id = access.add_clinic(session, "Clinic", moment.astimezone())
+    with database.reading() as session:
+        found = session.get(ClinicRow, clinic_id).created_at
+    assert (found, found.utcoffset()) == (moment, timedelta(0))

@@ -1,0 +1,136 @@
+"""The doorbell, on a real Valkey: it rings where workers listen, and a broker that is away holds nobody up."""
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from deploy.embedded.program import find_free_port
+from deploy.embedded.valkey import valkey_program, valkey_url
+from shared import dispatch
+from shared.dispatch import ANALYZE, ANALYZE_QUEUE, SWEEP, SWEEP_QUEUE, Doorbell, make_celery
+from shared.settings import Settings
+from tests.deploy.stage import Stage, is_running, wait_until
+
+PASSWORD = "the-brokers_password"
+
+
+@pytest.fixture
+def database_url() -> str:
+    """No database takes part here, so nothing is tested once for each kind."""
+    return "sqlite:///not_opened.sqlite3"
+
+
+@pytest.fixture
+def broker_url(servers) -> str:
+    """A database of the suite's Valkey that no other test uses."""
+    return servers["broker_url"].removesuffix("/0") + "/9"
+
+
+@pytest.fixture
+def broker(broker_url) -> Iterator[Redis]:
+    with Redis.from_url(broker_url) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def make(settings: Settings) -> Iterator[Callable[[str], Celery]]:
+    """Makes Celery for a broker's URL, and closes its connections afterwards."""
+    made = []
+
+    def make(url: str) -> Celery:
+        made.append(make_celery(settings.model_copy(update={"broker_url": url})))
+        return made[-1]
+
+    yield make
+    for celery in made:
+        celery.close()
+
+
+def unreachable(caplog) -> int:
+    return sum("doorbell_unreachable" in record.getMessage() for record in caplog.records)
+
+
+def test_a_ring_is_one_message_for_the_analysis_and_carries_no_data(make, broker_url, broker):
+    Doorbell(make(broker_url)).ring()
+    (message,) = broker.lrange(ANALYZE_QUEUE, 0, -1)
+    headers = json.loads(message)["headers"]
+    assert (headers["task"], headers["argsrepr"], headers["kwargsrepr"]) == (ANALYZE, "()", "{}")
+
+
+def test_ringing_for_many_batches_puts_one_message_for_each(make, broker_url, broker):
+    bell = Doorbell(make(broker_url))
+    bell.ring(times=3)
+    bell.ring(times=0)
+    assert broker.llen(ANALYZE_QUEUE) == 3
+
+
+def test_the_sweep_goes_to_a_queue_of_its_own(make, broker_url, broker):
+    make(broker_url).send_task(SWEEP)
+    assert (broker.llen(SWEEP_QUEUE), broker.llen(ANALYZE_QUEUE)) == (1, 0)
+
+
+def test_the_sweep_is_on_the_schedule_and_expires_when_no_worker_takes_it(make, broker_url, settings):
+    schedule = make(broker_url).conf.beat_schedule
+    assert [entry["task"] for entry in schedule.values()] == [SWEEP]
+    assert schedule[SWEEP]["schedule"] == settings.sweep_interval_s
+    # Machines whose clocks differ by a minute must not take each other's messages for expired.
+    assert schedule[SWEEP]["options"]["expires"] > 60
+
+
+def test_a_broker_that_answers_passes_the_check(make, broker_url):
+    assert Doorbell(make(broker_url)).check() is True
+
+
+@pytest.mark.parametrize("away", ["closed port", "wrong password"])
+def test_a_broker_that_is_away_fails_the_check_and_swallows_the_ring_quickly(make, broker_url, caplog, away):
+    closed = f"redis://127.0.0.1:{find_free_port()}"
+    refused = f"redis://:wrong@{broker_url.rpartition('@')[2]}"
+    bell = Doorbell(make(closed if away == "closed port" else refused))
+    begun_s = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        assert bell.check() is False
+        bell.ring()
+    assert time.monotonic() - begun_s < 8
+    assert unreachable(caplog) == 1
+    assert "wrong" not in caplog.text
+
+
+def test_after_a_failure_the_bell_is_silent_for_a_moment_and_then_tries_again(make, caplog, monkeypatch):
+    bell = Doorbell(make(f"redis://127.0.0.1:{find_free_port()}"))
+    monkeypatch.setattr(dispatch, "_PAUSE_AFTER_FAILURE_S", 600.0)
+    with caplog.at_level(logging.WARNING):
+        bell.ring()
+        begun_s = time.monotonic()
+        for _ in range(100):
+            bell.ring()
+        assert time.monotonic() - begun_s < 0.5
+        assert unreachable(caplog) == 1
+        monkeypatch.setattr(bell, "_silent_until", time.monotonic())
+        bell.ring()
+    assert unreachable(caplog) == 2
+
+
+def test_a_broker_that_dies_after_a_ring_is_rung_again_as_soon_as_it_is_back(make, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(dispatch, "_PAUSE_AFTER_FAILURE_S", 0.0)
+    port = find_free_port()
+    with Stage(tmp_path) as stage, Redis(port=port, password=PASSWORD) as client:
+        stage.start(valkey_program(tmp_path, port, PASSWORD))
+        bell = Doorbell(make(valkey_url(port, PASSWORD)))
+        bell.ring()
+        os.kill(stage.pid("valkey"), signal.SIGKILL)
+        wait_until(lambda: not is_running(stage.pid("valkey")))
+        with caplog.at_level(logging.WARNING):
+            bell.ring()
+        assert unreachable(caplog) == 1
+        stage.run_until(lambda: stage.count("valkey", "ready") == 2)
+        client.delete(ANALYZE_QUEUE)
+        bell.ring()
+        assert client.llen(ANALYZE_QUEUE) == 1

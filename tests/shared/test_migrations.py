@@ -1,0 +1,92 @@
+"""The migrations make exactly the tables that the code expects, from nothing and back."""
+
+import subprocess
+import sys
+
+import pytest
+from alembic import command
+from sqlalchemy import CheckConstraint, inspect, text
+
+from shared.database import Database
+from shared.errors import ConfigurationInvalid
+from shared.migrations import _config, check_upgraded, find_drift, upgrade
+from shared.tables import Table
+from tests.factories import add_clinic
+
+UPGRADE = """
+import sys
+from shared.database import open_database
+from shared.migrations import upgrade
+upgrade(open_database(sys.argv[1]))
+"""
+
+
+def downgrade(database: Database, revision: str = "base") -> None:
+    with database.engine.begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+@pytest.fixture
+def empty_database(database) -> Database:
+    with database.engine.begin() as connection:
+        Table.metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+    assert inspect(database.engine).get_table_names() == []
+    return database
+
+
+def test_upgrading_from_nothing_makes_exactly_the_tables_of_the_code(empty_database):
+    upgrade(empty_database)
+    check_upgraded(empty_database)
+    assert find_drift(empty_database) == []
+
+
+def test_the_check_constraints_are_those_of_the_code(database):
+    # Alembic's comparison does not look at them.
+    inspector = inspect(database.engine)
+    for table in Table.metadata.sorted_tables:
+        expected = {constraint.name for constraint in table.constraints if isinstance(constraint, CheckConstraint)}
+        assert {check["name"] for check in inspector.get_check_constraints(table.name)} == expected
+
+
+@pytest.mark.parametrize("change", ["DROP INDEX ix_cases_waiting", "ALTER TABLE cases ADD COLUMN extra INTEGER"])
+def test_a_table_that_differs_from_the_code_is_found(database, change):
+    with database.engine.begin() as connection:
+        connection.execute(text(change))
+    assert len(find_drift(database)) == 1
+
+
+def test_a_database_that_was_never_upgraded_is_refused_with_the_command_to_run(empty_database):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        check_upgraded(empty_database)
+    assert caught.value.code == "database_not_upgraded"
+    assert "is at migration none" in caught.value.detail
+    assert "Run `dermqueue db upgrade`." in caught.value.detail
+
+
+def test_a_database_of_another_version_is_refused_by_its_migration(database):
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of_another_version'"))
+    with pytest.raises(ConfigurationInvalid, match="is at migration of_another_version, this version needs 0"):
+        check_upgraded(database)
+
+
+def test_upgrading_again_changes_nothing_and_keeps_every_row(database):
+    add_clinic(database, "Clinic")
+    upgrade(database)
+    with database.reading() as session:
+        assert session.scalar(text("SELECT name FROM clinics")) == "Clinic"
+
+
+def test_processes_that_start_together_may_all_upgrade(empty_database, database_url):
+    processes = [subprocess.Popen([sys.executable, "-c", UPGRADE, database_url]) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert find_drift(empty_database) == []
+
+
+def test_the_way_down_leaves_no_table_and_the_way_up_works_again(database):
+    add_clinic(database)
+    downgrade(database)
+    assert inspect(database.engine).get_table_names() == ["alembic_version"]
+    upgrade(database)
+    assert find_drift(database) == []

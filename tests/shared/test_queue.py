@@ -1,0 +1,362 @@
+"""The queue in SQL: who comes first, who holds a case, and that one case ends once, whoever dies on the way."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import RowMapping, select, text
+
+from shared.database import Database
+from shared.domain import (
+    MAX_ATTEMPTS,
+    ActivationMaps,
+    Analysis,
+    Case,
+    Decision,
+    Lease,
+    OperatingPoint,
+    Priority,
+    Problem,
+    State,
+)
+from shared.errors import Conflict
+from shared.storage import overlay_key
+from shared.store import cases, models, queue
+from shared.tables import AnalysisRow, CaseRow
+from tests.deploy.stage import wait_until
+from tests.factories import add_clinic, clinic_caller, new_case
+
+MAPS = ActivationMaps(b"\0" * 12, 1, 1)
+POINT = OperatingPoint(name="sensitive", threshold=0.2, sensitivity=0.9, specificity=0.7)
+MODEL = "d" * 64
+NOT_SKIN = Problem(State.REJECTED, "not_skin", "This is no photograph of skin.")
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def at(seconds: float) -> datetime:
+    return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+
+
+def submit(database: Database, clinic_id: UUID, seconds: float = 0, **changes) -> Case:
+    with database.writing() as session:
+        return cases.add_case(session, new_case(clinic_id, **changes), at(seconds))
+
+
+def claim(database: Database, limit: int = 100, seconds: float = 0, lease_s: float = 60) -> Sequence[Lease]:
+    with database.writing() as session:
+        return queue.claim_cases(session, limit, lease_s, at(seconds))
+
+
+def analysis_of(lease: Lease, key: str | None = None) -> Analysis:
+    key = key or overlay_key(lease.clinic_id, lease.case_id, lease.token)
+    return Analysis((0.7, 0.2, 0.1), Decision.REFER, POINT, MODEL, "squash-bilinear-224", "0.1.0", (), key)
+
+
+def record(database: Database, lease: Lease, seconds: float = 1, key: str | None = None) -> bool:
+    with database.writing() as session:
+        return queue.record_analysis(session, lease, analysis_of(lease, key), MAPS, at(seconds))
+
+
+def reject(database: Database, lease: Lease, seconds: float = 1) -> bool:
+    with database.writing() as session:
+        return queue.record_problem(session, lease, NOT_SKIN, at(seconds))
+
+
+def give_back(database: Database, lease: Lease, seconds: float = 0, alone: bool = False, counted: bool = False) -> bool:
+    with database.writing() as session:
+        return queue.return_case(session, lease, at(seconds), alone=alone, counted=counted)
+
+
+def sweep(database: Database, seconds: float) -> queue.Sweep:
+    with database.writing() as session:
+        return queue.sweep_leases(session, at(seconds))
+
+
+def stored(database: Database, case_id: UUID) -> RowMapping:
+    with database.reading() as session:
+        return session.execute(select(CaseRow.__table__).where(CaseRow.id == case_id)).mappings().one()
+
+
+def overlays(database: Database) -> dict[UUID, str]:
+    with database.reading() as session:
+        found = [tuple(row) for row in session.execute(select(AnalysisRow.case_id, AnalysisRow.overlay_key))]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def load_model(database: Database) -> None:
+    with database.writing() as session:
+        models.activate_model(session, MODEL, {"name": "made-up", "version": "1.0"}, "# Card", at(0))
+
+
+@pytest.fixture
+def clinic_id(database) -> UUID:
+    load_model(database)
+    return add_clinic(database)
+
+
+def test_urgent_cases_come_before_every_routine_one(database, clinic_id):
+    clinics = {clinic_id, add_clinic(database)}
+    for clinic in clinics:
+        submit(database, clinic)
+    urgent = {submit(database, clinic_id, 9, priority=Priority.URGENT).id for _ in range(3)}
+    assert {lease.case_id for lease in claim(database, 3, 9)} == urgent
+    assert {lease.clinic_id for lease in claim(database, 3, 9)} == clinics
+
+
+def test_a_single_case_waits_one_turn_behind_a_clinic_that_sent_fifty(database, clinic_id):
+    for second in range(50):
+        submit(database, clinic_id, second)
+    assert len(claim(database, 10, 60)) == 10
+    case = submit(database, add_clinic(database), 60)
+    assert case.id in {lease.case_id for lease in claim(database, 2, 60)}
+
+
+def test_a_clinic_that_was_idle_has_saved_up_no_credit(database, clinic_id):
+    idle = add_clinic(database)
+    for second in range(30):
+        submit(database, clinic_id, second)
+    claim(database, 15, 60)
+    for second in range(30, 60):
+        submit(database, idle, second)
+    served = Counter(lease.clinic_id for lease in claim(database, 10, 60))
+    assert served == {clinic_id: 5, idle: 5}
+
+
+def test_within_a_turn_the_oldest_comes_first(database, clinic_id):
+    seconds = {clinic_id: 2, add_clinic(database): 0, add_clinic(database): 1}
+    for clinic, second in seconds.items():
+        submit(database, clinic, second)
+    with database.writing() as session:
+        session.execute(text("DROP INDEX ix_cases_waiting"))  # by which a wrong query might come right by chance
+    assert [seconds[claim(database, 1, 9)[0].clinic_id] for _ in seconds] == [0, 1, 2]
+
+
+def test_a_claim_takes_no_more_than_was_asked_for_in_the_order_in_which_they_were_sent(database, clinic_id):
+    sent = [submit(database, clinic_id).id for _ in range(7)]
+    batches = [{lease.case_id for lease in claim(database, limit)} for limit in (1, 1, 3, 3, 3)]
+    assert batches == [{sent[0]}, {sent[1]}, set(sent[2:5]), set(sent[5:]), set()]
+
+
+def test_a_lease_says_what_the_worker_must_know(database, clinic_id):
+    case = submit(database, clinic_id)
+    (lease,) = claim(database, seconds=5, lease_s=60)
+    assert (lease.case_id, lease.clinic_id, lease.photograph_key) == (case.id, clinic_id, case.photograph.key)
+    assert (lease.attempt, lease.alone, lease.expires_at) == (1, False, at(65))
+    row = stored(database, case.id)
+    assert (row["state"], row["lease_token"], row["lease_expires_at"]) == ("running", lease.token, at(65))
+
+
+def test_a_case_that_was_put_off_is_not_claimed_before_its_time(database, clinic_id):
+    submit(database, clinic_id)
+    give_back(database, claim(database)[0], 10)
+    with database.reading() as session:
+        assert [queue.count_waiting(session, at(second)) for second in (9, 10)] == [0, 1]
+    assert claim(database, seconds=9) == []
+    assert len(claim(database, seconds=10)) == 1
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_case_that_must_be_tried_alone_has_no_neighbours_wherever_it_waits(database, clinic_id, position):
+    suspect = [submit(database, clinic_id).id for _ in range(3)][position]
+    for lease in claim(database):
+        give_back(database, lease, alone=lease.case_id == suspect)
+    one, two = sorted([claim(database), claim(database)], key=len)
+    assert [(lease.case_id, lease.alone) for lease in one] == [(suspect, True)]
+    assert [lease.alone for lease in two] == [False, False]
+
+
+def test_claimers_side_by_side_never_get_the_same_case_and_together_get_all(database, clinic_id):
+    with database.writing() as session:
+        sent = {cases.add_case(session, new_case(clinic_id), at(0)).id for _ in range(200)}
+    together = threading.Barrier(4)
+
+    def claim_until_none_waits(_) -> list[UUID]:
+        together.wait()
+        return [lease.case_id for batch in iter(lambda: claim(database, 3), []) for lease in batch]
+
+    with ThreadPoolExecutor(4) as threads:
+        claimed = [case_id for found in threads.map(claim_until_none_waits, range(4)) for case_id in found]
+    assert len(claimed) == 200
+    assert set(claimed) == sent
+
+
+@on_postgresql
+@pytest.mark.timeout(30)
+def test_a_claimer_on_postgresql_does_not_wait_for_one_that_has_not_committed(database, clinic_id):
+    first, second = submit(database, clinic_id), submit(database, clinic_id)
+    with database.writing() as session:
+        held = queue.claim_cases(session, 1, 60, at(0))
+        assert [lease.case_id for lease in [*held, *claim(database, 1)]] == [first.id, second.id]
+
+
+@on_postgresql
+def test_a_cancellation_that_crosses_with_a_result_waits_for_it_and_finds_the_case_final(database, clinic_id):
+    case = submit(database, clinic_id)
+    (lease,) = claim(database)
+
+    def cancel() -> None:
+        with database.writing() as session:
+            cases.cancel_case(session, clinic_caller(clinic_id), case.id, at(2))
+
+    def somebody_waits() -> bool:
+        with database.reading() as session:
+            return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0
+
+    with ThreadPoolExecutor(1) as thread, database.writing() as session:
+        queue.record_analysis(session, lease, analysis_of(lease), MAPS, at(1))
+        crossing = thread.submit(cancel)
+        wait_until(somebody_waits)
+    with pytest.raises(Conflict, match="case_is_final"):
+        crossing.result()
+    assert stored(database, case.id)["state"] == "succeeded"
+
+
+def test_recording_again_is_fine_for_the_same_result_and_refused_for_another(database, clinic_id):
+    case = submit(database, clinic_id)
+    (lease,) = claim(database)
+    assert record(database, lease) is True
+    after_first = stored(database, case.id)
+    assert (after_first["state"], after_first["finished_at"]) == ("succeeded", at(1))
+    assert record(database, lease, 5) is True
+    assert record(database, lease, 5, key="another/overlay.png") is False
+    assert stored(database, case.id) == after_first
+    assert overlays(database) == {case.id: overlay_key(clinic_id, case.id, lease.token)}
+
+
+def test_a_result_that_comes_after_the_case_went_to_another_worker_is_refused(database, clinic_id):
+    case = submit(database, clinic_id)
+    (late,) = claim(database, seconds=0, lease_s=60)
+    assert sweep(database, 61).returned == 1
+    (lease,) = claim(database, seconds=62)
+    assert (late.token == lease.token, lease.attempt, lease.alone) == (False, 2, True)
+    assert [end(database, late, 63) for end in (record, reject, give_back)] == [False] * 3
+    assert stored(database, case.id)["state"] == "running"
+    assert record(database, lease, 64) is True
+    assert record(database, late, 65) is False
+    assert overlays(database) == {case.id: overlay_key(clinic_id, case.id, lease.token)}
+
+
+def test_a_problem_ends_a_case_with_its_code_and_without_a_result(database, clinic_id):
+    case = submit(database, clinic_id)
+    (lease,) = claim(database)
+    assert [reject(database, lease), reject(database, lease), record(database, lease)] == [True, False, False]
+    row = stored(database, case.id)
+    assert (row["state"], row["error_code"], row["error_detail"]) == ("rejected", NOT_SKIN.code, NOT_SKIN.detail)
+    assert (row["finished_at"], row["lease_token"], row["lease_expires_at"]) == (at(1), None, None)
+    assert overlays(database) == {}
+
+
+@pytest.mark.parametrize(("counted", "attempt"), [(True, 2), (False, 1)])
+def test_only_an_attempt_that_the_case_is_to_blame_for_is_counted(database, clinic_id, counted, attempt):
+    submit(database, clinic_id)
+    (lease,) = claim(database)
+    assert give_back(database, lease, counted=counted) is True
+    assert give_back(database, lease, counted=counted) is False
+    (again,) = claim(database)
+    assert again.attempt == attempt
+
+
+def test_a_lease_that_lasts_is_left_alone_and_one_that_ran_out_sends_its_case_back_to_be_tried_alone(
+    database, clinic_id
+):
+    expired, lasting = submit(database, clinic_id), submit(database, clinic_id)
+    claim(database, 1, lease_s=10)
+    (kept,) = claim(database, 1, lease_s=60)
+    assert sweep(database, 10) == queue.Sweep(returned=0, failed=0, waiting=0)
+    assert sweep(database, 11) == queue.Sweep(returned=1, failed=0, waiting=1)
+    assert sweep(database, 11) == queue.Sweep(returned=0, failed=0, waiting=1)
+    row = stored(database, expired.id)
+    assert (row["state"], row["alone"], row["available_at"], row["lease_token"]) == ("queued", True, at(11), None)
+    assert stored(database, lasting.id)["lease_token"] == kept.token
+
+
+def test_a_case_whose_worker_vanished_every_time_fails_for_a_human_to_look_at(database, clinic_id):
+    case = submit(database, clinic_id)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        (lease,) = claim(database, seconds=100 * attempt, lease_s=60)
+        assert lease.attempt == attempt
+        swept = sweep(database, 100 * attempt + 61)
+        assert (swept.returned, swept.failed) == ((1, 0) if attempt < MAX_ATTEMPTS else (0, 1))
+    row = stored(database, case.id)
+    assert (row["state"], row["error_code"], row["lease_token"]) == ("failed", "analysis_interrupted", None)
+    assert row["finished_at"] == at(100 * MAX_ATTEMPTS + 61)
+    assert claim(database, seconds=9999) == []
+
+
+class Walk:
+    """Does at random what clinics, workers and the sweeper do, and keeps every lease that was ever given."""
+
+    def __init__(self, database: Database, clinics: Sequence[UUID], seed: int):
+        self.database, self.clinics, self.random = database, clinics, random.Random(seed)
+        self.seconds, self.submitted, self.leases, self.late = 0, [], [], 0
+
+    def step(self) -> None:
+        self.seconds += self.random.randint(0, 20)
+        actions = [self.submit, self.claim, self.claim, self.finish, self.finish, self.finish, self.sweep, self.cancel]
+        self.random.choice(actions)()
+
+    def submit(self) -> None:
+        priority = self.random.choice(list(Priority))
+        self.submitted.append(submit(self.database, self.random.choice(self.clinics), self.seconds, priority=priority))
+
+    def claim(self) -> None:
+        self.leases += claim(self.database, self.random.randint(1, 4), self.seconds, lease_s=60)
+
+    def finish(self) -> None:
+        """End a lease, an old one as likely as a new one; exactly the current holder succeeds."""
+        if not self.leases:
+            return
+        lease = self.random.choice(self.leases[-20:])
+        holds = stored(self.database, lease.case_id)["lease_token"] == lease.token
+        own_overlay = overlay_key(lease.clinic_id, lease.case_id, lease.token)
+        repeated = overlays(self.database).get(lease.case_id) == own_overlay
+        action = self.random.choice([record, record, reject, give_back])
+        assert action(self.database, lease, self.seconds) is (holds or (repeated and action is record))
+        self.late += not holds
+
+    def sweep(self) -> None:
+        sweep(self.database, self.seconds)
+
+    def cancel(self) -> None:
+        if not self.submitted or self.random.random() < 0.5:
+            return
+        case = self.random.choice(self.submitted)
+        final = State(stored(self.database, case.id)["state"]).is_final
+        refused = pytest.raises(Conflict, match="case_is_final") if final else nullcontext()
+        with self.database.writing() as session, refused:
+            cases.cancel_case(session, clinic_caller(case.clinic_id), case.id, at(self.seconds))
+
+
+def check_what_always_holds(before: dict[UUID, RowMapping], after: dict[UUID, RowMapping], results: set[UUID]) -> None:
+    for case_id, row in after.items():
+        state, was = State(row["state"]), before.get(case_id, row)
+        assert (state is State.RUNNING) == (row["lease_token"] is not None) == (row["lease_expires_at"] is not None)
+        assert state.is_final == (row["finished_at"] is not None)
+        assert (state is State.SUCCEEDED) == (case_id in results)
+        assert (state in (State.REJECTED, State.FAILED)) == (row["error_code"] is not None)
+        assert 0 <= row["attempts"] <= MAX_ATTEMPTS
+        # A client that compares versions misses no change, and a final case never changes again.
+        assert row == was or (row["version"] > was["version"] and not State(was["state"]).is_final)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_the_order_every_case_is_in_one_state_and_ends_once(database, clinic_id, seed):
+    walk = Walk(database, [clinic_id, add_clinic(database), add_clinic(database)], seed)
+    before: dict[UUID, RowMapping] = {}
+    for _ in range(300):
+        walk.step()
+        with database.reading() as session:
+            after = {row["id"]: row for row in session.execute(select(CaseRow.__table__)).mappings()}
+        check_what_always_holds(before, after, set(overlays(database)))
+        assert after.keys() == {case.id for case in walk.submitted}
+        before = after
+    # The walk has been everywhere, late results included.
+    assert {row["state"] for row in before.values()} >= {"succeeded", "rejected", "failed", "cancelled"}
+    assert walk.late > 10

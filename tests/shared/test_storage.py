@@ -1,0 +1,143 @@
+"""The object store, on a real S3 server: what was put is there, what was erased is gone, trouble is named."""
+
+import hashlib
+import time
+from uuid import uuid4
+
+import pytest
+
+from deploy.embedded.program import find_free_port
+from shared.errors import ObjectMissing, Unavailable
+from shared.settings import Settings
+from shared.storage import ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
+
+CALLS = {
+    "put": lambda store: store.put("a/b/c.jpg", b"bytes", "image/jpeg"),
+    "get": lambda store: store.get("a/b/c.jpg"),
+    "delete": lambda store: store.delete("a/b/c.jpg"),
+    "erase_case": lambda store: store.erase_case(uuid4(), uuid4()),
+    "check": lambda store: store.check(),
+    "ensure_bucket": lambda store: store.ensure_bucket(),
+}
+
+
+@pytest.fixture
+def database_url() -> str:
+    """No database takes part here, so nothing is tested once for each kind."""
+    return "sqlite:///not_opened.sqlite3"
+
+
+def store_with(settings: Settings, **changes) -> ObjectStore:
+    return open_object_store(Settings.model_validate(settings.model_dump() | changes))
+
+
+def is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        store.get(key)
+    except ObjectMissing:
+        return False
+    return True
+
+
+def test_an_object_comes_back_as_it_was_put(store):
+    data = bytes(range(256)) * 5000
+    store.put("case/photograph.jpg", data, "image/jpeg")
+    assert store.get("case/photograph.jpg") == data
+
+
+def test_putting_again_replaces_and_an_empty_object_is_an_object(store):
+    store.put("case/again", b"first", "image/png")
+    store.put("case/again", b"", "image/png")
+    assert store.get("case/again") == b""
+
+
+def test_an_object_that_is_not_there_is_missing_and_not_unavailable(store):
+    with pytest.raises(ObjectMissing) as caught:
+        store.get(f"{uuid4()}/nothing.jpg")
+    assert caught.value.code == "object_missing"
+
+
+def test_a_deleted_object_is_gone_and_deleting_it_again_is_fine(store):
+    store.put("case/deleted", b"bytes", "image/png")
+    store.put("case/deleted-not", b"bytes", "image/png")
+    store.delete("case/deleted")
+    store.delete("case/deleted")
+    assert not is_there(store, "case/deleted")
+    assert is_there(store, "case/deleted-not")
+
+
+def test_erasing_a_case_takes_all_of_its_objects_and_nothing_of_another_case(store):
+    clinic_id, case_id = uuid4(), uuid4()
+    digest = hashlib.sha256(b"photograph").hexdigest()
+    own = [
+        photograph_key(clinic_id, case_id, digest, "image/jpeg"),
+        overlay_key(clinic_id, case_id, uuid4()),
+        overlay_key(clinic_id, case_id, uuid4()),
+    ]
+    others = [
+        photograph_key(clinic_id, uuid4(), digest, "image/jpeg"),
+        photograph_key(uuid4(), case_id, digest, "image/jpeg"),
+        f"{clinic_id}/{case_id}x/{digest}.jpg",
+    ]
+    for key in own + others:
+        store.put(key, b"photograph", "image/jpeg")
+    store.erase_case(clinic_id, case_id)
+    assert [is_there(store, key) for key in own] == [False] * 3
+    assert [is_there(store, key) for key in others] == [True] * 3
+    store.erase_case(clinic_id, case_id)
+
+
+def test_the_bucket_that_is_there_passes_the_check(store):
+    store.check()
+
+
+def test_a_bucket_is_created_once_and_found_the_second_time(settings):
+    store = store_with(settings, s3_bucket=f"made-{uuid4()}")
+    store.ensure_bucket()
+    store.put("key", b"bytes", "image/png")
+    store.ensure_bucket()
+    store.check()
+    assert store.get("key") == b"bytes"
+
+
+@pytest.mark.parametrize("call", [CALLS["check"], CALLS["erase_case"]], ids=["check", "erase_case"])
+def test_a_bucket_that_is_not_there_is_the_stores_trouble_and_no_missing_object(settings, call):
+    with pytest.raises(Unavailable) as caught:
+        call(store_with(settings, s3_bucket=f"never-made-{uuid4()}"))
+    assert caught.value.code == "storage_unavailable"
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_wrong_secret_is_refused_in_every_call(settings, call):
+    with pytest.raises(Unavailable) as caught:
+        call(store_with(settings, s3_secret_key="wrong-secret"))
+    assert caught.value.code == "storage_unavailable"
+    assert "wrong-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_server_that_is_away_is_passing_trouble_within_seconds(settings, call):
+    store = store_with(settings, s3_endpoint_url=f"http://127.0.0.1:{find_free_port()}")
+    begun_s = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        call(store)
+    assert caught.value.code == "storage_unavailable"
+    assert time.monotonic() - begun_s < 8
+
+
+@pytest.mark.parametrize(
+    ("media_type", "suffix"), [("image/jpeg", "jpg"), ("image/png", "png"), ("image/webp", "webp")]
+)
+def test_a_photographs_key_names_clinic_case_and_digest_and_nothing_personal(media_type, suffix):
+    clinic_id, case_id, digest = uuid4(), uuid4(), hashlib.sha256(b"photograph").hexdigest()
+    key = photograph_key(clinic_id, case_id, digest, media_type)
+    assert key == f"{clinic_id}/{case_id}/{digest}.{suffix}"
+    assert digest_in_key(key) == digest
+
+
+def test_every_lease_has_an_overlay_of_its_own_beside_the_photograph():
+    clinic_id, case_id, lease_token = uuid4(), uuid4(), uuid4()
+    key = overlay_key(clinic_id, case_id, lease_token)
+    assert key.startswith(f"{clinic_id}/{case_id}/")
+    assert key.endswith(".png")
+    assert key != overlay_key(clinic_id, case_id, uuid4())

@@ -32,8 +32,7 @@ class Server(BaseApplication):
             "control_socket_disable": True,
         }
         for name, value in options.items():
-            if name in self.cfg.settings:
-                self.cfg.set(name, value)
+            self.cfg.set(name, value)
 
     def load(self):
         return create_app(self._settings)

@@ -15,7 +15,7 @@ SWEEP_QUEUE = "sweep"
 """A queue of its own: the worker takes from both in turn, so a flood of doorbells cannot hold up the sweeper."""
 
 _SWEEP_EXPIRES_S = 300
-_PAUSE_AFTER_FAILURE_S = 1.0
+_PAUSE_AFTER_FAILURE_S = 5.0
 
 log = logging.getLogger(__name__)
 

@@ -93,7 +93,17 @@ class ObjectStore:
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                     raise
-                self._client.create_bucket(Bucket=self._bucket)
+                self._create_bucket()
+
+    def _create_bucket(self) -> None:
+        region = self._client.meta.region_name
+        # Amazon takes its first region only as the absence of a constraint.
+        elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
+        try:
+            self._client.create_bucket(Bucket=self._bucket, **elsewhere)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":  # another process was faster
+                raise
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Takes waiting cases through the analysis: claim, analyse, record, until nothing waits."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -52,11 +53,14 @@ class Triage:
 
     def sweep(self) -> None:
         """Mend what crashes and lost messages left behind: expired leases, unrung cases, unerased objects."""
+        batch_size = self._settings.batch_size
         with self._database.writing() as session:
-            found = queue.sweep_leases(session, read_clock(session))
+            now = read_clock(session)
+            found = queue.sweep_leases(session, now)
+            waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
         if found.returned or found.failed:
             log.warning("leases_expired returned=%d failed=%d", found.returned, found.failed)
-        self._doorbell.ring(times=min(-(-found.waiting // self._settings.batch_size), self._settings.worker_threads))
+        self._doorbell.ring(times=math.ceil(waiting / batch_size))
         self._erase_deleted()
 
     def _claim(self) -> Sequence[Lease]:

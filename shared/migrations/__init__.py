@@ -18,7 +18,13 @@ _UPGRADE_LOCK = 0x6465726D
 
 
 def upgrade(database: Database) -> None:
-    """Run every migration that this database has not seen; of processes that start together, one at a time does."""
+    """Run every migration that this database has not seen; of processes that start together, one at a time does.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+    """
+    with database.reading() as session:
+        session.connection()
     with database.engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has made the others wait already
             connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))

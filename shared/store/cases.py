@@ -53,7 +53,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
         version=1,
         priority=case.priority,
         urgency=urgency,
-        turn=_next_turn(session, case.clinic_id, urgency),
+        turn=_next_turn(session, case.clinic_id, urgency, now),
         reference=case.reference,
         age=case.age,
         sex=case.sex,
@@ -76,16 +76,18 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
     try:
         session.flush()
     except IntegrityError as error:
+        if case.idempotency_key is None:
+            raise
         raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
     return _to_case(row)
 
 
-def _next_turn(session: Session, clinic_id: UUID, urgency: int) -> int:
+def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -> int:
     """Start-time fair queueing (Goyal, Vin, Cheng 1996): a clinic's next turn follows its own last waiting one, but is
     never earlier than the turn that is being served, so an idle clinic saves up no credit. Two index look-ups."""
     waiting = (CaseRow.state == State.QUEUED, CaseRow.urgency == urgency)
     own_last = session.scalar(select(func.max(CaseRow.turn)).where(*waiting, CaseRow.clinic_id == clinic_id))
-    served = session.scalar(select(func.min(CaseRow.turn)).where(*waiting))
+    served = session.scalar(select(func.min(CaseRow.turn)).where(*waiting, CaseRow.available_at <= now))
     return max(-1 if own_last is None else own_last, -1 if served is None else served - 1) + 1
 
 

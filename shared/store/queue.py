@@ -14,11 +14,10 @@ from shared.tables import AnalysisRow, CaseRow
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found: leases that ran out, cases given up on, and cases that wait and could be claimed now."""
+    """What a sweep did with the leases that ran out: cases given back, and cases given up on."""
 
     returned: int
     failed: int
-    waiting: int
 
 
 def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> Sequence[Lease]:
@@ -128,14 +127,13 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
             .where(CaseRow.id == row.id)
             .values(lease_token=None, lease_expires_at=None, version=CaseRow.version + 1, **after)
         )
-    return Sweep(len(expired) - failed, failed, count_waiting(session, now))
+    return Sweep(len(expired) - failed, failed)
 
 
-def count_waiting(session: Session, now: datetime) -> int:
-    """Return how many cases could be claimed at this moment."""
-    return session.scalar(
-        select(func.count()).select_from(CaseRow).where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now)
-    )
+def count_waiting(session: Session, now: datetime, at_most: int) -> int:
+    """Return how many cases could be claimed now; stops counting at `at_most`, so that no backlog makes it slow."""
+    waiting = select(CaseRow.id).where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now).limit(at_most)
+    return session.scalar(select(func.count()).select_from(waiting.subquery()))
 
 
 def _end_lease(session: Session, lease: Lease, **values) -> bool:

@@ -12,7 +12,7 @@ from shared.errors import Conflict, NotFound
 from shared.store import cases
 from shared.store.cases import CaseFilter
 from tests.factories import add_clinic, clinic_caller
-from tests.shared.test_queue import (
+from tests.shared.steps import (
     MAPS,
     MODEL,
     POINT,

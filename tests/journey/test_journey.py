@@ -8,7 +8,6 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 from PIL import Image
-from torch import nn
 
 from deploy.commands.demo import SAMPLES
 from shared.bundle import find_bundle
@@ -16,8 +15,9 @@ from shared.domain import CLASSES
 from shared.photograph import decode_photograph, squash
 from shared.settings import Settings
 from tests import images
+from tests.worker.networks import LogitsAlone
 from worker.model import load_model
-from worker.network import LesionNetwork, normalise
+from worker.network import normalise
 
 PHOTOGRAPHS = sorted(SAMPLES.glob("*.jpg"))
 
@@ -27,22 +27,13 @@ def shipped():
     return load_model(find_bundle(Settings.model_fields["model"].default), torch.device("cpu"))
 
 
-class _LogitsAlone(nn.Module):
-    def __init__(self, network: LesionNetwork):
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.network(pixels)[0]
-
-
 def captums_map(model, photograph: bytes, class_index: int) -> np.ndarray:
     """Grad-CAM of the shipped network at its last block, by another library and through gradients."""
     preprocessing = model.manifest.preprocessing
     side = preprocessing.input_side
     pixels = torch.from_numpy(squash(decode_photograph(photograph, 2 * side), side)[None])
     inputs = normalise(pixels, preprocessing.mean, preprocessing.std)
-    explain = LayerGradCam(_LogitsAlone(model._network), model._network.features[-1])
+    explain = LayerGradCam(LogitsAlone(model._network), model._network.features[-1])
     return explain.attribute(inputs, target=class_index, relu_attributions=True)[0, 0].detach().numpy()
 
 

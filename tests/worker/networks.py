@@ -34,6 +34,17 @@ class BrokenNetwork(TinyNetwork):
         return logits, features
 
 
+class LogitsAlone(nn.Module):
+    """The network as other libraries expect one: pixels in, logits out."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(pixels)[0]
+
+
 def tiny_manifest(**changes) -> Manifest:
     values = {
         "name": "tiny",

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from torch import nn
 
 from shared.domain import CLASSES
+from tests.worker.networks import LogitsAlone
 from worker.gradcam import class_activation_maps
 from worker.network import LesionNetwork
 
@@ -42,19 +42,10 @@ def test_a_resnet_map_equals_the_gradients_of_that_class_logit(network, class_in
     assert torch.linalg.norm(ours - by_gradient) <= 1e-5 * torch.linalg.norm(by_gradient)
 
 
-class _LogitsAlone(nn.Module):
-    def __init__(self, network: LesionNetwork):
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.network(pixels)[0]
-
-
 @pytest.mark.parametrize("class_index", range(len(CLASSES)))
 def test_a_resnet_map_equals_captums_grad_cam_at_the_last_block(network, class_index):
     pixels = torch.randn(2, 3, 96, 96)
-    captum = LayerGradCam(_LogitsAlone(network), network.features[-1])
+    captum = LayerGradCam(LogitsAlone(network), network.features[-1])
     theirs = captum.attribute(pixels, target=class_index, relu_attributions=True)[:, 0].detach()
     with torch.inference_mode():
         ours = class_activation_maps(network(pixels)[1], network.classifier.weight)[:, class_index]

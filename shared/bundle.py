@@ -25,7 +25,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     input_side: int = Field(description="side of the square input, in px")
-    resize: Literal["squash-bilinear"] = "squash-bilinear"
+    resize: Literal["squash-256-jpeg-bilinear"] = "squash-256-jpeg-bilinear"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

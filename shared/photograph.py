@@ -33,6 +33,9 @@ MIN_SIDE = 64
 # Grey levels between the lightest and the darkest pixel of a channel. One colour saved as JPEG keeps 0 at any quality;
 # the calmest of 43 patches of plain skin (PAD-UFES-20) spreads over 28, the calmest of 750 lesion photographs over 47.
 FLAT_SPREAD = 8
+# Pixels and JPEG quality (4:2:0) of the training images, by their size and their quantisation tables.
+TRAINING_SIDE = 256
+TRAINING_QUALITY = 75
 # A 16-bit sample fills 0 to 65535 and 65535 / 257 = 255.
 _LEVELS_16_BIT_PER_8_BIT = 257
 
@@ -161,12 +164,18 @@ def decode_photograph(data: bytes, min_side: int) -> Image.Image:
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:
-    """Return the whole frame resized to a square, whatever its aspect: uint8 (side, side, 3), 0 to 255.
+    """Return the whole frame as the network met its training images: uint8 (side, side, 3), 0 to 255.
 
-    The network was trained on whole frames squashed like this, so an upload must meet it the same way. Bilinear with
-    Pillow's antialiasing: every source pixel under the enlarged triangle counts, so fine hairs do not alias into dots.
+    Those are whole frames squashed to 256 x 256 px, whatever their aspect, and kept as JPEG. A network learns the
+    traces of that. On 24 photographs of which both are at hand, the full-resolution one came out 0.041 higher in
+    melanoma probability (mean; 0.26 at most) than its copy among the training images. Put through the same JPEG first,
+    it comes out 0.004 lower (0.07 at most), so thresholds calibrated on small images hold for what clinics send.
     """
-    return np.array(image.resize((side, side), Image.Resampling.BILINEAR))
+    small = io.BytesIO()
+    image.resize((TRAINING_SIDE, TRAINING_SIDE), Image.Resampling.BICUBIC).save(small, "JPEG", quality=TRAINING_QUALITY)
+    small.seek(0)
+    as_trained = JpegImageFile(small)
+    return np.array(as_trained.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _open_photograph(data: bytes, header: PhotographHeader) -> ImageFile.ImageFile:

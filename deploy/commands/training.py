@@ -20,9 +20,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file.")
 @click.option("--name", required=True, help="The bundle's name.")
 @click.option("--version", required=True, help="The bundle's version.")
-@click.option(
-    "--licence", default="CC0-1.0 data, MIT weights", show_default=True, help="What the card says of its use."
-)
+@click.option("--licence", default="not stated", show_default=True, help="What the card says of data, weights and use.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The run's folder.")
 def train(images, labels, val_images, val_labels, weights, recipe, name, version, licence, out) -> None:
     """Fine-tune the network on labelled images and write a bundle to OUT/bundle.
@@ -43,7 +41,7 @@ def train(images, labels, val_images, val_labels, weights, recipe, name, version
     out.mkdir(parents=True, exist_ok=True)
     chosen = read_recipe(recipe)
     training_set = read_isic(images, labels, chosen.source_side)
-    validation_set = read_isic(val_images, val_labels, chosen.source_side)
+    validation_set = read_isic(val_images, val_labels, chosen.input_side)
     columns = TextColumn("training"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("training", total=None)

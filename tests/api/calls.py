@@ -141,7 +141,7 @@ def record_result(database: Database, store: ObjectStore, case_id: str, overlay:
             decision=Decision.REFER,
             operating_point=POINT,
             model_digest=MODEL_DIGEST,
-            preprocessing="squash-bilinear-224",
+            preprocessing="squash-256-jpeg-bilinear-224",
             code_version="0.1.0",
             warnings=("photograph_small",),
             overlay_key=key,

@@ -59,7 +59,7 @@ def test_a_result_is_read_with_all_that_made_it(clinic, case, succeed):
         "decision": "refer",
         "operating_point": POINT.model_dump(),
         "model": {"name": "made-up", "version": "1.2.3", "digest": MODEL_DIGEST},
-        "preprocessing": "squash-bilinear-224",
+        "preprocessing": "squash-256-jpeg-bilinear-224",
         "code_version": "0.1.0",
         "warnings": ["photograph_small"],
         "notice": "Decision aid for clinicians. Not a diagnosis: it decides nothing alone.",

@@ -44,7 +44,7 @@ def claim(database: Database, limit: int = 100, seconds: float = 0, lease_s: flo
 
 def analysis_of(lease: Lease, key: str | None = None) -> Analysis:
     key = key or overlay_key(lease.clinic_id, lease.case_id, lease.token)
-    return Analysis((0.7, 0.2, 0.1), Decision.REFER, POINT, MODEL, "squash-bilinear-224", "0.1.0", (), key)
+    return Analysis((0.7, 0.2, 0.1), Decision.REFER, POINT, MODEL, "squash-256-jpeg-bilinear-224", "0.1.0", (), key)
 
 
 def record(database: Database, lease: Lease, seconds: float = 1, key: str | None = None) -> bool:

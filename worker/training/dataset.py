@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import ConfigurationInvalid, ImageRejected
+from shared.photograph import decode_photograph, squash
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -80,9 +80,8 @@ def _find_image(folder: Path, image_id: str) -> Path:
 
 
 def _read_squashed(path: Path, side: int) -> np.ndarray:
+    """Decode as a worker does: what is learnt and calibrated here must meet the same pixels there."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigurationInvalid("image_unreadable", f"{path} cannot be decoded: {error}.") from error
+        return squash(decode_photograph(path.read_bytes(), min_side=2 * side), side)
+    except ImageRejected as error:
+        raise ConfigurationInvalid("image_unreadable", f"{path} cannot be used: {error.detail}") from error

@@ -52,8 +52,9 @@ def write_bundle(
     state = torch.load(weights, map_location="cpu", weights_only=True)
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     save_file({key: value.contiguous() for key, value in half.items()}, folder / WEIGHTS_NAME)
+    (folder / WEIGHTS_NAME).chmod(0o644)  # the library writes for its own user alone, but workers are another
     network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in half.items()})
-    logits, maps = predict(network, val, recipe.input_side)
+    logits, maps = predict(network, val)
     temperature = fit_temperature(logits, val.labels)
     probabilities = (logits.double() / temperature).softmax(dim=1).numpy()
     labels = val.labels.numpy()
@@ -89,17 +90,20 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def choose_operating_points(probabilities: np.ndarray, labels: np.ndarray) -> tuple[OperatingPoint, ...]:
-    """Return `screening` (sensitivity of at least 95 %) and `balanced` (the greatest sum of both, Youden 1950)."""
+    """Return `screening` (sensitivity of at least 95 %) and `balanced` (the greatest sum of both, Youden 1950).
+
+    A threshold lies midway to the next lower probability, so that a rounding error cannot turn a decision.
+    """
     melanoma = labels == CLASSES.index("melanoma")
-    false_positive, true_positive, thresholds = roc_curve(
-        melanoma, probabilities[:, CLASSES.index("melanoma")], drop_intermediate=False
-    )
+    curve = roc_curve(melanoma, probabilities[:, CLASSES.index("melanoma")], drop_intermediate=False)
+    false_positive, true_positive, thresholds = (values[1:] for values in curve)  # the first point refers nobody
     screening = int(np.argmax(true_positive >= _SCREENING_SENSITIVITY))
     balanced = int(np.argmax(true_positive - false_positive))
+    midway = (thresholds + np.append(thresholds[1:], 0.0)) / 2
     return tuple(
         OperatingPoint(
             name=point,
-            threshold=float(thresholds[at]),
+            threshold=float(midway[at]),
             sensitivity=float(true_positive[at]),
             specificity=float(1 - false_positive[at]),
         )

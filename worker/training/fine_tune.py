@@ -70,9 +70,11 @@ class FineTuning:
     def run(self, train: LabelledImages, val: LabelledImages, on_step: Callable[[int, int], None]) -> Path:
         """Train to the end, from the last checkpoint if there is one, and return the best weights' path.
 
-        The best epoch is the one with the highest mean of the two AUCs on the validation images.
+        The best epoch is the one with the highest mean of the two AUCs on the validation images, which are read at the
+        recipe's input side. `on_step` is called with the steps done and the steps in all.
         """
         self._resume()
+        on_step(len(self.history) * self.steps_per_epoch, self.recipe.epochs * self.steps_per_epoch)
         for epoch in range(len(self.history), self.recipe.epochs):
             started = time.monotonic()
             loss, accuracy = self._train_epoch(epoch, train, on_step)
@@ -115,7 +117,7 @@ class FineTuning:
         return loss.item(), logits.detach()
 
     def _validate(self, epoch: int, loss: float, accuracy: float, val: LabelledImages, started: float) -> Epoch:
-        logits, _ = predict(self.averaged.module, val, self.recipe.input_side)
+        logits, _ = predict(self.averaged.module, val)
         probabilities, labels = logits.softmax(dim=1).numpy(), val.labels.numpy()
         auc = {name: roc_auc_score(labels == i, probabilities[:, i]) for i, name in enumerate(CLASSES)}
         return Epoch(
@@ -157,17 +159,13 @@ class FineTuning:
 
 
 @torch.inference_mode()
-def predict(network: LesionNetwork, images: LabelledImages, side: int) -> tuple[Tensor, Tensor]:
+def predict(network: LesionNetwork, images: LabelledImages) -> tuple[Tensor, Tensor]:
     """Return logits (n, classes) and raw class activation maps (n, classes, h, w) of every image, in float32."""
     network.eval()
     device = network.classifier.weight.device
     logits, maps = [], []
-    for chunk in images.pixels.split(32):
-        resized = functional.interpolate(
-            chunk.permute(0, 3, 1, 2).float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False
-        )
-        pixels = resized.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).to(device)
-        chunk_logits, features = network(normalise(pixels, IMAGENET_MEAN, IMAGENET_STD))
+    for pixels in images.pixels.split(32):
+        chunk_logits, features = network(normalise(pixels.to(device), IMAGENET_MEAN, IMAGENET_STD))
         logits.append(chunk_logits.float().cpu())
         maps.append(class_activation_maps(features, network.classifier.weight).float().cpu())
     return torch.cat(logits), torch.cat(maps)

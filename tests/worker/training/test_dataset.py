@@ -19,7 +19,7 @@ def write_dataset(folder: Path, rows: tuple[str, ...] = ROWS, header: str = HEAD
     photographs = folder / "images"
     photographs.mkdir()
     for row in rows:
-        (photographs / f"{row.split(',')[0]}.jpg").write_bytes(images.encode(images.lesion(80, 60), "JPEG"))
+        (photographs / f"{row.split(',')[0]}.jpg").write_bytes(images.encode(images.lesion(96, 72), "JPEG"))
     labels = folder / "labels.csv"
     labels.write_text("\n".join((header, *rows)) + "\n")
     return photographs, labels

@@ -14,16 +14,16 @@ PROBABILITIES = np.stack([MELANOMA, (1 - MELANOMA) * 0.1, (1 - MELANOMA) * 0.9],
 LABELS = np.array([0, 0, 0, 1, 2, 2, 2, 2])
 
 
-def test_screening_catches_every_melanoma_at_the_highest_threshold_that_does():
+def test_screening_catches_every_melanoma_with_a_threshold_midway_to_the_next_lower_probability():
     screening, balanced = choose_operating_points(PROBABILITIES, LABELS)
     assert (screening.name, balanced.name) == ("screening", "balanced")
-    assert (screening.threshold, screening.sensitivity, screening.specificity) == (0.3, 1.0, 0.8)
+    assert (screening.threshold, screening.sensitivity, screening.specificity) == (0.25, 1.0, 0.8)
 
 
 def test_balanced_has_the_greatest_sum_of_sensitivity_and_specificity():
     labels = np.array([0, 0, 2, 1, 0, 2, 2, 2])  # at 0.8: 2/3 + 1; at 0.2: 1 + 3/5
     _, balanced = choose_operating_points(PROBABILITIES, labels)
-    assert (balanced.threshold, balanced.specificity) == (0.8, 1.0)
+    assert (balanced.threshold, balanced.specificity) == (0.75, 1.0)
     assert balanced.sensitivity == pytest.approx(2 / 3)
 
 

@@ -48,7 +48,7 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("training")
     (folder / "images").mkdir()
     for number, row in enumerate(ROWS):
-        picture = images.lesion(80 + number, 60).rotate(45 * number)
+        picture = images.lesion(96 + number, 72).rotate(45 * number)
         (folder / "images" / f"{row[0]}.jpg").write_bytes(images.encode(picture, "JPEG"))
     (folder / "labels.csv").write_text("\n".join(("image_id,melanoma,seborrheic_keratosis", *ROWS)))
     (folder / "recipe.toml").write_text(RECIPE)
@@ -105,7 +105,10 @@ def test_evaluation_measures_the_bundle_and_writes_a_report(workplace, run_folde
 
 def test_a_run_that_was_killed_goes_on_from_its_last_epoch_to_the_same_weights(workplace, run_folder, tmp_path):
     recipe = read_recipe(str(workplace / "recipe.toml"))
-    dataset = read_isic(workplace / "images", workplace / "labels.csv", recipe.source_side)
+    dataset, val = (
+        read_isic(workplace / "images", workplace / "labels.csv", side)
+        for side in (recipe.source_side, recipe.input_side)
+    )
     epoch_2_begins = len(dataset) // recipe.batch_size + 1
 
     class Killed(Exception):
@@ -119,9 +122,9 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch_to_the_same_weights(w
         return FineTuning(recipe, workplace / "imagenet.safetensors", tmp_path, len(dataset))
 
     with pytest.raises(Killed):
-        fine_tuning().run(dataset, dataset, kill)
+        fine_tuning().run(dataset, val, kill)
     resumed = fine_tuning()
-    resumed.run(dataset, dataset, lambda step, total: None)
+    resumed.run(dataset, val, lambda step, total: None)
     uninterrupted = torch.load(run_folder / "checkpoint.pt", weights_only=True)
     assert [epoch.epoch for epoch in resumed.history] == [1, 2]
     for name, value in resumed.network.state_dict().items():

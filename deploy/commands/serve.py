@@ -13,7 +13,6 @@ from shared.migrations import check_upgraded, find_drift, upgrade
 from shared.settings import load_settings
 
 port_option = click.option("--port", type=int, default=8000, show_default=True, help="The API's port.")
-_QUIET_EVENTS = ("started",)
 
 
 @click.command()
@@ -36,9 +35,8 @@ def up(data_dir: Path, port: int) -> None:
 
 
 def print_event(name: str, event: str, detail: str) -> None:
-    """Show what the supervisor does; starts are left out, readiness follows them."""
-    if event not in _QUIET_EVENTS:
-        click.echo(f"{name:<10} {event} {detail}", err=event in ("died", "killed"))
+    """Show what the supervisor does."""
+    click.echo(f"{name:<10} {event} {detail}", err=event in ("died", "killed"))
 
 
 @click.command()

@@ -125,8 +125,10 @@ class Supervisor:
             self._became_ready(child)
 
     def _became_ready(self, child: _Child) -> bool:
-        child.ready = child.program.is_ready()
-        if child.ready:
+        if child.program.is_ready is None:
+            child.ready = True
+        elif child.program.is_ready():
+            child.ready = True
             self._on_event(child.program.name, "ready", f"after {time.monotonic() - child.started_at_s:.1f} s")
         return child.ready
 
@@ -136,8 +138,8 @@ class Supervisor:
         if now_s - child.started_at_s >= RECOVERED_AFTER_S:
             child.backoff_s = FIRST_BACKOFF_S
         reason = _describe(child.process.returncode)
-        last_words = "".join(self._log_tail(child.program, 1))
-        self._on_event(child.program.name, "died", f"{reason}; starts again in {child.backoff_s:.1f} s. {last_words}")
+        last_words = "".join(f". {line}" for line in self._log_tail(child.program, 1))
+        self._on_event(child.program.name, "died", f"{reason}; starts again in {child.backoff_s:.1f} s{last_words}")
         child.ready = False
         child.restart_at_s = now_s + child.backoff_s
         child.backoff_s = min(2 * child.backoff_s, LONGEST_BACKOFF_S)

@@ -5,6 +5,7 @@ import time
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from shared.settings import Settings
 
@@ -57,13 +58,16 @@ class Doorbell:
         self._silent_until = 0.0
 
     def ring(self, times: int = 1) -> None:
-        """Ring once for each batch that should start; a broker that is away is logged and never raised."""
+        """Ring once for each batch that should start.
+
+        A broker that is away, full or refuses us is logged and never raised: the cases are committed already.
+        """
         if time.monotonic() < self._silent_until:
             return
         try:
             for _ in range(times):
                 self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False)
-        except OperationalError as error:
+        except (OperationalError, RedisError) as error:
             # Each submission would wait for the same time-out; the sweeper rings for these cases anyway.
             self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             log.warning("doorbell_unreachable reason=%s", type(error).__name__)

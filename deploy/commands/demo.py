@@ -8,7 +8,7 @@ import click
 
 from deploy.client import Client, find_connection
 from deploy.commands import data_dir_option
-from deploy.commands.photographs import case_table, follow_cases, make_console, submit_files
+from deploy.commands.photographs import case_table, explain_problems, follow_cases, make_console, submit_files
 from deploy.commands.serve import print_event
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION, local_stack
@@ -43,6 +43,7 @@ def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> Non
             _write_heatmap(client, case, out / f"{file.stem}.png") for file, case in zip(files, cases, strict=True)
         ]
         console.print(case_table([file.name for file in files], cases, heatmaps))
+        explain_problems(console, [file.name for file in files], cases)
         console.print(f"{len(files)} cases in {time.monotonic() - began:.1f} s. To keep it running: dermqueue up")
     ctx.exit(0 if all(case["state"] == "succeeded" for case in cases) else 1)
 

@@ -37,7 +37,7 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
         argv=_argv(folder, first_port, bucket),
         env=_environment(folder, access_key, secret_key),
         is_ready=lambda: _takes_and_gives(client, bucket),
-        stop_timeout_s=30.0,
+        stop_timeout_s=60.0,  # usually 2 s, but its volume server has taken 27
     )
 
 

@@ -118,6 +118,16 @@ def test_after_a_failure_the_bell_is_silent_for_a_moment_and_then_tries_again(ma
     assert unreachable(caplog) == 2
 
 
+def test_a_broker_that_is_full_is_logged_and_not_raised(make, tmp_path, caplog):
+    port = find_free_port()
+    with Stage(tmp_path) as stage, Redis(port=port, password=PASSWORD) as client:
+        stage.start(valkey_program(tmp_path, port, PASSWORD))
+        client.config_set("maxmemory", 1)
+        with caplog.at_level(logging.WARNING):
+            Doorbell(make(valkey_url(port, PASSWORD))).ring()
+    assert unreachable(caplog) == 1
+
+
 def test_a_broker_that_dies_after_a_ring_is_rung_again_as_soon_as_it_is_back(make, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(dispatch, "_PAUSE_AFTER_FAILURE_S", 0.0)
     port = find_free_port()

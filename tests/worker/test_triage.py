@@ -149,6 +149,7 @@ def test_a_case_that_the_analysis_stumbles_over_is_tried_alone_and_after_three_t
     for _ in range(5):
         triage.analyze_waiting()
         with database.writing() as session:
+            assert set(session.scalars(select(CaseRow.alone))) == {True}
             session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
     assert [state_of(database, case) for case in pair] == [(State.FAILED, "analysis_failed", 3)] * 2
 

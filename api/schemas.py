@@ -8,9 +8,7 @@ from uuid import UUID
 from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.domain import CLASSES, Case, Decision, OperatingPoint, Priority, Sex, State
-
-NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
+from shared.domain import CLASSES, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
 
 
 def _plain(text: str) -> str:

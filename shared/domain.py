@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
 """The network's outputs, in this order: the three diagnoses of ISIC-2017 Part 3 (Codella et al. 2018)."""
 
+NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
+"""Stands wherever a result could be mistaken for more than it is."""
+
 MAX_ATTEMPTS = 3
 """After so many analyses that ended a worker, a human must look."""
 

@@ -15,12 +15,11 @@ from rich.table import Table
 
 from deploy.client import Client, Refused, find_connection
 from deploy.commands import data_dir_option
-from shared.domain import CLASSES, Priority
+from shared.domain import CLASSES, NOTICE, Priority
 
 _AT_ONCE = 4
 _REFRESH_S = 1.0
 _WIDTH_WITHOUT_TERMINAL = 110
-NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
 _STYLE = {"succeeded": "green", "rejected": "yellow", "failed": "red", "refused": "yellow"}
 
 

@@ -30,7 +30,7 @@ class Connection:
     key: str
 
 
-def find_connection(url: str | None, key: str | None, data_dir: Path, role: str = "clinic") -> Connection:
+def find_connection(url: str | None, key: str | None, data_dir: Path) -> Connection:
     """Return the given address and key, or those that a local stack wrote.
 
     Raises:
@@ -45,7 +45,7 @@ def find_connection(url: str | None, key: str | None, data_dir: Path, role: str 
             f"No stack runs on {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
         )
     local = json.loads(path.read_text())
-    return Connection((url or local["base_url"]).rstrip("/"), key or local[f"{role}_key"])
+    return Connection((url or local["base_url"]).rstrip("/"), key or local["clinic_key"])
 
 
 class Client:
@@ -73,10 +73,6 @@ class Client:
     def list_cases(self, limit: int) -> list[dict]:
         """List the newest cases."""
         return self._call("GET", "/v1/cases", params={"limit": limit}).json()["cases"]
-
-    def read_image(self, case_id: str) -> bytes:
-        """Fetch the photograph."""
-        return self._call("GET", f"/v1/cases/{case_id}/image").content
 
     def read_heatmap(self, case_id: str, class_name: str = "melanoma", style: str = "overlay") -> bytes:
         """Fetch a heatmap: PNG, or .npy for the style `raw`."""

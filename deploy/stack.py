@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from dotenv import dotenv_values
 
-from deploy.embedded.program import Program, find_free_port
+from deploy.embedded.program import Program, find_free_port, write_private
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
 from deploy.embedded.supervisor import OnEvent, Supervisor
 from deploy.embedded.valkey import valkey_program, valkey_url
@@ -34,11 +34,10 @@ _BUCKET = "dermqueue"
 
 
 class LocalStack:
-    """Everything on this machine, under one data folder. Used as `with LocalStack(...) as stack: stack.run()`."""
+    """Everything on this machine, under one data folder; `local_stack` makes one and stops it."""
 
     def __init__(self, data_dir: Path, port: int, on_event: OnEvent):
         self.data_dir, self._port = data_dir, port
-        self._on_event = on_event
         self._supervisor = Supervisor(data_dir, on_event)
         self.stop_event = Event()
 
@@ -134,15 +133,6 @@ def own_programs(data_dir: Path, port: int) -> list[Program]:
         program("worker", stop_timeout_s=60.0),
         program("beat"),
     ]
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner may read, in one step."""
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)
 
 
 def _is_alive(port: int) -> bool:

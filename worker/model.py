@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_manifest, verify_weights
 from shared.errors import ModelUnusable
 from worker.gradcam import class_activation_maps
-from worker.network import LesionNetwork, normalise
+from worker.network import LesionNetwork, in_float32, normalise
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ def load_model(folder: Path, device: torch.device) -> Model:
     verify_weights(folder, manifest)
     network = LesionNetwork(len(manifest.labels))
     try:
-        network.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in load_file(folder / WEIGHTS_NAME).items()}
-        )
+        network.load_state_dict(in_float32(load_file(folder / WEIGHTS_NAME)))
         card = (folder / CARD_NAME).read_text(encoding="utf-8")
     except (RuntimeError, SafetensorError, OSError) as error:
         raise ModelUnusable(

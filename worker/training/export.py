@@ -13,7 +13,7 @@ from torch.nn import functional
 from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Manifest, Preprocessing
 from shared.domain import CLASSES, OperatingPoint
 from worker.model import choose_device, load_model
-from worker.network import LesionNetwork
+from worker.network import LesionNetwork, in_float32
 from worker.training.dataset import LabelledImages
 from worker.training.evaluation import measure
 from worker.training.fine_tune import IMAGENET_MEAN, IMAGENET_STD, predict
@@ -53,7 +53,7 @@ def write_bundle(
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     save_file({key: value.contiguous() for key, value in half.items()}, folder / WEIGHTS_NAME)
     (folder / WEIGHTS_NAME).chmod(0o644)  # the library writes for its own user alone, but workers are another
-    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in half.items()})
+    network.load_state_dict(in_float32(half))
     logits, maps = predict(network, val)
     temperature = fit_temperature(logits, val.labels)
     probabilities = (logits.double() / temperature).softmax(dim=1).numpy()

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from shared.domain import CLASSES
 from worker.gradcam import class_activation_maps
 from worker.model import choose_device
-from worker.network import LesionNetwork, load_imagenet_weights, normalise
+from worker.network import LesionNetwork, load_imagenet_weights, normalise, standardise
 from worker.training.augment import augment
 from worker.training.dataset import LabelledImages
 from worker.training.recipe import Recipe
@@ -104,8 +104,7 @@ class FineTuning:
         return float(np.mean(losses)), correct / (self.steps_per_epoch * recipe.batch_size)
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        inputs = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        inputs = standardise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits, _ = self.network(inputs)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)

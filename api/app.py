@@ -3,11 +3,13 @@
 from importlib.metadata import version
 from threading import BoundedSemaphore
 
-from flask import Response
 from flask_openapi3 import Info, OpenAPI
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import cases, pictures, service
+from api import admin, cases, pictures, service
 from api.description import INTRODUCTION, register_description
+from api.hardening import harden
+from api.limits import Backlog, KeyUses, Throttle
 from api.problems import Problem, raise_invalid_field, register_problems
 from api.services import EXTENSION, Services
 from shared.database import open_database
@@ -32,22 +34,28 @@ def create_app(settings: Settings) -> OpenAPI:
         validation_error_callback=raise_invalid_field,
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + _FIELDS_BYTES
+    database = open_database(settings.database_url)
     app.extensions[EXTENSION] = Services(
         settings=settings,
-        database=open_database(settings.database_url),
+        database=database,
         store=open_object_store(settings),
         doorbell=Doorbell(make_celery(settings)),
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
+        backlog=Backlog(settings),
+        throttle=Throttle(settings.wrong_keys_per_minute),
+        key_uses=KeyUses(database),
     )
+    proxies = settings.trusted_proxies
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=0)
     register_problems(app)
-    for blueprint in (cases.blueprint, pictures.blueprint, service.model_blueprint, service.health_blueprint):
+    for blueprint in (
+        cases.blueprint,
+        pictures.blueprint,
+        admin.blueprint,
+        service.model_blueprint,
+        service.health_blueprint,
+    ):
         app.register_api(blueprint)
     register_description(app)
-    app.after_request(_harden)
+    app.after_request(harden)
     return app
-
-
-def _harden(response: Response) -> Response:
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response

@@ -1,5 +1,6 @@
 """Who is asking, and whether they may."""
 
+import logging
 from collections.abc import Callable
 
 from flask import current_app, g, request
@@ -8,6 +9,8 @@ from api.services import services
 from shared.domain import Caller, Role
 from shared.errors import NotAllowed, NotAuthenticated
 from shared.store import access
+
+log = logging.getLogger(__name__)
 
 
 def allow(*roles: Role) -> Callable:
@@ -26,16 +29,28 @@ def authorize() -> None:
     Raises:
         NotAuthenticated: no key, or one that is not valid.
         NotAllowed: a valid key of another role.
+        TooMany: too many keys that are not valid came from this address.
     """
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise NotAuthenticated("key_missing", "Send your API key in the header: Authorization: Bearer <key>.")
-    with services().database.reading() as session:
-        g.caller = access.authenticate(session, key.strip())
+    g.caller = _identify(key.strip(), request.remote_addr or "")
+    services().key_uses.note(g.caller.key_id)
     roles = getattr(current_app.view_functions[request.endpoint], "roles", ())
     if g.caller.role not in roles:
         allowed = " or ".join(roles) or "nobody"
         raise NotAllowed("role_not_allowed", f"A key of the role {g.caller.role} may not do this; it is for {allowed}.")
+
+
+def _identify(key: str, address: str) -> Caller:
+    services().throttle.check(address)
+    try:
+        with services().database.reading() as session:
+            return access.authenticate(session, key)
+    except NotAuthenticated as error:
+        services().throttle.note_failure(address)
+        log.warning("key_refused code=%s address=%s", error.code, address)
+        raise
 
 
 def caller() -> Caller:

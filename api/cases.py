@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
@@ -24,7 +24,7 @@ from api.services import services
 from shared.database import read_clock
 from shared.domain import Case, Role
 from shared.errors import NotFound, RequestInvalid, Unavailable
-from shared.store import access, cases
+from shared.store import cases, trail
 
 POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
@@ -51,7 +51,7 @@ def reads_submission(view: Callable) -> Callable:
     return read_form
 
 
-@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 401, 403, 413, 415, 422, 503)})
+@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 401, 403, 413, 415, 422, 429, 503)})
 @allow(Role.CLINIC)
 @reads_submission
 def submit_case(form: SubmitForm, header: SubmitHeader) -> Response:
@@ -60,7 +60,7 @@ def submit_case(form: SubmitForm, header: SubmitHeader) -> Response:
     It is stored and queued; poll the address in `Location`. The result is a decision aid, not a diagnosis.
     """
     case = submit_photograph(services(), caller(), form, header.idempotency_key)
-    response = _answer(CaseOut.of(case), 202)
+    response = answer(CaseOut.of(case), 202)
     response.headers["Location"] = f"/v1/cases/{case.id}"
     response.headers["Retry-After"] = str(POLL_AFTER_S)
     return response
@@ -72,7 +72,8 @@ def read_case(path: CasePath, header: ReadHeader) -> Response:
     """Read a case, or wait for its result."""
     wait_s = _preferred_wait_s(header.prefer or "")
     case, has_waited = _wait_until_final(parse_case_id(path.case_id), wait_s)
-    response = _answer(CaseOut.of(case), 200)
+    _note_reads([case])
+    response = answer(CaseOut.of(case), 200)
     response.set_etag(f"{case.id}-{case.version}")
     response.headers["Cache-Control"] = "private, no-cache"
     if has_waited:
@@ -93,7 +94,8 @@ def list_cases(query: ListQuery) -> Response:
     with services().database.reading() as session:
         found = cases.list_cases(session, caller(), wanted, query.limit + 1)
     page = found[: query.limit]
-    response = _answer(CaseListOut(cases=[CaseOut.of(case) for case in page]), 200)
+    _note_reads(page)
+    response = answer(CaseListOut(cases=[CaseOut.of(case) for case in page]), 200)
     if len(found) > query.limit:
         following = query.model_dump(mode="json", exclude_none=True) | {"cursor": _write_cursor(page[-1])}
         response.headers["Link"] = f'</v1/cases?{urlencode(following)}>; rel="next"'
@@ -111,8 +113,8 @@ def cancel_case(path: CasePath) -> Response:
     with services().database.writing() as session:
         now = read_clock(session)
         case = cases.cancel_case(session, caller(), case_id, now)
-        access.audit(session, caller(), "case.cancelled", case_id, now)
-    return _answer(CaseOut.of(case), 202)
+        trail.audit(session, caller(), "case.cancelled", [case_id], now)
+    return answer(CaseOut.of(case), 202)
 
 
 @blueprint.delete("/<case_id>", responses={202: None, **problem_responses(401, 403, 404, 503)})
@@ -126,7 +128,7 @@ def delete_case(path: CasePath) -> Response:
     with to.database.writing() as session:
         now = read_clock(session)
         cases.delete_case(session, caller(), case_id, now)
-        access.audit(session, caller(), "case.deleted", case_id, now)
+        trail.audit(session, caller(), "case.deleted", [case_id], now)
     with suppress(Unavailable):  # the sweeper erases until the objects are gone
         to.store.erase_case(caller().clinic_id, case_id)
     return Response(status=202)
@@ -147,6 +149,16 @@ def parse_case_id(text: str) -> UUID:
 def _read(case_id: UUID) -> Case:
     with services().database.reading() as session:
         return cases.read_case(session, caller(), case_id)
+
+
+def _note_reads(shown: Sequence[Case]) -> None:
+    """Audit which results this key has seen, each once: whoever polls would bury the rest of the trail."""
+    results = [case.id for case in shown if case.analysis]
+    with services().database.reading() as session:
+        unread = trail.find_unread(session, caller(), results)
+    if unread:
+        with services().database.writing() as session:
+            trail.audit(session, caller(), trail.CASE_READ, unread, read_clock(session))
 
 
 def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
@@ -223,5 +235,6 @@ def _check_names(names: list[str]) -> None:
     raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 
-def _answer(body: BaseModel, status: int) -> Response:
+def answer(body: BaseModel, status: int) -> Response:
+    """Return a model as JSON."""
     return Response(body.model_dump_json(), status, mimetype="application/json")

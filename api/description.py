@@ -3,12 +3,15 @@
 flask-openapi3 derives the document from the routes and models; what it gets wrong is put right here.
 """
 
+import re
 from collections.abc import Iterator
 
 from flask import jsonify, redirect
 from flask_openapi3 import OpenAPI
 from flask_openapi3_swagger.plugins import RegisterPlugin as SwaggerPages
 from flask_openapi3_swagger.templates import swagger_html_string
+
+from api.hardening import csp_nonce
 
 INTRODUCTION = """\
 Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnosis.
@@ -32,11 +35,13 @@ _RESPONSE_HEADERS = {
 _PAGE = swagger_html_string.replace("<title>Swagger UI", "<title>DermQueue").replace(
     "<head>", '<head>\n    <meta name="viewport" content="width=device-width, initial-scale=1">'
 )
+_PAGE = re.sub("<(script|style)>", r'<\1 nonce="{{ csp_nonce() }}">', _PAGE)
 
 
 def register_description(app: OpenAPI) -> None:
     """Serve the document and the page; call it once every route is registered."""
     document = _describe(app)
+    app.jinja_env.globals["csp_nonce"] = csp_nonce
     app.config.update(SWAGGER_HTML_STRING=_PAGE, SWAGGER_CONFIG={"layout": "BaseLayout"})
     app.json.sort_keys = False  # fields are read in the order in which they were written
     app.register_blueprint(SwaggerPages.register(doc_url="/openapi.json"), url_prefix="/docs")

@@ -13,7 +13,7 @@ from shared.domain import Caller, Case, NewCase, Photograph
 from shared.errors import Conflict, RequestInvalid, Unavailable
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
-from shared.store import access, cases
+from shared.store import cases, trail
 
 
 def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotency_key: str | None) -> Case:
@@ -22,13 +22,16 @@ def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotenc
     Raises:
         ImageRejected: the header tells that this is no photograph that can be analysed.
         RequestInvalid: `upload_too_large`, or `idempotency_key_reused` with another request.
-        Unavailable: the object store or the database is away; nothing was accepted.
+        TooMany: too many of the clinic's cases wait already.
+        Unavailable: the object store or the database is away, or the backlog is full; nothing was accepted.
     """
     upload = _read_upload(form, to.settings.max_upload_bytes)
     header = inspect_photograph(upload)
     request_sha256 = _digest_request(form, upload)
     if idempotency_key and (accepted := _find_accepted(to, caller, idempotency_key, request_sha256)):
         return accepted
+    with to.database.reading() as session:
+        to.backlog.check_room(session, caller.clinic_id)
     stored = strip_metadata(upload, header.media_type)
     case_id = uuid4()
     key = photograph_key(caller.clinic_id, case_id, hashlib.sha256(stored).hexdigest(), header.media_type)
@@ -61,7 +64,7 @@ def _accept(to: Services, caller: Caller, case: NewCase) -> Case:
         with to.database.writing() as session:
             now = read_clock(session)
             accepted = cases.add_case(session, case, now)
-            access.audit(session, caller, "case.submitted", case.id, now)
+            trail.audit(session, caller, "case.submitted", [case.id], now)
     except Conflict:
         with suppress(Unavailable):  # nothing refers to it: at worst it stays behind
             to.store.delete(case.photograph.key)

@@ -18,7 +18,7 @@ from shared.domain import CLASSES, ActivationMaps, Case, Role
 from shared.errors import NotFound, ObjectMissing
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_heatmap, draw_overlay, encode_png, saliency
 from shared.photograph import decode_photograph
-from shared.store import access, cases
+from shared.store import cases, trail
 
 blueprint = guarded_blueprint("pictures", "/v1/cases", "A case's photograph and heatmaps. Every look is audited.")
 
@@ -63,7 +63,7 @@ def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
 def _read_audited(case_id: UUID, action: str) -> Case:
     with services().database.writing() as session:
         case = cases.read_case(session, caller(), case_id)
-        access.audit(session, caller(), action, case_id, read_clock(session))
+        trail.audit(session, caller(), action, [case_id], read_clock(session))
     return case
 
 

@@ -14,10 +14,11 @@ from shared.errors import (
     NotAuthenticated,
     NotFound,
     RequestInvalid,
+    TooMany,
     Unavailable,
 )
 
-RETRY_AFTER_S = 5
+RETRY_AFTER_S = {429: 30, 503: 5}
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _STATUS_OF_KIND = {
     NotFound: 404,
     Conflict: 409,
     ImageRejected: 422,
+    TooMany: 429,
     Unavailable: 503,
 }
 _TYPICAL_CODES = {
@@ -45,6 +47,7 @@ _TYPICAL_CODES = {
     413: "upload_too_large",
     415: "image_type_unsupported",
     422: "image_too_small",
+    429: "quota_exceeded",
     500: "object_missing",
     503: "storage_unavailable",
 }
@@ -131,6 +134,6 @@ def _answer(status: int, code: str, detail: str) -> Response:
     response = Response(body, status, mimetype="application/problem+json")
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="dermqueue"'
-    if status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status in RETRY_AFTER_S:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S[status])
     return response

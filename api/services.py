@@ -5,6 +5,7 @@ from threading import BoundedSemaphore
 
 from flask import current_app
 
+from api.limits import Backlog, KeyUses, Throttle
 from shared.database import Database
 from shared.dispatch import Doorbell
 from shared.settings import Settings
@@ -22,6 +23,9 @@ class Services:
     store: ObjectStore
     doorbell: Doorbell
     waiting_seats: BoundedSemaphore
+    backlog: Backlog
+    throttle: Throttle
+    key_uses: KeyUses
 
 
 def services() -> Services:

@@ -1,11 +1,13 @@
 """`dermqueue`: the command line."""
 
 import logging
+import os
 import sys
+from functools import partial
 
 import click
 
-from deploy.commands import access, demo, photographs, serve, training
+from deploy.commands import access, backup, demo, oversight, photographs, serve, training
 from shared.errors import DermQueueError
 
 
@@ -38,6 +40,8 @@ def main(log_level: str) -> None:
 
     Servers are given by DERMQUEUE_DATABASE_URL, DERMQUEUE_BROKER_URL and DERMQUEUE_S3_*; what is not given is embedded.
     """
+    # Photographs, results, keys, logs: what we and our programs write is for our own user alone.
+    click.get_current_context().call_on_close(partial(os.umask, os.umask(0o077)))
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -45,7 +49,7 @@ def main(log_level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-for _module in (demo, serve, photographs, access, training):
+for _module in (demo, serve, photographs, backup, access, oversight, training):
     for _command in _module.COMMANDS:
         main.add_command(_command)
 

@@ -28,7 +28,7 @@ from shared.storage import open_object_store
 from shared.store import access
 
 CONNECTION = "connection.json"
-_KEYS = "keys.json"
+KEYS = "keys.json"
 _DEMO_CLINIC = "Demo clinic"
 _BUCKET = "dermqueue"
 
@@ -73,20 +73,46 @@ class LocalStack:
 @contextmanager
 def local_stack(data_dir: Path, port: int, on_event: OnEvent) -> Iterator[LocalStack]:
     """Own a data folder for as long as the stack runs; whatever happens inside, everything is stopped at the end."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (data_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigurationInvalid(
-                "data_dir_in_use", f"Another stack runs on {data_dir}. Stop it, or choose another --data-dir."
-            ) from error
+    with own_folder(data_dir):
         (data_dir / CONNECTION).unlink(missing_ok=True)
         stack = LocalStack(data_dir, port, on_event)
         try:
             yield stack
         finally:
             stack.stop()
+
+
+@contextmanager
+def local_store(data_dir: Path, on_event: OnEvent) -> Iterator[Settings]:
+    """Run nothing but the S3 server on a data folder that the caller owns, and return the settings that reach it."""
+    settings, servers = prepare_servers(data_dir)
+    with Supervisor(data_dir, on_event) as supervisor:
+        supervisor.start([server for server in servers if server.name == "seaweed"], Event())
+        yield settings
+
+
+@contextmanager
+def own_folder(data_dir: Path) -> Iterator[None]:
+    """Keep every other process from running a stack on this data folder, which is made if need be.
+
+    Raises:
+        ConfigurationInvalid: `data_dir_in_use`.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationInvalid(
+                "data_dir_in_use",
+                f"Another stack, backup or restore uses {data_dir}. Stop it, or choose another --data-dir.",
+            ) from error
+        yield
+
+
+def keeps_data_elsewhere() -> bool:
+    """Tell whether the database or the object store is given by URL and so not in the data folder."""
+    return any(name.startswith(("DERMQUEUE_DATABASE_URL", "DERMQUEUE_S3_")) for name in os.environ)
 
 
 def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
@@ -144,14 +170,14 @@ def _is_alive(port: int) -> bool:
 
 def _ensure_keys(data_dir: Path, database: Database) -> dict[str, str]:
     """Return one key per role that this database takes, made with a demo clinic on the first start."""
-    path = data_dir / _KEYS
+    path = data_dir / KEYS
     if path.exists():
         keys = json.loads(path.read_text())
         if all(_is_valid(database, key) for key in keys.values()):
             return keys
     with database.writing() as session:
         now = read_clock(session)
-        clinics = {name: clinic_id for clinic_id, name in access.list_clinics(session)}
+        clinics = {clinic.name: clinic.id for clinic in access.list_clinics(session)}
         clinic_id = clinics.get(_DEMO_CLINIC) or access.add_clinic(session, _DEMO_CLINIC, now)
         keys = {
             "admin_key": access.add_key(session, Role.ADMIN, None, now),

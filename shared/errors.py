@@ -38,6 +38,10 @@ class Conflict(DermQueueError):
     """The request contradicts what has already happened."""
 
 
+class TooMany(DermQueueError):
+    """The caller sends more than is allowed at a time: later, the same request may pass."""
+
+
 class Unavailable(DermQueueError):
     """Something that we depend on is away for the moment: try again, nothing was lost."""
 

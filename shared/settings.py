@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
+    s3_encryption: Literal["AES256", "aws:kms", "none"] = Field("AES256", description="asked for with every object")
 
     model: str = Field("resnet50-isic2017", description="a shipped bundle's name, or a bundle's folder")
     operating_point: str | None = Field(None, description="one of the bundle's; its default if unset")
@@ -66,6 +67,10 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(2, gt=0)
 
     max_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024)
+    clinic_waiting_limit: int = Field(2000, ge=1, description="a clinic's waiting cases, unless it has its own limit")
+    backlog_limit: int = Field(100_000, ge=1, description="all waiting cases; beyond it none are taken")
+    wrong_keys_per_minute: int = Field(30, ge=1, description="from one address, before it has to pause")
+    trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front, whose X-Forwarded-* headers count")
     api_processes: int = Field(2, ge=1)
     api_threads: int = Field(16, ge=2)
 

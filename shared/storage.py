@@ -4,20 +4,23 @@ Keys are `<clinic>/<case>/<what>`: nothing personal, and all of a case's objects
 case can never take another's photograph along, even if both clinics sent the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from shared.errors import ObjectMissing, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
 from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S = 3
 _READ_TIMEOUT_S = 15
+ENCRYPTION_PROBE = ".dermqueue-encryption"
 
 
 def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_type: str) -> str:
@@ -35,11 +38,32 @@ def digest_in_key(key: str) -> str:
     return key.rsplit("/", 1)[1].split(".", 1)[0]
 
 
-class ObjectStore:
-    """One bucket of an S3 server. Thread-safe; connects at the first call."""
+def case_of_key(key: str) -> UUID | None:
+    """Return whose object this is, or None if it is no case's."""
+    try:
+        clinic_id, case_id, _ = key.split("/")
+        return UUID(clinic_id) and UUID(case_id)
+    except ValueError:
+        return None
 
-    def __init__(self, client, bucket: str):
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as a listing shows it."""
+
+    key: str
+    stored_at: datetime
+
+
+class ObjectStore:
+    """One bucket of an S3 server. Thread-safe; connects at the first call.
+
+    `encryption` is how the server must encrypt what we put: `AES256`, `aws:kms`, or `none` to leave it to the server.
+    """
+
+    def __init__(self, client, bucket: str, encryption: str):
         self._client, self._bucket = client, bucket
+        self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store an object.
@@ -48,7 +72,7 @@ class ObjectStore:
             Unavailable: the store cannot be reached or refuses.
         """
         with _translated():
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=media_type)
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **self._encryption)
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes.
@@ -71,6 +95,16 @@ class ObjectStore:
             for found in listing.get("Contents", []):
                 self._client.delete_object(Bucket=self._bucket, Key=found["Key"])
 
+    def walk(self) -> Iterator[Sequence[StoredObject]]:
+        """Yield every object of the bucket, page by page.
+
+        Raises:
+            Unavailable: the store cannot be reached or refuses.
+        """
+        with _translated():
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
+                yield [StoredObject(found["Key"], found["LastModified"]) for found in page.get("Contents", [])]
+
     def delete(self, key: str) -> None:
         """Delete one object; its not being there is fine.
 
@@ -84,6 +118,30 @@ class ObjectStore:
         """Raise `Unavailable` unless the bucket answers and our key may read it."""
         with _translated():
             self._client.head_bucket(Bucket=self._bucket)
+
+    def check_encryption(self) -> None:
+        """Store a probe in the way every object is stored. A store that cannot be reached has refused nothing.
+
+        Raises:
+            ConfigurationInvalid: the store refuses, or takes the probe and does not say that it encrypted it.
+        """
+        try:
+            answer = self._client.put_object(Bucket=self._bucket, Key=ENCRYPTION_PROBE, Body=b"", **self._encryption)
+            self._client.delete_object(Bucket=self._bucket, Key=ENCRYPTION_PROBE)
+        except ClientError as error:
+            raise self._refused(error.response["Error"]["Code"]) from error
+        except (BotoCoreError, HTTPClientError):
+            return
+        if not self._encryption.items() <= answer.items():
+            raise self._refused("it stores without encryption")
+
+    def _refused(self, reason: str) -> ConfigurationInvalid:
+        wanted = self._encryption.get("ServerSideEncryption", "none")
+        return ConfigurationInvalid(
+            "s3_encryption_refused",
+            f"The object store does not keep objects with DERMQUEUE_S3_ENCRYPTION={wanted} ({reason})."
+            " Choose another encryption, or check the other DERMQUEUE_S3_* settings.",
+        )
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it is not there."""
@@ -137,4 +195,4 @@ def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectSt
             s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
         ),
     )
-    return ObjectStore(client, settings.s3_bucket)
+    return ObjectStore(client, settings.s3_bucket, settings.s3_encryption)

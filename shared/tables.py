@@ -58,6 +58,10 @@ class ClinicRow(Table):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime]
+    waiting_limit: Mapped[int | None]
+    """Cases that may wait at once; the setting's number if NULL."""
+    retention_days: Mapped[int | None]
+    """Days after its end that a case is kept; for ever if NULL."""
 
 
 class ApiKeyRow(Table):
@@ -76,6 +80,9 @@ class ApiKeyRow(Table):
     clinic_id: Mapped[UUID | None] = mapped_column(ForeignKey("clinics.id"))
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To within a minute."""
 
 
 class ModelRow(Table):
@@ -183,11 +190,62 @@ class AnalysisRow(Table):
     model: Mapped[ModelRow] = relationship(lazy="raise")
 
 
+class SubmissionRow(Table):
+    """Cases that a clinic sent together. `finished_at` is NULL while they are taken in."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (UniqueConstraint("clinic_id", "idempotency_key"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    clinic_id: Mapped[UUID] = mapped_column(ForeignKey("clinics.id"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class SubmissionItemRow(Table):
+    """One photograph of a submission: the case that it became, or why it was refused."""
+
+    __tablename__ = "submission_items"
+    __table_args__ = (Index("ix_submission_items_case_id", "case_id"),)
+
+    submission_id: Mapped[UUID] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    case_id: Mapped[UUID | None] = mapped_column(ForeignKey("cases.id"))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(String(500))
+
+
+class UploadRow(Table):
+    """A place in the object store that a clinic may fill by itself, until `expires_at`, with one photograph."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    clinic_id: Mapped[UUID] = mapped_column(ForeignKey("clinics.id"))
+    object_key: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    """What the clinic said its bytes would be."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    case_id: Mapped[UUID | None] = mapped_column(ForeignKey("cases.id"))
+
+
 class AuditRow(Table):
-    """Who did what to which case, and when. Rows are only ever added; no names, no free text."""
+    """Who did what to which case, and when. Rows are only ever added; no names, no free text.
+
+    `position` and `hash` make the rows a chain. They are NULL only in rows of a version that knew no chain, until the
+    next row is added.
+    """
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index("ix_audit_events_case_id", "case_id"),)
+    __table_args__ = (
+        Index("ix_audit_events_case_id", "case_id"),
+        Index("ix_audit_events_position", "position", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     at: Mapped[datetime]
@@ -196,3 +254,5 @@ class AuditRow(Table):
     role: Mapped[str | None] = mapped_column(String(16))
     clinic_id: Mapped[UUID | None]
     case_id: Mapped[UUID | None]
+    position: Mapped[int | None]
+    hash: Mapped[str | None] = mapped_column(String(64))

@@ -14,6 +14,7 @@ from shared.settings import Settings
 from shared.storage import open_object_store
 from shared.store import models
 from worker.analysis import Analyst
+from worker.housekeeping import Housekeeping
 from worker.model import Model, choose_device, load_model
 from worker.tasks import register_tasks
 from worker.triage import Triage
@@ -36,7 +37,7 @@ def run_worker(settings: Settings) -> int:
     announce_model(database, model)
     celery = make_celery(settings)
     triage = make_triage(settings, database, celery, model)
-    register_tasks(celery, triage)
+    register_tasks(celery, triage, Housekeeping(database, open_object_store(settings)))
     worker = celery.Worker(
         pool="threads",
         concurrency=settings.worker_threads,

@@ -1,19 +1,20 @@
-"""The two Celery tasks. They carry no data: what is to be done stands in SQL."""
+"""The three Celery tasks. They carry no data: what is to be done stands in SQL."""
 
 import logging
 from collections.abc import Callable
 
 from celery import Celery
 
-from shared.dispatch import ANALYZE, SWEEP
+from shared.dispatch import ANALYZE, PURGE, SWEEP
 from shared.errors import Unavailable
+from worker.housekeeping import Housekeeping
 from worker.triage import Triage
 
 log = logging.getLogger(__name__)
 
 
-def register_tasks(celery: Celery, triage: Triage) -> None:
-    """Make `analyze` and `sweep`. Either may run twice or not at all, so a message is acknowledged as it arrives."""
+def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping) -> None:
+    """Make the tasks. Each may run twice or not at all, so a message is acknowledged as it arrives."""
 
     @celery.task(name=ANALYZE)
     def analyze() -> None:
@@ -24,6 +25,11 @@ def register_tasks(celery: Celery, triage: Triage) -> None:
     def sweep() -> None:
         """Mend what crashes and lost messages left behind."""
         _unless_unavailable(triage.sweep)
+
+    @celery.task(name=PURGE)
+    def purge() -> None:
+        """Remove what is kept no longer."""
+        _unless_unavailable(housekeeping.purge)
 
 
 def _unless_unavailable(work: Callable[[], None]) -> None:

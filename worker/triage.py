@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +15,7 @@ from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import ObjectStore
-from shared.store import cases, queue
+from shared.store import cases, queue, trail
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
 from worker.watchdog import Watchdog
 
@@ -44,11 +45,8 @@ class Triage:
         """Analyse batch after batch until nothing waits, the slice of time is up, or the worker is told to stop."""
         until = time.monotonic() + _SLICE_S
         while time.monotonic() < until and not self.stopping.is_set():
-            leases = self._claim()
-            if not leases:
+            if not self._analyze_next_batch():
                 return
-            with self._seats.taken(everything=leases[0].alone), self._watchdog.watching():
-                self._record_patiently(self._analyze(leases))
         self._doorbell.ring()
 
     def sweep(self) -> None:
@@ -57,11 +55,30 @@ class Triage:
         with self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
+            trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
             waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
         if found.returned or found.failed:
-            log.warning("leases_expired returned=%d failed=%d", found.returned, found.failed)
+            log.warning("leases_expired returned=%d failed=%d", found.returned, len(found.failed))
         self._doorbell.ring(times=math.ceil(waiting / batch_size))
         self._erase_deleted()
+
+    def _analyze_next_batch(self) -> bool:
+        """Claim and finish one batch; return False if nothing waits.
+
+        The seat is taken before the claim: a lease must not run while its holder waits for a seat.
+        """
+        with self._seats.taken(everything=False):
+            leases = self._claim()
+            if leases and not leases[0].alone:
+                self._finish(leases)
+        if leases and leases[0].alone:
+            with self._seats.taken(everything=True):
+                self._finish(leases)
+        return bool(leases)
+
+    def _finish(self, leases: Sequence[Lease]) -> None:
+        with self._watchdog.watching():
+            self._record_patiently(self._analyze(leases))
 
     def _claim(self) -> Sequence[Lease]:
         with self._database.writing() as session:
@@ -96,19 +113,23 @@ class Triage:
         with self._database.writing() as session:
             now = read_clock(session)
             later = now + timedelta(seconds=_POSTPONE_S)
-            refused = []
+            refused, ended = [], defaultdict(list)
             for outcome in outcomes:
                 match outcome:
                     case Finding(lease, analysis, maps):
                         recorded = queue.record_analysis(session, lease, analysis, maps, now)
+                        ended[State.SUCCEEDED] += [lease.case_id] if recorded else []
                     case NoFinding(lease, problem):
                         recorded = queue.record_problem(session, lease, problem, now)
+                        ended[problem.state] += [lease.case_id] if recorded else []
                     case Postponed(lease, counted):
                         recorded = queue.return_case(
                             session, lease, later, alone=lease.alone or counted, counted=counted
                         )
                 if not recorded:
                     refused.append(outcome)
+            for state, case_ids in ended.items():
+                trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
         self._discard(refused)
 
     def _discard(self, refused: list[Outcome]) -> None:

@@ -1,5 +1,6 @@
 """Commands for clinics and their keys. They speak to the database directly: whoever runs them holds its password."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -10,10 +11,24 @@ from shared.domain import Role
 from shared.settings import load_settings
 from shared.store import access
 
+NONE = "none"
+
+
+class _OrNone(click.ParamType):
+    """A whole number of at least 1, or the word "none"."""
+
+    name = "number or none"
+
+    def convert(self, value, param, ctx):
+        return NONE if value == NONE else click.IntRange(min=1).convert(value, param, ctx)
+
+
+OR_NONE = _OrNone()
+
 
 @click.group()
 def clinic() -> None:
-    """Add clinics, list them."""
+    """Add clinics, list them, limit them."""
 
 
 @clinic.command("add")
@@ -28,22 +43,45 @@ def clinic_add(name: str, data_dir: Path) -> None:
 @clinic.command("list")
 @data_dir_option
 def clinic_list(data_dir: Path) -> None:
-    """Print every clinic's id and name."""
+    """Print every clinic: its id, its limits, its name."""
     with open_database(load_settings(data_dir).database_url).reading() as session:
-        for clinic_id, name in access.list_clinics(session):
-            click.echo(f"{clinic_id}  {name}")
+        for row in access.list_clinics(session):
+            waiting = "default" if row.waiting_limit is None else row.waiting_limit
+            kept = "for ever" if row.retention_days is None else f"{row.retention_days} days"
+            click.echo(f"{row.id}  waiting limit {waiting:<8}  kept {kept:<10}  {row.name}")
+
+
+@clinic.command("set")
+@click.argument("name_or_id")
+@click.option("--waiting-limit", type=OR_NONE, metavar="N|none", help="Cases that may wait at once; none: the default.")
+@click.option("--retention-days", type=OR_NONE, metavar="N|none", help="Days after its end a case is kept.")
+@data_dir_option
+def clinic_set(name_or_id: str, data_dir: Path, **limits: int | str | None) -> None:
+    """Change a clinic's limits.
+
+    \b
+    Example:
+      dermqueue clinic set "Clinic North" --waiting-limit 500 --retention-days 90
+    """
+    given = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
+    if not given:
+        raise click.UsageError("Say which limit: --waiting-limit or --retention-days.")
+    with open_database(load_settings(data_dir).database_url).writing() as session:
+        access.set_limits(session, access.find_clinic(session, name_or_id), **given)
+    click.echo("The limits are changed.")
 
 
 @click.group()
 def key() -> None:
-    """Add API keys, revoke them."""
+    """Add API keys, list, rotate and revoke them."""
 
 
 @key.command("add")
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.CLINIC.value, show_default=True)
 @click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", help="Whose key; required for the role clinic.")
+@click.option("--days", type=click.IntRange(min=1), help="Days until the key expires; never if unset.")
 @data_dir_option
-def key_add(role: str, clinic_name: str | None, data_dir: Path) -> None:
+def key_add(role: str, clinic_name: str | None, days: int | None, data_dir: Path) -> None:
     """Make a key and print it: the only time that it can be seen.
 
     \b
@@ -55,7 +93,42 @@ def key_add(role: str, clinic_name: str | None, data_dir: Path) -> None:
         raise click.UsageError("--clinic goes with the role clinic, and only with it.")
     with open_database(load_settings(data_dir).database_url).writing() as session:
         clinic_id = access.find_clinic(session, clinic_name) if clinic_name else None
-        click.echo(access.add_key(session, Role(role), clinic_id, read_clock(session)))
+        now = read_clock(session)
+        expires_at = now + timedelta(days=days) if days else None
+        click.echo(access.add_key(session, Role(role), clinic_id, now, expires_at))
+
+
+@key.command("list")
+@data_dir_option
+def key_list(data_dir: Path) -> None:
+    """Print every key: its prefix, role, clinic, when it was used last and until when it is valid."""
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        names = {row.id: row.name for row in access.list_clinics(session)}
+        now = read_clock(session)
+        for row in access.list_keys(session):
+            used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
+            clinic_name = names.get(row.clinic_id, "")
+            click.echo(f"{row.prefix}  {row.role:<8}  used {used:<16}  {_validity(row, now):<24}  {clinic_name}")
+
+
+def _validity(row, now: datetime) -> str:
+    if row.revoked_at:
+        return "revoked"
+    if row.expires_at is None:
+        return "valid"
+    return f"{'valid until' if row.expires_at > now else 'expired'} {row.expires_at:%Y-%m-%d}"
+
+
+@key.command("rotate")
+@click.argument("prefix")
+@click.option(
+    "--overlap-days", type=click.IntRange(min=0), default=7, show_default=True, help="So long the old key stays valid."
+)
+@data_dir_option
+def key_rotate(prefix: str, overlap_days: int, data_dir: Path) -> None:
+    """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
+    with open_database(load_settings(data_dir).database_url).writing() as session:
+        click.echo(access.rotate_key(session, prefix, read_clock(session), timedelta(days=overlap_days)))
 
 
 @key.command("revoke")

@@ -32,15 +32,30 @@ def upgrade(database: Database) -> None:
 
 
 def check_upgraded(database: Database) -> None:
-    """Raise `ConfigurationInvalid` unless the database is at this code's newest migration."""
-    with database.reading() as session:
-        found = MigrationContext.configure(session.connection()).get_current_revision()
+    """Raise `ConfigurationInvalid` if the database lacks a migration of this code.
+
+    Later ones are fine: a migration only adds what the version before can live without, so that a process of that
+    version may still be started, or start again, while the new one is rolled out.
+    """
+    found = read_migration(database)
     newest = ScriptDirectory.from_config(_config(None)).get_current_head()
-    if found != newest:
+    if not (found or "").isdigit() or int(found) < int(newest):
         raise ConfigurationInvalid(
             "database_not_upgraded",
             f"The database is at migration {found or 'none'}, this version needs {newest}. Run `dermqueue db upgrade`.",
         )
+
+
+def read_migration(database: Database) -> str | None:
+    """Return the migration that a database's tables are at."""
+    with database.reading() as session:
+        return MigrationContext.configure(session.connection()).get_current_revision()
+
+
+def is_known(migration: str) -> bool:
+    """Tell whether this version of the code has such a migration: only from one can it upgrade."""
+    known = ScriptDirectory.from_config(_config(None)).walk_revisions()
+    return any(script.revision == migration for script in known)
 
 
 def find_drift(database: Database) -> list:

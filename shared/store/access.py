@@ -1,22 +1,24 @@
-"""Clinics, their keys, and the audit trail."""
+"""Clinics and their keys."""
 
 import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from shared.database import read_clock
 from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
-from shared.tables import ApiKeyRow, AuditRow, ClinicRow
+from shared.tables import ApiKeyRow, ClinicRow
 
 _PREFIX_BYTES = 6
 _SECRET_BYTES = 32
+USE_NOTED_EVERY = timedelta(minutes=1)
 _WRONG_KEY = NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
 
 
@@ -35,9 +37,9 @@ def add_clinic(session: Session, name: str, now: datetime) -> UUID:
     return clinic_id
 
 
-def list_clinics(session: Session) -> Sequence[tuple[UUID, str]]:
-    """Return (id, name) of every clinic, by name."""
-    return [(row.id, row.name) for row in session.scalars(select(ClinicRow).order_by(ClinicRow.name))]
+def list_clinics(session: Session) -> Sequence[ClinicRow]:
+    """Return every clinic, by name."""
+    return session.scalars(select(ClinicRow).order_by(ClinicRow.name)).all()
 
 
 def find_clinic(session: Session, name_or_id: str) -> UUID:
@@ -46,25 +48,52 @@ def find_clinic(session: Session, name_or_id: str) -> UUID:
     Raises:
         NotFound: `clinic_not_found`.
     """
-    for clinic_id, name in list_clinics(session):
-        if name_or_id in (name, str(clinic_id)):
-            return clinic_id
+    for clinic in list_clinics(session):
+        if name_or_id in (clinic.name, str(clinic.id)):
+            return clinic.id
     raise NotFound("clinic_not_found", f"There is no clinic {name_or_id!r}. Add it with `dermqueue clinic add`.")
 
 
-def add_key(session: Session, role: Role, clinic_id: UUID | None, now: datetime) -> str:
+def read_waiting_limit(session: Session, clinic_id: UUID) -> int | None:
+    """Return how many of this clinic's cases may wait at once, if that was set for this clinic."""
+    return session.scalar(select(ClinicRow.waiting_limit).where(ClinicRow.id == clinic_id))
+
+
+def set_limits(session: Session, clinic_id: UUID, **limits: int | None) -> None:
+    """Change a clinic's `waiting_limit` or `retention_days`; None takes the limit away."""
+    session.execute(update(ClinicRow).where(ClinicRow.id == clinic_id).values(**limits))
+
+
+def add_key(
+    session: Session, role: Role, clinic_id: UUID | None, now: datetime, expires_at: datetime | None = None
+) -> str:
     """Make a key and return it: the only time that it is to be seen. SQL keeps its prefix and a hash.
 
     A plain SHA-256 is enough here: the secret is 256 random bits, so there is nothing to guess or to look up.
     """
     prefix, secret = secrets.token_hex(_PREFIX_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
-    session.add(
-        ApiKeyRow(
-            id=uuid4(), prefix=prefix, secret_sha256=_digest(secret), role=role, clinic_id=clinic_id, created_at=now
-        )
-    )
+    row = ApiKeyRow(id=uuid4(), prefix=prefix, secret_sha256=_digest(secret), role=role, clinic_id=clinic_id)
+    row.created_at, row.expires_at = now, expires_at
+    session.add(row)
     session.flush()
     return f"dq_{prefix}_{secret}"
+
+
+def list_keys(session: Session) -> Sequence[ApiKeyRow]:
+    """Return every key's row, oldest first; none holds a secret."""
+    return session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at)).all()
+
+
+def rotate_key(session: Session, key_or_prefix: str, now: datetime, overlap: timedelta) -> str:
+    """Make a key that may do the same, and let the old one expire after `overlap`; return the new one.
+
+    Raises:
+        NotFound: `key_not_found`.
+    """
+    old = _find_valid_key(session, key_or_prefix, now)
+    ends_at = now + overlap
+    old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)
+    return add_key(session, Role(old.role), old.clinic_id, now)
 
 
 def revoke_key(session: Session, key_or_prefix: str, now: datetime) -> None:
@@ -73,19 +102,14 @@ def revoke_key(session: Session, key_or_prefix: str, now: datetime) -> None:
     Raises:
         NotFound: `key_not_found`.
     """
-    prefix = key_or_prefix.removeprefix("dq_").split("_", 1)[0]
-    revoked = session.execute(
-        update(ApiKeyRow).where(ApiKeyRow.prefix == prefix, ApiKeyRow.revoked_at.is_(None)).values(revoked_at=now)
-    )
-    if not revoked.rowcount:
-        raise NotFound("key_not_found", f"There is no valid key with the prefix {prefix!r}.")
+    _find_valid_key(session, key_or_prefix, now).revoked_at = now
 
 
 def authenticate(session: Session, key: str) -> Caller:
     """Return who holds this key.
 
     Raises:
-        NotAuthenticated: `key_unknown` or `key_revoked`.
+        NotAuthenticated: `key_unknown`, `key_revoked` or `key_expired`.
     """
     scheme, _, rest = key.partition("_")
     prefix, _, secret = rest.partition("_")
@@ -94,16 +118,24 @@ def authenticate(session: Session, key: str) -> Caller:
         raise _WRONG_KEY
     if row.revoked_at is not None:
         raise NotAuthenticated("key_revoked", "This API key was revoked. Ask your administrator for a new one.")
+    if row.expires_at is not None and row.expires_at <= read_clock(session):
+        raise NotAuthenticated("key_expired", "This API key has expired. Ask your administrator for a new one.")
     return Caller(row.id, Role(row.role), row.clinic_id)
 
 
-def audit(session: Session, caller: Caller, action: str, case_id: UUID, now: datetime) -> None:
-    """Add to the trail that this caller did `action` to this case."""
-    session.execute(
-        insert(AuditRow).values(
-            at=now, action=action, key_id=caller.key_id, role=caller.role, clinic_id=caller.clinic_id, case_id=case_id
-        )
-    )
+def note_use(session: Session, key_id: UUID, now: datetime) -> None:
+    """Remember that a key was used, to within `USE_NOTED_EVERY`."""
+    stale = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < now - USE_NOTED_EVERY)
+    session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, stale).values(last_used_at=now))
+
+
+def _find_valid_key(session: Session, key_or_prefix: str, now: datetime) -> ApiKeyRow:
+    prefix = key_or_prefix.removeprefix("dq_").split("_", 1)[0]
+    alive = or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
+    row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.prefix == prefix, ApiKeyRow.revoked_at.is_(None), alive))
+    if row is None:
+        raise NotFound("key_not_found", f"There is no valid key with the prefix {prefix!r}.")
+    return row
 
 
 def _digest(secret: str) -> str:

@@ -1,6 +1,6 @@
 """Cases as clinics and reviewers see them: submit, read, list, cancel, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -25,7 +25,7 @@ from shared.domain import (
     State,
 )
 from shared.errors import Conflict, NotFound
-from shared.tables import AnalysisRow, CaseRow
+from shared.tables import AnalysisRow, CaseRow, SubmissionItemRow
 
 _URGENCY = {Priority.URGENT: 0, Priority.ROUTINE: 1}
 
@@ -108,7 +108,7 @@ def read_case(session: Session, caller: Caller, case_id: UUID) -> Case:
     return _to_case(_read_row(session, caller, case_id))
 
 
-def list_cases(session: Session, caller: Caller, wanted: CaseFilter, limit: int) -> Sequence[Case]:
+def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limit: int) -> Sequence[Case]:
     """Return at most `limit` cases, newest first."""
     query = _visible(caller).order_by(CaseRow.submitted_at.desc(), CaseRow.id.desc()).limit(limit)
     if wanted.state is not None:
@@ -138,6 +138,45 @@ def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMap
     return ActivationMaps(row.activation_maps, row.map_height, row.map_width), row.model.manifest
 
 
+def count_waiting_of(session: Session, clinic_id: UUID, at_most: int) -> int:
+    """Return how many cases of a clinic wait; stops counting at `at_most`."""
+    waiting = select(CaseRow.id).where(CaseRow.clinic_id == clinic_id, CaseRow.state == State.QUEUED).limit(at_most)
+    return session.scalar(select(func.count()).select_from(waiting.subquery()))
+
+
+def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
+    """Give a failed case three new attempts, alone, at the end of its clinic's queue.
+
+    Raises:
+        NotFound: see `read_case`.
+        Conflict: `case_not_failed`.
+    """
+    row = _read_row(session, None, case_id, lock=True)
+    if row.state != State.FAILED:
+        raise Conflict("case_not_failed", f"This case is {row.state}; only a failed one can be analysed again.")
+    row.turn = _next_turn(session, row.clinic_id, row.urgency, now)
+    row.state, row.attempts, row.alone, row.available_at = State.QUEUED, 0, True, now
+    row.finished_at = row.error_code = row.error_detail = None
+    row.version += 1
+    session.flush()
+    return _to_case(row)
+
+
+def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> Sequence[UUID]:
+    """Return ids of a clinic's cases that ended before `moment` and are not deleted, oldest first."""
+    return session.scalars(
+        select(CaseRow.id)
+        .where(CaseRow.clinic_id == clinic_id, CaseRow.deleted_at.is_(None), CaseRow.finished_at < moment)
+        .order_by(CaseRow.submitted_at)
+        .limit(limit)
+    ).all()
+
+
+def find_known(session: Session, case_ids: Collection[UUID]) -> set[UUID]:
+    """Return those ids that are cases, deleted ones whose objects are not yet erased included."""
+    return set(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(case_ids), CaseRow.erased_at.is_(None))))
+
+
 def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Case:
     """Cancel a case that has no final state; a worker that holds it will have its result refused.
 
@@ -155,8 +194,8 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
     return _to_case(row)
 
 
-def delete_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> None:
-    """Remove a case's result and personal data; the row stays as a tombstone until its objects are erased.
+def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: datetime) -> None:
+    """Remove a case's result and all that the clinic said of it; the row stays as a tombstone, its objects go next.
 
     Raises:
         NotFound: see `read_case`.
@@ -165,7 +204,9 @@ def delete_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
     if not State(row.state).is_final:
         _finish_without_result(row, State.CANCELLED, now)
     row.reference = row.age = row.sex = row.site = row.idempotency_key = None
+    row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
     row.deleted_at = now
+    session.execute(update(SubmissionItemRow).where(SubmissionItemRow.case_id == case_id).values(name=""))
     session.flush()
     session.execute(delete(AnalysisRow).where(AnalysisRow.case_id == case_id))
 
@@ -197,7 +238,7 @@ def _visible(caller: Caller | None) -> Select[tuple[CaseRow]]:
     return query
 
 
-def _read_row(session: Session, caller: Caller, case_id: UUID, lock: bool = False) -> CaseRow:
+def _read_row(session: Session, caller: Caller | None, case_id: UUID, lock: bool = False) -> CaseRow:
     query = _visible(caller).where(CaseRow.id == case_id)
     row = session.scalar(query.with_for_update(of=CaseRow) if lock else query)
     if row is None:

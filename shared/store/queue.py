@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
@@ -14,10 +14,10 @@ from shared.tables import AnalysisRow, CaseRow
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep did with the leases that ran out: cases given back, and cases given up on."""
+    """What a sweep did with the leases that ran out: how many cases were given back, and which were given up on."""
 
     returned: int
-    failed: int
+    failed: Sequence[UUID]
 
 
 def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> Sequence[Lease]:
@@ -108,10 +108,11 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
         .where(CaseRow.state == State.RUNNING, CaseRow.lease_expires_at < now)
         .with_for_update(skip_locked=True)
     ).all()
-    failed = 0
+    failed = []
     for row in expired:
         problem = problem_after_lost_lease(row.attempts)
-        failed += problem is not None
+        if problem is not None:
+            failed.append(row.id)
         after = (
             {"state": State.QUEUED, "available_at": now, "alone": True}
             if problem is None
@@ -127,7 +128,7 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
             .where(CaseRow.id == row.id)
             .values(lease_token=None, lease_expires_at=None, version=CaseRow.version + 1, **after)
         )
-    return Sweep(len(expired) - failed, failed)
+    return Sweep(len(expired) - len(failed), failed)
 
 
 def count_waiting(session: Session, now: datetime, at_most: int) -> int:

@@ -1,0 +1,55 @@
+"""The routes of admins: the audit trail, and failed cases. None shows a photograph or a result."""
+
+from flask import Response
+
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.cases import answer, parse_case_id
+from api.problems import problem_responses
+from api.schemas import AuditOut, AuditPageOut, AuditQuery, CasePath, FailedCaseOut, FailedListOut, FailedQuery
+from api.services import services
+from shared.database import read_clock
+from shared.domain import Role, State
+from shared.store import cases, trail
+
+blueprint = guarded_blueprint("admin", "/v1/admin", "For those who run the service.")
+
+
+@blueprint.get("/audit", responses={200: AuditPageOut, **problem_responses(400, 401, 403, 429, 503)})
+@allow(Role.ADMIN)
+def list_audit(query: AuditQuery) -> Response:
+    """Read the audit trail, newest first.
+
+    Each entry's `hash` covers the entry and the hash before it; `dermqueue audit verify` computes them all anew.
+    """
+    with services().database.reading() as session:
+        found = trail.list_entries(session, query.case_id, query.before, query.limit)
+        page = AuditPageOut(entries=[AuditOut.model_validate(row, from_attributes=True) for row in found])
+    return answer(page, 200)
+
+
+@blueprint.get("/failed", responses={200: FailedListOut, **problem_responses(400, 401, 403, 429, 503)})
+@allow(Role.ADMIN)
+def list_failed(query: FailedQuery) -> Response:
+    """List cases that ended without a result and not by the clinic's fault, newest first."""
+    with services().database.reading() as session:
+        found = cases.list_cases(session, caller(), cases.CaseFilter(state=State.FAILED), query.limit)
+    return answer(FailedListOut(cases=[FailedCaseOut.of(case) for case in found]), 200)
+
+
+@blueprint.post(
+    "/failed/<case_id>/requeue", responses={202: FailedCaseOut, **problem_responses(401, 403, 404, 409, 429, 503)}
+)
+@allow(Role.ADMIN)
+def requeue_failed(path: CasePath) -> Response:
+    """Give a failed case three new attempts.
+
+    It is analysed alone, at the end of its clinic's queue.
+    """
+    case_id = parse_case_id(path.case_id)
+    with services().database.writing() as session:
+        now = read_clock(session)
+        case = cases.requeue_case(session, case_id, now)
+        trail.audit(session, caller(), "case.requeued", [case_id], now)
+    services().doorbell.ring()
+    return answer(FailedCaseOut.of(case), 202)

@@ -1,0 +1,42 @@
+"""What a browser is told about every answer: nothing may be embedded, sniffed, cached or loaded from elsewhere.
+
+There are no CORS headers on purpose: no other site's pages may read an answer. Nothing here sets a cookie.
+"""
+
+import secrets
+
+from flask import Response, g, request
+
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+_NOT_A_PAGE = "default-src 'none'; frame-ancestors 'none'; sandbox"
+_PAGE = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HSTS = "max-age=63072000; includeSubDomains"
+
+
+def csp_nonce() -> str:
+    """Return this answer's nonce for inline scripts and styles; asking for it makes the answer a page."""
+    if "csp_nonce" not in g:
+        g.csp_nonce = secrets.token_urlsafe(16)
+    return g.csp_nonce
+
+
+def harden(response: Response) -> Response:
+    """Add the security headers that the view has not set itself (OWASP Secure Headers)."""
+    for name, value in _ALWAYS.items():
+        response.headers.setdefault(name, value)
+    policy = _PAGE.format(nonce=g.csp_nonce) if "csp_nonce" in g else _NOT_A_PAGE
+    response.headers.setdefault("Content-Security-Policy", policy)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", _HSTS)
+    return response

@@ -1,0 +1,92 @@
+"""What keeps one clinic's flood, a growing backlog and a guesser of keys at the door."""
+
+import time
+from threading import Lock
+from uuid import UUID
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy.orm import Session
+
+from shared.database import Database, read_clock
+from shared.errors import TooMany, Unavailable
+from shared.settings import Settings
+from shared.store import access, cases, queue
+
+_BACKLOG_COUNTED_EVERY_S = 1.0
+
+
+class Backlog:
+    """Tells whether more cases may be queued, before a photograph is stored."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._counted, self._counted_at = 0, float("-inf")
+        self._lock = Lock()
+
+    def check_room(self, session: Session, clinic_id: UUID, wanted: int = 1) -> None:
+        """Raise unless this clinic may queue so many more cases.
+
+        Requests that are in flight at the same time do not see each other: a limit may be passed by a few cases.
+
+        Raises:
+            TooMany: `quota_exceeded`: too many of the clinic's cases wait already.
+            Unavailable: `backlog_full`: too many cases wait altogether.
+        """
+        limit = access.read_waiting_limit(session, clinic_id) or self._settings.clinic_waiting_limit
+        if cases.count_waiting_of(session, clinic_id, at_most=limit) + wanted > limit:
+            raise TooMany(
+                "quota_exceeded",
+                f"At most {limit} cases of a clinic may wait at once. Send the next when some of yours are finished.",
+            )
+        if self._count(session) + wanted > self._settings.backlog_limit:
+            raise Unavailable(
+                "backlog_full", "Too many cases wait at the moment. Nothing was taken; send it again later."
+            )
+
+    def _count(self, session: Session) -> int:
+        with self._lock:
+            if time.monotonic() - self._counted_at > _BACKLOG_COUNTED_EVERY_S:
+                self._counted = queue.count_waiting(session, read_clock(session), self._settings.backlog_limit)
+                self._counted_at = time.monotonic()
+            return self._counted
+
+
+class Throttle:
+    """Makes whoever tries key after key pause, per address and process.
+
+    A secret has 256 random bits, so nobody guesses one; this saves the work and keeps the log readable.
+    """
+
+    def __init__(self, wrong_keys_per_minute: int):
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limit = RateLimitItemPerMinute(wrong_keys_per_minute)
+
+    def check(self, address: str) -> None:
+        """Raise `TooMany` (`too_many_wrong_keys`) if too many wrong keys came from this address of late."""
+        if not self._limiter.test(self._limit, address):
+            raise TooMany(
+                "too_many_wrong_keys", "Too many requests with a wrong key came from your address. Check the key."
+            )
+
+    def note_failure(self, address: str) -> None:
+        """Count a wrong key."""
+        self._limiter.hit(self._limit, address)
+
+
+class KeyUses:
+    """Writes down when a key was last used, but not at every request."""
+
+    def __init__(self, database: Database):
+        self._database = database
+        self._noted: dict[UUID, float] = {}
+
+    def note(self, key_id: UUID) -> None:
+        """Note this use, unless this process has noted one of the same key within the last minute."""
+        now_s = time.monotonic()
+        if now_s - self._noted.get(key_id, float("-inf")) < access.USE_NOTED_EVERY.total_seconds():
+            return
+        with self._database.writing() as session:
+            access.note_use(session, key_id, read_clock(session))
+        self._noted[key_id] = now_s

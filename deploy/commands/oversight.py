@@ -1,0 +1,94 @@
+"""Commands of those who run the service: the audit trail, failed cases, the daily purge. They speak to the database."""
+
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+from deploy.commands import data_dir_option
+from shared.database import open_database, read_clock
+from shared.dispatch import Doorbell, make_celery
+from shared.domain import State
+from shared.settings import load_settings
+from shared.storage import open_object_store
+from shared.store import cases, trail
+
+
+@click.group()
+def audit() -> None:
+    """Read the audit trail, and verify that nobody has tampered with it."""
+
+
+@audit.command("list")
+@click.option("--case", "case_id", type=click.UUID, help="Only what was done to this case.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@data_dir_option
+def audit_list(case_id: UUID | None, limit: int, data_dir: Path) -> None:
+    """Print the newest entries: position, time, who, what, which case."""
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        for row in trail.list_entries(session, case_id, before=None, limit=limit):
+            who = f"{row.role or '-'} {row.key_id or ''}"
+            click.echo(f"{row.position:>8}  {row.at:%Y-%m-%d %H:%M:%S}  {row.action:<15}  {row.case_id}  {who}")
+
+
+@audit.command("verify")
+@click.option("--head", "expected_head", metavar="HASH", help="A hash that was noted down before; it must still stand.")
+@data_dir_option
+def audit_verify(expected_head: str | None, data_dir: Path) -> None:
+    """Compute every entry's hash anew; exit 1 if one was altered or removed.
+
+    Removing the newest entries leaves a sound chain. Note the printed hash elsewhere (the daily purge writes it to the
+    worker's log, too) and give it as --head later: it must then still be part of the chain.
+    """
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        report = trail.verify_trail(session, expected_head)
+    for fault in report.faults:
+        click.echo(fault, err=True)
+    click.echo(f"{report.entries} entries, newest hash {report.head}")
+    if report.faults:
+        raise click.ClickException("The audit trail is not what was written.")
+
+
+@click.group()
+def failed() -> None:
+    """List cases that a human must look at, give them another try."""
+
+
+@failed.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@data_dir_option
+def failed_list(limit: int, data_dir: Path) -> None:
+    """Print the newest failed cases: id, when it failed, why."""
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        for case in cases.list_cases(session, None, cases.CaseFilter(state=State.FAILED), limit):
+            click.echo(f"{case.id}  {case.finished_at:%Y-%m-%d %H:%M:%S}  {case.problem.code}  {case.problem.detail}")
+
+
+@failed.command("requeue")
+@click.argument("case_id", type=click.UUID)
+@data_dir_option
+def failed_requeue(case_id: UUID, data_dir: Path) -> None:
+    """Give a failed case three new attempts, alone, at the end of its clinic's queue."""
+    settings = load_settings(data_dir)
+    with open_database(settings.database_url).writing() as session:
+        now = read_clock(session)
+        cases.requeue_case(session, case_id, now)
+        trail.audit(session, trail.OPERATOR, "case.requeued", [case_id], now)
+    Doorbell(make_celery(settings)).ring()
+    click.echo("The case waits again.")
+
+
+@click.command()
+@data_dir_option
+def purge(data_dir: Path) -> None:
+    """Remove now what the daily purge would: cases past their clinic's retention, expired uploads, orphaned objects.
+
+    A case's objects are erased by the next sweep of a running worker.
+    """
+    from worker.housekeeping import Housekeeping
+
+    settings = load_settings(data_dir)
+    Housekeeping(open_database(settings.database_url), open_object_store(settings)).purge()
+
+
+COMMANDS = (audit, failed, purge)

@@ -1,0 +1,148 @@
+"""The audit trail: who read or changed which case, and when. Rows are only ever added.
+
+Each entry holds the SHA-256 of itself and of the entry before it (a linked time-stamp: Haber and Stornetta 1991), so
+one that is altered or removed breaks every hash that follows. Whoever can rewrite the whole table can make a new chain;
+hence the newest hash is logged, and `verify_trail` tells whether a hash that was noted down still stands in the chain.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from shared.domain import Caller
+from shared.tables import AuditRow
+
+CASE_READ = "case.read"
+_GENESIS = "0" * 64
+_CHAIN_LOCK = 0x61756474
+"""An arbitrary number ("audt") that only those who add to the trail lock."""
+_COLUMNS = [column.name for column in AuditRow.__table__.columns if column.name != "id"]
+_ADOPTED_AT_ONCE = 1000
+_READ_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who did something without a key: a worker, the housekeeping, an operator at the command line."""
+
+    role: str
+    key_id: UUID | None = None
+    clinic_id: UUID | None = None
+
+
+WORKER, HOUSEKEEPING, OPERATOR = Actor("worker"), Actor("housekeeping"), Actor("operator")
+
+
+@dataclass(frozen=True)
+class TrailReport:
+    """What `verify_trail` found. `faults` are sentences; `head` is the newest entry's hash."""
+
+    entries: int
+    head: str
+    faults: Sequence[str]
+
+
+def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequence[UUID], now: datetime) -> None:
+    """Add to the trail that this actor did `action` to these cases. Call it last in a transaction.
+
+    Whoever adds waits until the transaction of whoever added before has ended: the chain has one end.
+    """
+    if not case_ids:
+        return
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        session.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
+    position, previous = _adopt_unchained(session)
+    rows = []
+    for case_id in case_ids:
+        position += 1
+        row = AuditRow(
+            at=now,
+            action=action,
+            key_id=actor.key_id,
+            role=actor.role,
+            clinic_id=actor.clinic_id,
+            case_id=case_id,
+            position=position,
+        )
+        previous = row.hash = _hash(row, previous)
+        rows.append({name: getattr(row, name) for name in _COLUMNS})
+    session.execute(insert(AuditRow), rows)
+
+
+def find_unread(session: Session, caller: Caller, case_ids: Sequence[UUID]) -> list[UUID]:
+    """Return those of the cases whose result this key has not been seen to read."""
+    if not case_ids:
+        return []
+    read = session.scalars(
+        select(AuditRow.case_id).where(
+            AuditRow.case_id.in_(case_ids), AuditRow.key_id == caller.key_id, AuditRow.action == CASE_READ
+        )
+    )
+    known = set(read)
+    return [case_id for case_id in case_ids if case_id not in known]
+
+
+def list_entries(session: Session, case_id: UUID | None, before: int | None, limit: int) -> Sequence[AuditRow]:
+    """Return at most `limit` entries, newest first; `before` is the position of the last one of the page before."""
+    query = select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position.desc()).limit(limit)
+    if case_id is not None:
+        query = query.where(AuditRow.case_id == case_id)
+    if before is not None:
+        query = query.where(AuditRow.position < before)
+    return session.scalars(query).all()
+
+
+def read_head(session: Session) -> tuple[int, str]:
+    """Return the newest entry's position and hash."""
+    head = session.execute(
+        select(AuditRow.position, AuditRow.hash)
+        .where(AuditRow.position.is_not(None))
+        .order_by(AuditRow.position.desc())
+        .limit(1)
+    ).first()
+    return (0, _GENESIS) if head is None else (head.position, head.hash)
+
+
+def verify_trail(session: Session, expected_head: str | None = None) -> TrailReport:
+    """Compute every hash anew and say where the chain is broken.
+
+    expected_head: a hash that was noted down earlier. If it is not in the chain, what led to it was rewritten.
+    """
+    position, previous, faults = 0, _GENESIS, []
+    head_found = expected_head in (None, _GENESIS)
+    chained = select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position)
+    for row in session.scalars(chained.execution_options(yield_per=_READ_AT_ONCE)):
+        position += 1
+        if row.position != position:
+            faults.append(f"Entries {position} to {row.position - 1} are missing.")
+            position, previous = row.position, None
+        if previous is not None and row.hash != _hash(row, previous):
+            faults.append(f"Entry {position} does not follow from what stands before it: one of the two was altered.")
+        previous = row.hash
+        head_found |= row.hash == expected_head
+    if not head_found:
+        faults.append("The expected hash is not in the chain: entries at its end were removed, or all were rewritten.")
+    return TrailReport(position, previous or _GENESIS, faults)
+
+
+def _adopt_unchained(session: Session) -> tuple[int, str]:
+    """Chain what a version that knew no chain has added meanwhile; return the position and hash of the chain's end."""
+    position, previous = read_head(session)
+    unchained = select(AuditRow).where(AuditRow.position.is_(None)).order_by(AuditRow.id).limit(_ADOPTED_AT_ONCE)
+    for row in session.scalars(unchained):
+        position += 1
+        row.position = position
+        previous = row.hash = _hash(row, previous)
+    return position, previous
+
+
+def _hash(row: AuditRow, previous: str) -> str:
+    fields = [previous, row.position, row.at.astimezone(UTC).isoformat(), row.action]
+    fields += [None if value is None else str(value) for value in (row.key_id, row.role, row.clinic_id, row.case_id)]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()

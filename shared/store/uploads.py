@@ -1,0 +1,84 @@
+"""Places in the object store that a clinic fills by itself, before a case is made of what lies there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from shared.errors import Conflict, NotFound
+from shared.tables import UploadRow
+
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What was agreed on before the bytes came. `sha256` is what the clinic said that they would be."""
+
+    id: UUID
+    clinic_id: UUID
+    object_key: str
+    sha256: str | None
+    expires_at: datetime
+
+
+def add_upload(session: Session, upload: Upload, now: datetime) -> None:
+    """Note that a clinic may fill this place."""
+    session.add(
+        UploadRow(
+            id=upload.id,
+            clinic_id=upload.clinic_id,
+            object_key=upload.object_key,
+            sha256=upload.sha256,
+            created_at=now,
+            expires_at=upload.expires_at,
+        )
+    )
+    session.flush()
+
+
+def find_upload(session: Session, clinic_id: UUID, upload_id: UUID, now: datetime) -> Upload:
+    """Return an upload that no case was made of yet.
+
+    Raises:
+        NotFound: `upload_not_found`: there is none, it is another clinic's, or it has expired.
+        Conflict: `upload_used`.
+    """
+    row = session.scalar(select(UploadRow).where(UploadRow.id == upload_id, UploadRow.clinic_id == clinic_id))
+    if row is None or (row.expires_at <= now and row.case_id is None):
+        raise NotFound("upload_not_found", "There is no such upload, or it has expired. Ask for a new one.")
+    if row.case_id is not None:
+        raise Conflict("upload_used", "A case was made of this upload already. Ask for a new upload for every case.")
+    return Upload(row.id, row.clinic_id, row.object_key, row.sha256, row.expires_at)
+
+
+def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
+    """Tie an upload to the case that was made of it.
+
+    Raises:
+        Conflict: `upload_used`: another request was faster.
+    """
+    used = session.execute(
+        update(UploadRow).where(UploadRow.id == upload_id, UploadRow.case_id.is_(None)).values(case_id=case_id)
+    )
+    if not used.rowcount:
+        raise Conflict("upload_used", "A case was made of this upload already. Ask for a new upload for every case.")
+
+
+def list_expired(session: Session, now: datetime) -> Sequence[tuple[UUID, str]]:
+    """Return (id, object key) of uploads whose time is over, used or not."""
+    rows = session.execute(
+        select(UploadRow.id, UploadRow.object_key)
+        .where(UploadRow.expires_at < now)
+        .order_by(UploadRow.expires_at)
+        .limit(_AT_ONCE)
+    )
+    return [(upload_id, key) for upload_id, key in rows]
+
+
+def forget_upload(session: Session, upload_id: UUID) -> None:
+    """Remove an upload whose object is gone."""
+    session.execute(delete(UploadRow).where(UploadRow.id == upload_id))

@@ -1,0 +1,79 @@
+"""Removes what is kept no longer: cases past their clinic's retention, expired uploads, orphaned objects."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared.database import Database, read_clock
+from shared.storage import ObjectStore, StoredObject, case_of_key
+from shared.store import access, cases, trail, uploads
+
+_AT_ONCE = 200
+# An object without a row is no patient's case; but after a database was restored from yesterday's backup it may be all
+# that is left of one, so a human gets a month to notice.
+_ORPHAN_GRACE = timedelta(days=30)
+
+log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """What runs once a day. Every step may be cut short and is taken up again the next time."""
+
+    def __init__(self, database: Database, store: ObjectStore):
+        self._database, self._store = database, store
+
+    def purge(self) -> None:
+        """Remove all that is kept no longer, and log the audit trail's newest hash, so that it is noted elsewhere."""
+        outdated, expired, orphans = self._delete_outdated(), self._drop_expired_uploads(), self._erase_orphans()
+        with self._database.reading() as session:
+            entries, head = trail.read_head(session)
+        log.info("purged cases=%d uploads=%d orphans=%d", outdated, expired, orphans)
+        log.info("audit_head entries=%d hash=%s", entries, head)
+
+    def _delete_outdated(self) -> int:
+        with self._database.reading() as session:
+            now = read_clock(session)
+            kept_since = {
+                clinic.id: now - timedelta(days=clinic.retention_days)
+                for clinic in access.list_clinics(session)
+                if clinic.retention_days is not None
+            }
+        deleted = 0
+        for clinic_id, moment in kept_since.items():
+            while case_ids := self._delete_some(clinic_id, moment):
+                deleted += len(case_ids)
+        return deleted
+
+    def _delete_some(self, clinic_id: UUID, moment: datetime) -> Sequence[UUID]:
+        with self._database.writing() as session:
+            now = read_clock(session)
+            case_ids = cases.list_finished_before(session, clinic_id, moment, _AT_ONCE)
+            for case_id in case_ids:
+                cases.delete_case(session, None, case_id, now)
+            trail.audit(session, trail.HOUSEKEEPING, "case.purged", case_ids, now)
+        return case_ids
+
+    def _drop_expired_uploads(self) -> int:
+        with self._database.reading() as session:
+            expired = uploads.list_expired(session, read_clock(session))
+        for upload_id, object_key in expired:
+            self._store.delete(object_key)
+            with self._database.writing() as session:
+                uploads.forget_upload(session, upload_id)
+        return len(expired)
+
+    def _erase_orphans(self) -> int:
+        """Erase objects of cases that no row knows."""
+        with self._database.reading() as session:
+            stored_before = read_clock(session) - _ORPHAN_GRACE
+        return sum(self._erase_unknown(page, stored_before) for page in self._store.walk())
+
+    def _erase_unknown(self, page: Sequence[StoredObject], stored_before: datetime) -> int:
+        case_of = {item.key: case_of_key(item.key) for item in page if item.stored_at < stored_before}
+        with self._database.reading() as session:
+            known = cases.find_known(session, {case_id for case_id in case_of.values() if case_id})
+        unknown = [key for key, case_id in case_of.items() if case_id and case_id not in known]
+        for key in unknown:
+            self._store.delete(key)
+        return len(unknown)

@@ -138,7 +138,7 @@ def submit_files(
                 "error": {"code": error.code, "detail": error.detail},
             }
 
-    with _progress(console) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with make_progress(console) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         task = progress.add_task("submitting", total=len(files))
         cases = []
         for case in pool.map(send, files):
@@ -151,7 +151,7 @@ def follow_cases(client: Client, cases: Sequence[dict], console: Console) -> lis
     """Wait until every accepted case is final; return them in the same order."""
     accepted = [case["id"] for case in cases if case["id"]]
     final = {}
-    with _progress(console) as progress:
+    with make_progress(console) as progress:
         task = progress.add_task("analysing", total=len(accepted))
         for case in client.follow(accepted):
             final[case["id"]] = case
@@ -184,7 +184,8 @@ def explain_problems(console: Console, names: Sequence[str], cases: Sequence[dic
             console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]", markup=False)
 
 
-def _progress(console: Console) -> Progress:
+def make_progress(console: Console) -> Progress:
+    """Return a progress bar that counts items and time."""
     columns = TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=console)
 

@@ -1,0 +1,205 @@
+"""Backup and restore of the local stack.
+
+An object is stored before the row that points to it is committed, so all that a snapshot of the database promises is
+in the store, however many cases flow meanwhile: hence first the database, then the objects. The broker is left out,
+since its messages say nothing that the rows do not.
+"""
+
+import hashlib
+import io
+import mimetypes
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from deploy.backup_file import (
+    DATABASE,
+    BackupError,
+    BackupFile,
+    BackupWriter,
+    Track,
+    object_name,
+    open_backup,
+    sync_folder,
+    write_backup,
+)
+from deploy.embedded.program import write_private
+from deploy.embedded.supervisor import OnEvent
+from deploy.stack import KEYS, keeps_data_elsewhere, local_store, own_folder
+from shared.database import Database, open_database
+from shared.errors import ConfigurationInvalid, ObjectMissing
+from shared.migrations import read_migration, upgrade
+from shared.settings import STACK_ENV, load_settings
+from shared.storage import ObjectStore, digest_in_key, open_object_store
+from shared.store.objects import PromisedObject, list_promised
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was saved or restored. `missing`: what the rows promise and the store does not hold unharmed."""
+
+    cases: int
+    objects: int
+    missing: Sequence[PromisedObject]
+
+
+def back_up(data_dir: Path, file: Path, on_event: OnEvent, track: Track) -> Report:
+    """Save the stack of a data folder, whether it runs or not.
+
+    Raises:
+        ConfigurationInvalid: `data_elsewhere`; `stack_missing`.
+        BackupError: `backup_exists`; `backup_not_written`; `database_not_copied`.
+        Unavailable: the object store went away.
+    """
+    _refuse_data_elsewhere()
+    database, keys = Path(make_url(load_settings(data_dir).database_url).database), data_dir / KEYS
+    if not (database.exists() and keys.exists()):
+        raise ConfigurationInvalid("stack_missing", f"No stack has run on {data_dir} yet: there is nothing to save.")
+    with _reachable_store(data_dir, on_event) as store, write_backup(file) as backup:
+        snapshot = backup.folder / DATABASE
+        promised, missing = _save_objects(database, snapshot, store, backup, track)
+        report = _report(promised, missing)
+        with snapshot.open("rb") as content:
+            backup.add(DATABASE, content)
+        backup.add(KEYS, io.BytesIO(keys.read_bytes()))
+        with _opened(snapshot) as copy:
+            backup.finish(read_migration(copy), report.cases, report.objects)
+    return report
+
+
+def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Report:
+    """Make a new data folder of a backup and read every object back. Called again, it goes on where it was cut off.
+
+    Raises:
+        ConfigurationInvalid: `data_elsewhere`; `data_dir_taken`; `data_dir_in_use`.
+        BackupError: `backup_damaged`; `backup_newer`; nothing was written then.
+        Unavailable: the object store went away.
+    """
+    _refuse_data_elsewhere()
+    _refuse_taken(data_dir)
+    with open_backup(file, track) as backup, own_folder(data_dir):
+        _refuse_taken(data_dir)  # a stack may have been started there while the file was checked
+        staged = _staged(data_dir)
+        promised = _restore_database(backup, staged)
+        with local_store(data_dir, on_event) as settings:
+            store = open_object_store(settings)
+            _restore_objects(backup, promised, store, track)
+            missing = [promise for promise in track(promised, "reading") if _fetch(store, promise) is None]
+        write_private(data_dir / KEYS, backup.read(KEYS).decode())
+        staged.replace(data_dir / DATABASE)
+        sync_folder(data_dir)
+    return _report(promised, missing)
+
+
+def _save_objects(
+    database: Path, snapshot: Path, store: ObjectStore, backup: BackupWriter, track: Track
+) -> tuple[Sequence[PromisedObject], set[PromisedObject]]:
+    """Leave a snapshot of the database, save all that it promises, and return that and what of it is missing.
+
+    An object may be gone because its case was deleted meanwhile. A newer snapshot no longer promises it; what that one
+    still does is missing indeed.
+    """
+    saved, missing = set(), set()
+    while True:
+        _take_snapshot(database, snapshot)
+        with _opened(snapshot) as copy, copy.reading() as session:
+            promised = list_promised(session)
+        earlier, missing = missing, set()
+        for promise in track([promise for promise in promised if promise.key not in saved], "saving"):
+            data = _fetch(store, promise)
+            if data is None:
+                missing.add(promise)
+            else:
+                backup.add(object_name(promise.key), io.BytesIO(data))
+                saved.add(promise.key)
+        if missing <= earlier:
+            return promised, missing
+
+
+def _take_snapshot(database: Path, snapshot: Path) -> None:
+    """Copy a database as it is at one moment; nobody who writes to it has to wait."""
+    try:
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(snapshot)) as target:
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise BackupError("database_not_copied", f"{database} could not be copied: {error}.") from error
+
+
+def _restore_database(backup: BackupFile, staged: Path) -> Sequence[PromisedObject]:
+    """Write the database under a name that no stack uses, upgrade it, and return what it promises."""
+    for left_over in staged.parent.glob(f"{staged.name}*"):
+        left_over.unlink()
+    backup.copy(DATABASE, staged)
+    with _opened(staged) as database:
+        upgrade(database)
+        with database.reading() as session:
+            return list_promised(session)
+
+
+def _restore_objects(backup: BackupFile, promised: Sequence[PromisedObject], store: ObjectStore, track: Track) -> None:
+    for promise in track([promise for promise in promised if backup.holds(object_name(promise.key))], "restoring"):
+        media_type, _ = mimetypes.guess_type(promise.key, strict=False)
+        store.put(promise.key, backup.read(object_name(promise.key)), media_type)
+
+
+def _fetch(store: ObjectStore, promise: PromisedObject) -> bytes | None:
+    """Return an object's bytes, or None where they are gone or are not those that were stored."""
+    try:
+        data = store.get(promise.key)
+    except ObjectMissing:
+        return None
+    is_whole = promise.what != "photograph" or hashlib.sha256(data).hexdigest() == digest_in_key(promise.key)
+    return data if is_whole else None
+
+
+@contextmanager
+def _reachable_store(data_dir: Path, on_event: OnEvent) -> Iterator[ObjectStore]:
+    """Reach the store of the stack that runs on a folder; where none runs, run the store alone."""
+    with ExitStack() as resources:
+        try:
+            resources.enter_context(own_folder(data_dir))
+        except ConfigurationInvalid:
+            settings = load_settings(data_dir)
+        else:
+            settings = resources.enter_context(local_store(data_dir, on_event))
+        yield open_object_store(settings)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Database]:
+    database = open_database(f"sqlite:///{file}")
+    try:
+        yield database
+    finally:
+        database.engine.dispose()
+
+
+def _staged(data_dir: Path) -> Path:
+    """Return where the database waits until all is restored; its being there marks a restore that was cut off."""
+    return data_dir / f"{DATABASE}.restoring"
+
+
+def _refuse_taken(data_dir: Path) -> None:
+    begun = _staged(data_dir).exists()
+    if (data_dir / DATABASE).exists() or ((data_dir / STACK_ENV).exists() and not begun):
+        raise ConfigurationInvalid(
+            "data_dir_taken", f"{data_dir} holds a stack already. Restore into a new folder: --data-dir NEW."
+        )
+
+
+def _refuse_data_elsewhere() -> None:
+    if keeps_data_elsewhere():
+        raise ConfigurationInvalid(
+            "data_elsewhere",
+            "The database or the object store is given by URL: use their own tools. Save the database first (pg_dump),"
+            " the store afterwards (its replication, or a copy of the bucket). An object is stored before its row, so"
+            " whatever the older database refers to is in the younger copy.",
+        )
+
+
+def _report(promised: Sequence[PromisedObject], missing: Collection[PromisedObject]) -> Report:
+    return Report(len({promise.case_id for promise in promised}), len(promised) - len(missing), sorted(missing))

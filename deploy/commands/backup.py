@@ -1,0 +1,74 @@
+"""Commands that save the local stack to a file and make a stack of such a file."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from deploy.backup import Report, back_up, restore
+from deploy.commands import data_dir_option
+from deploy.commands.photographs import make_console, make_progress
+from deploy.commands.serve import print_event
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@data_dir_option
+@click.pass_context
+def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
+    """Save the local stack to FILE: its database, its keys, every photograph and heatmap.
+
+    The stack may run meanwhile, and cases may flow; FILE holds them as they were at one moment. FILE holds patients'
+    photographs and API keys, and nothing of it is encrypted.
+
+    Exits with 1 if a photograph or heatmap is missing; the rest is saved all the same. Servers given by URL are saved
+    with their own tools.
+
+    \b
+    Example:
+      dermqueue backup /mnt/safe/dermqueue-$(date +%F).tar
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half written is removed
+    report = _with_progress(lambda track: back_up(data_dir, file, print_event, track))
+    click.echo(f"{_describe(report)} saved in {file} ({file.stat().st_size / 1e6:.1f} MB).")
+    click.echo("It holds patients' photographs and API keys, unencrypted: guard it as you guard the stack.")
+    _explain_missing(ctx, report)
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@data_dir_option
+@click.pass_context
+def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
+    """Make a new local stack in DATA_DIR of a backup.
+
+    FILE is checked as a whole before anything is written, and in the end every photograph and heatmap is read back.
+    If it is cut off, run it again. Exits with 1 if a photograph or heatmap is missing.
+
+    \b
+    Example:
+      dermqueue restore /mnt/safe/dermqueue-2026-01-31.tar --data-dir restored
+      dermqueue up --data-dir restored
+    """
+    report = _with_progress(lambda track: restore(file, data_dir, print_event, track))
+    click.echo(f"{_describe(report)} restored and read back. Next: dermqueue up --data-dir {data_dir}")
+    _explain_missing(ctx, report)
+
+
+def _with_progress(work: Callable) -> Report:
+    with make_progress(make_console()) as progress:
+        return work(lambda items, what: progress.track(items, description=what))
+
+
+def _describe(report: Report) -> str:
+    return f"{report.cases} cases with {report.objects} photographs and heatmaps"
+
+
+def _explain_missing(ctx: click.Context, report: Report) -> None:
+    for promise in report.missing:
+        click.echo(f"Case {promise.case_id}: its {promise.what} is missing or damaged.", err=True)
+    ctx.exit(1 if report.missing else 0)
+
+
+COMMANDS = (backup_command, restore_command)

@@ -11,6 +11,7 @@ from shared.database import open_database
 from shared.dispatch import make_celery
 from shared.migrations import check_upgraded, find_drift, upgrade
 from shared.settings import load_settings
+from shared.storage import open_object_store
 
 port_option = click.option("--port", type=int, default=8000, show_default=True, help="The API's port.")
 
@@ -47,7 +48,9 @@ def api(data_dir: Path, host: str, port: int) -> None:
     """Run the API under gunicorn."""
     from api.server import run_api  # Flask is loaded only where it serves
 
-    run_api(load_settings(data_dir), host, port)
+    settings = load_settings(data_dir)
+    open_object_store(settings).check_encryption()
+    run_api(settings, host, port)
 
 
 @click.command()
@@ -60,7 +63,9 @@ def worker(ctx: click.Context, data_dir: Path) -> None:
     """
     from worker.main import run_worker  # torch is loaded only where it analyses
 
-    ctx.exit(run_worker(load_settings(data_dir)))
+    settings = load_settings(data_dir)
+    open_object_store(settings).check_encryption()
+    ctx.exit(run_worker(settings))
 
 
 @click.command()

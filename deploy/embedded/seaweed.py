@@ -8,7 +8,8 @@ from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.embedded.program import Program, packaged_binary
+from deploy.embedded.program import Program, packaged_binary, write_private
+from shared.errors import ConfigurationInvalid
 
 # Five servers in one process, on neighbouring ports; S3 is the only one that we talk to. Each also takes its port
 # + 10000 for gRPC, whether or not it is asked to. The master keeps its state in a folder named after its port, so a
@@ -28,17 +29,42 @@ def seaweed_url(first_port: int) -> str:
 
 
 def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key: str, bucket: str) -> Program:
-    """Return the program, which keeps its data in `data_dir/seaweed` and holds `bucket` as soon as it is ready."""
+    """Return the program, which keeps its data in `data_dir/seaweed` and holds `bucket` as soon as it is ready.
+
+    What is put with AES256 is encrypted under the key in `data_dir/seaweed.key`, which is made before the first start
+    and never written into the store. The file may be a link to another medium. Where it is not, whoever takes the whole
+    data folder has the key too, and only a copy of the store's folder alone is safe. With the key elsewhere, a stolen
+    disk still gives away the objects' names (ids and digests), sizes and times, and SQLite's rows.
+
+    Raises:
+        ConfigurationInvalid: `encryption_key_missing`.
+    """
     folder = data_dir.resolve() / "seaweed"
+    encryption_key = _ensure_encryption_key(data_dir / "seaweed.key", store_exists=folder.exists())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     client = _probing_client(first_port, access_key, secret_key)
     return Program(
         name="seaweed",
         argv=_argv(folder, first_port, bucket),
-        env=_environment(folder, access_key, secret_key),
+        env=_environment(folder, access_key, secret_key, encryption_key),
         is_ready=lambda: _takes_and_gives(client, bucket),
         stop_timeout_s=60.0,  # usually 2 s, but its volume server has taken 27
     )
+
+
+def _ensure_encryption_key(path: Path, store_exists: bool) -> str:
+    """Return the key, 256 bits in hex. A second key would make all that was stored under the first one unreadable."""
+    if path.exists():
+        return path.read_text().strip()
+    if store_exists or path.is_symlink():
+        raise ConfigurationInvalid(
+            "encryption_key_missing",
+            f"{path} is not there. Without this key nothing that is stored can be read: bring it back, or mount its"
+            " medium, or choose another --data-dir.",
+        )
+    key = secrets.token_hex(32)
+    write_private(path, key + "\n")
+    return key
 
 
 def _argv(folder: Path, first_port: int, bucket: str) -> tuple[str, ...]:
@@ -61,7 +87,7 @@ def _argv(folder: Path, first_port: int, bucket: str) -> tuple[str, ...]:
     )
 
 
-def _environment(folder: Path, access_key: str, secret_key: str) -> dict[str, str]:
+def _environment(folder: Path, access_key: str, secret_key: str, encryption_key: str) -> dict[str, str]:
     """Make the server check signatures at every HTTP port: without keys S3, filer and volumes are open to all."""
     token_key = secrets.token_hex(32)
     doors = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
@@ -70,6 +96,8 @@ def _environment(folder: Path, access_key: str, secret_key: str) -> dict[str, st
         "HOME": str(folder),
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
+        # Without it, the server makes a key of its own and keeps it beside the data.
+        "WEED_S3_SSE_KEK": encryption_key,
         "GOMEMLIMIT": MEMORY_LIMIT,
         **{f"WEED_JWT_{door}_KEY": token_key for door in doors},
     }

@@ -1,5 +1,6 @@
 """The embedded servers themselves: they keep what they took, and they open to nobody without the secret."""
 
+import random
 import socket
 import stat
 import urllib.error
@@ -20,7 +21,9 @@ from deploy.embedded import program
 from deploy.embedded.program import find_free_port, packaged_binary
 from deploy.embedded.seaweed import PORT_OFFSETS, SERVERS, seaweed_program, seaweed_url
 from deploy.embedded.valkey import valkey_program, valkey_url
-from shared.errors import ConfigurationInvalid
+from shared.errors import ConfigurationInvalid, Unavailable
+from shared.settings import Settings
+from shared.storage import ObjectStore, open_object_store
 from tests.deploy.stage import Stage
 from tests.servers.postgres import running_postgres
 
@@ -49,10 +52,14 @@ def seaweed_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory, seaweed_port: int) -> Iterator[Stage]:
-    data_dir = tmp_path_factory.mktemp("seaweed")
-    with Stage(data_dir) as stage:
-        stage.start(seaweed_program(data_dir, seaweed_port, "key", SECRET_KEY, "cases"))
+def seaweed_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("seaweed")
+
+
+@pytest.fixture(scope="module")
+def seaweed(seaweed_data_dir: Path, seaweed_port: int) -> Iterator[Stage]:
+    with Stage(seaweed_data_dir) as stage:
+        stage.start(seaweed_program(seaweed_data_dir, seaweed_port, "key", SECRET_KEY, "cases"))
         yield stage
 
 
@@ -65,6 +72,26 @@ def s3_client(port: int, secret_key: str = SECRET_KEY) -> BaseClient:
         aws_secret_access_key=secret_key,
         config=Config(s3={"addressing_style": "path"}, proxies={}, retries={"total_max_attempts": 1}),
     )
+
+
+def object_store(port: int, encryption: str) -> ObjectStore:
+    return open_object_store(
+        Settings(
+            _env_file=None,
+            database_url="sqlite:///not_opened.sqlite3",
+            broker_url="redis://not-called",
+            s3_bucket="cases",
+            s3_endpoint_url=seaweed_url(port),
+            s3_access_key="key",
+            s3_secret_key=SECRET_KEY,
+            s3_encryption=encryption,
+        )
+    )
+
+
+def files_that_hold(folder: Path, pattern: bytes) -> list[str]:
+    """Name the files in which these bytes stand."""
+    return [file.name for file in folder.rglob("*") if file.is_file() and pattern in file.read_bytes()]
 
 
 def status_of(url: str) -> int:
@@ -137,23 +164,68 @@ def test_the_store_is_not_ready_without_its_bucket(seaweed: Stage, seaweed_port:
     assert not seaweed_program(tmp_path, seaweed_port, "key", SECRET_KEY, "another").is_ready()
 
 
-def test_an_object_survives_the_stores_violent_death(seaweed: Stage, seaweed_port: int):
+def test_an_encrypted_object_survives_the_stores_violent_death(seaweed: Stage, seaweed_port: int):
     client = s3_client(seaweed_port)
-    photograph = bytes(range(256)) * 20_000
-    client.put_object(Bucket="cases", Key="survivor", Body=photograph)
+    photograph = random.Random(3).randbytes(9_000_000)  # more than two of the store's chunks
+    client.put_object(Bucket="cases", Key="survivor", Body=photograph, ServerSideEncryption="AES256")
     seaweed.kill_and_await_revival("seaweed")
     assert client.get_object(Bucket="cases", Key="survivor")["Body"].read() == photograph
+    middle = client.get_object(Bucket="cases", Key="survivor", Range="bytes=8388600-8388700")
+    assert middle["Body"].read() == photograph[8388600:8388701]
 
 
-def test_an_object_survives_an_orderly_restart(tmp_path: Path):
+def test_an_encrypted_object_survives_an_orderly_restart_and_is_nothing_without_its_key(tmp_path: Path):
     port = find_free_port(PORT_OFFSETS)
     store = seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
     with Stage(tmp_path) as stage:
         stage.start(store)
-        s3_client(port).put_object(Bucket="cases", Key="kept", Body=b"kept")
+        object_store(port, "AES256").put("kept", b"kept", "image/jpeg")
     with Stage(tmp_path) as stage:
         stage.start(store)
-        assert s3_client(port).get_object(Bucket="cases", Key="kept")["Body"].read() == b"kept"
+        assert object_store(port, "AES256").get("kept") == b"kept"
+    (tmp_path / "seaweed.key").write_text("0" * 64)
+    with Stage(tmp_path) as stage:
+        stage.start(seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases"))
+        with pytest.raises(Unavailable):
+            object_store(port, "AES256").get("kept")
+
+
+def test_neither_what_is_stored_encrypted_nor_the_key_is_found_in_the_stores_folder(
+    seaweed: Stage, seaweed_port: int, seaweed_data_dir: Path
+):
+    plain, photograph, tiny = (random.Random(seed).randbytes(size) for seed, size in enumerate((4096, 3_000_000, 64)))
+    object_store(seaweed_port, "none").put("plain", plain, "image/jpeg")
+    encrypted = object_store(seaweed_port, "AES256")
+    encrypted.put("photograph", photograph, "image/jpeg")
+    encrypted.put("tiny", tiny, "image/jpeg")
+
+    folder = seaweed_data_dir / "seaweed"
+    assert files_that_hold(folder, plain) == ["cases_1.dat"]
+    assert [files_that_hold(folder, pattern) for pattern in (photograph[:32], photograph[-32:], tiny[:32])] == [[]] * 3
+    key = (seaweed_data_dir / "seaweed.key").read_text().strip()
+    assert files_that_hold(folder, key.encode()) + files_that_hold(folder, bytes.fromhex(key)) == []
+    assert encrypted.get("photograph") == photograph
+
+
+def test_the_encryption_key_is_made_once_and_only_we_can_read_it(tmp_path: Path):
+    port, file = find_free_port(PORT_OFFSETS), tmp_path / "seaweed.key"
+    first = seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
+    assert again.env["WEED_S3_SSE_KEK"] == first.env["WEED_S3_SSE_KEK"] == file.read_text().strip()
+    assert file.read_text().strip() not in f"{first!r} {first.argv}"
+
+
+def test_a_store_whose_key_is_away_is_not_started_with_another_one(tmp_path: Path):
+    port, file, elsewhere = find_free_port(PORT_OFFSETS), tmp_path / "seaweed.key", tmp_path / "medium"
+    file.symlink_to(elsewhere)
+    with pytest.raises(ConfigurationInvalid, match="encryption_key_missing"):
+        seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
+    elsewhere.write_text("0" * 64)
+    assert seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases").env["WEED_S3_SSE_KEK"] == "0" * 64
+    file.unlink()
+    with pytest.raises(ConfigurationInvalid, match="encryption_key_missing"):
+        seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
 
 
 def test_postgres_answers_and_stops():

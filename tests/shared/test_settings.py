@@ -76,6 +76,7 @@ def test_the_variables_of_the_client_commands_are_let_through(environment, tmp_p
         ("MAX_UPLOAD_BYTES", "10", "greater than or equal to 1024"),
         ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("S3_BUCKET", "ab", "at least 3 characters"),
+        ("S3_ENCRYPTION", "aes", "'AES256', 'aws:kms' or 'none'"),
         ("S3_ENDPOINT_URL", "localhost:8333", "must begin with http:// or https://"),
         ("BROKER_URL", "amqp://localhost", "must begin with redis:// or rediss://"),
         ("DATABASE_URL", "mysql://localhost/cases", "must begin with postgresql:// or name a file with sqlite:///"),

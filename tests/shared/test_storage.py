@@ -4,12 +4,14 @@ import hashlib
 import time
 from uuid import uuid4
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from deploy.embedded.program import find_free_port
-from shared.errors import ObjectMissing, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
 from shared.settings import Settings
-from shared.storage import ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
+from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
 
 CALLS = {
     "put": lambda store: store.put("a/b/c.jpg", b"bytes", "image/jpeg"),
@@ -123,6 +125,41 @@ def test_a_server_that_is_away_is_passing_trouble_within_seconds(settings, call)
         call(store)
     assert caught.value.code == "storage_unavailable"
     assert time.monotonic() - begun_s < 8
+
+
+@pytest.mark.parametrize("encryption", ["AES256", "none"])
+def test_a_store_that_encrypts_as_it_is_asked_passes_and_keeps_no_probe(settings, encryption):
+    store = store_with(settings, s3_encryption=encryption)
+    store.check_encryption()
+    assert not is_there(store, ENCRYPTION_PROBE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"s3_encryption": "aws:kms"}, "S3_ENCRYPTION=aws:kms (InternalError)"),  # it has no key management
+        ({"s3_secret_key": "wrong-secret"}, "(SignatureDoesNotMatch)"),
+        ({"s3_bucket": "never-made"}, "(NoSuchBucket)"),
+    ],
+)
+def test_a_store_that_refuses_the_encryption_stops_the_start_with_its_reason(settings, changes, reason):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        store_with(settings, **changes).check_encryption()
+    assert caught.value.code == "s3_encryption_refused"
+    assert reason in caught.value.detail
+
+
+def test_a_store_that_takes_objects_without_encrypting_them_stops_the_start():
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret")
+    with Stubber(client) as server:
+        server.add_response("put_object", {})
+        server.add_response("delete_object", {})
+        with pytest.raises(ConfigurationInvalid, match="it stores without encryption"):
+            ObjectStore(client, "cases", "AES256").check_encryption()
+
+
+def test_a_store_that_is_away_at_the_start_has_refused_nothing(settings):
+    store_with(settings, s3_endpoint_url=f"http://127.0.0.1:{find_free_port()}").check_encryption()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo up test lint clean
+.PHONY: demo up test audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -14,6 +14,18 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+# Exclusions of the secrets' scan: digests of files, and passwords made of plain words, as in examples and tests.
+# Without --strict, pip-audit would pass when PyPI's vulnerability service knows none of the packages or is not there.
+audit: .venv/installed-audit
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive .
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify \
+		--exclude-lines '_sha256"' --exclude-secrets '^[a-z]+([-_][a-z]+)*$$'
+	@echo "Looking up the installed packages' known vulnerabilities"
+	@report=$$($(BIN)/pip freeze --all --exclude-editable | \
+		$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement /dev/stdin) || { \
+		echo "$${report:-Known vulnerabilities were NOT looked up: PyPI's service did not answer for every package.}"; \
+		exit 1; }
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -27,6 +39,11 @@ test: .venv/installed-test
 .venv/installed-test: .venv/installed
 	@echo "Installing what the tests need into .venv"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.venv/installed-audit: .venv/installed
+	@echo "Installing what the audit needs into .venv"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[audit]'
 	touch $@
 
 clean:

@@ -10,6 +10,8 @@ from shared.settings import Settings
 _GRACEFUL_TIMEOUT_S = 35
 """Longer than the longest `Prefer: wait`, so that a restart cuts no answer short."""
 
+_HEARTBEAT_DIR = "/dev/shm"  # nosec B108  # in memory, so that no slow disk looks like a stuck process; mkstemp is used
+
 
 class Server(BaseApplication):
     """Gunicorn with threads; each process makes its own app, so no connection is shared over a fork."""
@@ -27,7 +29,7 @@ class Server(BaseApplication):
             "graceful_timeout": _GRACEFUL_TIMEOUT_S,
             "timeout": 120,
             "keepalive": 65,
-            "worker_tmp_dir": "/dev/shm",
+            "worker_tmp_dir": _HEARTBEAT_DIR,
             "proc_name": "dermqueue-api",
             "control_socket_disable": True,
         }

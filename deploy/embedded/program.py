@@ -51,7 +51,7 @@ def packaged_binary(distribution: str, name: str) -> Path:
 def find_free_port(offsets: Iterable[int] = (0,)) -> int:
     """Find a port that is free together with the ports at the given offsets from it, on 127.0.0.1."""
     offsets = tuple(offsets)
-    for port in random.sample(CANDIDATE_PORTS, len(CANDIDATE_PORTS)):
+    for port in random.sample(CANDIDATE_PORTS, len(CANDIDATE_PORTS)):  # nosec B311  # a port is no secret
         if all(_is_free(port + offset) for offset in offsets):
             return port
     raise ConfigurationInvalid("no_free_port", "This machine has no free port left for an embedded server.")

@@ -88,7 +88,7 @@ class Supervisor:
         user = "-" if program.user_id is None else str(program.user_id)
         tethered = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), user, *program.argv]
         with open(self._log_path(program), "ab") as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603  # our own programs, and no shell
                 tethered,
                 env=dict(program.env),
                 stdin=subprocess.DEVNULL,

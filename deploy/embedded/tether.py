@@ -26,7 +26,7 @@ def become_tethered(parent_pid: int, user_id: int | None, argv: list[str]) -> No
     # Python ignores these two, and what is ignored would stay ignored in the program.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    os.execvp(argv[0], argv)
+    os.execvp(argv[0], argv)  # nosec B606  # our own programs; a shell would be one more process
 
 
 if __name__ == "__main__":

@@ -66,11 +66,11 @@ def _rates(probabilities: np.ndarray, labels: np.ndarray, point: OperatingPoint)
 
 def _with_interval(figure: Measure, probabilities: np.ndarray, labels: np.ndarray) -> Figure:
     """Resample within each class, so that no resample lacks one (Efron's percentile interval)."""
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     of_class = [np.flatnonzero(labels == i) for i in range(len(CLASSES))]
     values = []
     for _ in range(_RESAMPLES):
-        chosen = np.concatenate([random.choice(rows, len(rows)) for rows in of_class])
+        chosen = np.concatenate([generator.choice(rows, len(rows)) for rows in of_class])
         values.append(figure(probabilities[chosen], labels[chosen]))
     low, high = np.quantile(values, (0.025, 0.975))
     return Figure(value=figure(probabilities, labels), low=low, high=high, n=len(labels))

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo up test audit lint clean
+.PHONY: demo up test faults audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -14,6 +14,10 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+# The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
+faults: .venv/installed-test
+	$(BIN)/pytest tests/faults --full --timeout 3600
 
 # Exclusions of the secrets' scan: digests of files, and passwords made of plain words, as in examples and tests.
 # Without --strict, pip-audit would pass when PyPI's vulnerability service knows none of the packages or is not there.

@@ -23,6 +23,10 @@ BUCKET = "dermqueue-tests"
 ACCESS_KEY, SECRET_KEY = "tests", "tests-secret"
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--full", action="store_true", help="break things for as long and as often as `make faults` does")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     for name in [name for name in os.environ if name.upper().startswith("DERMQUEUE_")]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.commands.demo import SAMPLES
-from tests.journey.conftest import DERMQUEUE
+from tests.journey.stack import DERMQUEUE
 
 PHOTOGRAPHS = sorted(SAMPLES.glob("*.jpg"))[:2]
 

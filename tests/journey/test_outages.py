@@ -11,7 +11,7 @@ from deploy.commands.demo import SAMPLES
 from shared.bundle import WEIGHTS_NAME, find_bundle
 from shared.settings import Settings
 from tests.deploy.stage import wait_until
-from tests.journey.conftest import DERMQUEUE, RunningStack
+from tests.journey.stack import DERMQUEUE, RunningStack
 
 PHOTOGRAPH = next(SAMPLES.glob("*.jpg")).read_bytes()
 

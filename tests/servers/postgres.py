@@ -23,6 +23,8 @@ NOBODY = 65534
 ROLE = "dermqueue"
 # Of no worth after a crash, but quick: the tests' data dies with the tests.
 QUICK_NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+# Loses nothing when its processes are killed, only when the machine is: what was committed has left the process.
+SURVIVES_A_KILL = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def postgres_url(port: int, database: str = "postgres") -> str:
     return f"postgresql+psycopg://{ROLE}@127.0.0.1:{port}/{database}"
 
 
-def postgres_program(data_dir: Path, port: int) -> Program:
+def postgres_program(data_dir: Path, port: int, options: tuple[str, ...] = QUICK_NOT_DURABLE) -> Program:
     """Create the cluster in `data_dir/postgres` unless it is there; return the program that serves it.
 
     As root, every folder above `data_dir` must be open to others, which pytest's `tmp_path` is not.
@@ -55,7 +57,7 @@ def postgres_program(data_dir: Path, port: int) -> Program:
     listen = ("-h", "127.0.0.1", "-p", str(port), "-k", "")
     return Program(
         name="postgres",
-        argv=(str(binaries / "postgres"), "-D", str(cluster), *listen, *QUICK_NOT_DURABLE),
+        argv=(str(binaries / "postgres"), "-D", str(cluster), *listen, *options),
         env={"LC_ALL": "C", "TZ": "UTC"},
         is_ready=lambda: _answers(port),
         stop_signal=signal.SIGINT,

@@ -1,0 +1,76 @@
+"""The rig that every fault is tried on, and the table of what each did."""
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.program import find_free_port
+from deploy.embedded.valkey import valkey_program, valkey_url
+from tests.faults.audit import Outcome
+from tests.faults.keeper import Keeper
+from tests.faults.rig import Rig
+from tests.faults.sizes import BATCH_SIZE, FULL, LEASE_S, SHORT, Sizes
+from tests.faults.table import to_text, write_document
+from tests.journey.stack import RunningStack
+from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
+
+OUTCOMES = pytest.StashKey[list[Outcome]]()
+
+
+@pytest.fixture(scope="session")
+def sizes(request) -> Sizes:
+    return FULL if request.config.getoption("--full") else SHORT
+
+
+@pytest.fixture(scope="package", params=["embedded", "postgresql"])
+def rig(request) -> Iterator[Rig]:
+    """The system on SQLite and its own broker; and on a PostgreSQL and a broker that it is only told by URL.
+
+    One of each serves every test: what a test broke heals before it ends.
+    """
+    outcomes = request.config.stash.setdefault(OUTCOMES, [])
+    with ExitStack() as resources:
+        # Not pytest's folder: PostgreSQL, which does not run as root, must reach it.
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="dermqueue-faults-")))
+        folder.chmod(0o755)
+        variables = {"DERMQUEUE_LEASE_S": str(LEASE_S), "DERMQUEUE_BATCH_SIZE": str(BATCH_SIZE)}
+        programs = []
+        if request.param == "postgresql":
+            sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
+            programs = [
+                postgres_program(folder, sql_port, SURVIVES_A_KILL),
+                valkey_program(folder, broker_port, password),
+            ]
+            variables["DERMQUEUE_DATABASE_URL"] = postgres_url(sql_port)
+            variables["DERMQUEUE_BROKER_URL"] = valkey_url(broker_port, password)
+        servers = resources.enter_context(Keeper(folder, programs))
+        stack = RunningStack(folder / "stack", variables)
+        resources.callback(stack.stop)
+        running = Rig(request.param, stack, servers, outcomes)
+        resources.callback(running.close)
+        yield running
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "briefly_on(flavour): without --full, try this fault on this flavour alone")
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    if config.getoption("--full"):
+        return
+    for item in items[:]:
+        marker = item.get_closest_marker("briefly_on")
+        if marker and item.callspec.params["rig"] not in marker.args:
+            items.remove(item)
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    if outcomes := config.stash.get(OUTCOMES, []):
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join(to_text(outcomes)))
+        if config.getoption("--full"):
+            write_document(outcomes)

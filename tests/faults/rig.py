@@ -1,0 +1,233 @@
+"""The whole system in real processes, the means to break it, and the audit of what it promised."""
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redis import Redis
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from deploy.client import Connection
+from deploy.embedded.program import Program, find_free_port
+from deploy.stack import own_programs
+from shared.database import open_database
+from shared.domain import Role, State
+from shared.settings import STACK_ENV, Settings
+from shared.storage import open_object_store
+from shared.tables import CaseRow
+from tests import factories
+from tests.deploy.stage import is_running, wait_until
+from tests.faults.audit import Outcome, Trace, audit, read_traces
+from tests.faults.keeper import Keeper
+from tests.faults.load import PHOTOGRAPHS, Clinic, Load
+from tests.journey.stack import RunningStack
+
+CLINICS = 4
+POLL_S = 0.2
+WITHOUT_READINESS = ("worker", "beat")
+
+OUTAGES = {"api_unreachable", "database_unavailable", "storage_unavailable"}
+
+# From the traces at the end to seconds, or None if there was nothing left to recover.
+Recovery = Callable[[Sequence[Trace]], float | None]
+
+
+class Rig:
+    """One flavour of the system: `dermqueue up`, and the servers beside it that it is only told by URL.
+
+    Programs go by their supervisors' names: api, worker, beat, seaweed, valkey and, where there is one, postgres.
+    """
+
+    def __init__(self, flavour: str, stack: RunningStack, servers: Keeper, outcomes: list[Outcome]):
+        self.flavour, self.stack = flavour, stack
+        self._keepers, self._outcomes = [servers], outcomes
+        given = {name.removeprefix("DERMQUEUE_").lower(): value for name, value in stack.variables.items()}
+        self.settings = Settings(_env_file=stack.data_dir / STACK_ENV, **given)
+        self.database, self.store = open_database(self.settings.database_url), open_object_store(self.settings)
+        self.broker = Redis.from_url(self.settings.broker_url)
+
+    def close(self) -> None:
+        self.broker.close()
+        self.store._client.close()
+        self.database.engine.dispose()
+
+    def kill(self, name: str) -> datetime:
+        """`kill -9` a program as soon as it runs, and return when that was; its supervisor starts it again."""
+        wait_until(lambda: self._send_signal(name, signal.SIGKILL))
+        return datetime.now(UTC)
+
+    @contextmanager
+    def away(self, *names: str, how: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """End programs of one supervisor, start none again inside the block, and then wait until each is back."""
+        keeper = self._keeper_of(names[0])
+        events = [(name, "started" if name in WITHOUT_READINESS else "ready") for name in names]
+        before = [keeper.count(*event) for event in events]
+        with keeper.holding():
+            for name in names:
+                pid = keeper.pid(name)
+                os.kill(pid, how)
+                wait_until(lambda pid=pid: not is_running(pid), timeout_s=60)
+            yield
+        wait_until(lambda: all(keeper.count(*event) > n for event, n in zip(events, before, strict=True)), 60)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Stop a program's clockwork inside the block, though never while it holds a lock in the database."""
+        wait_until(lambda: self._freeze(name))
+        try:
+            yield
+        finally:
+            self._send_signal(name, signal.SIGCONT)
+
+    def further(self, command: str, name: str, *launcher: str, **variables: str) -> Program:
+        """Return one more process of this system: `dermqueue api`, `worker` or `beat`, or `launcher` in its place."""
+        usual = next(p for p in own_programs(self.stack.data_dir, find_free_port()) if p.name == command)
+        run_by = launcher or usual.argv[1:2]
+        log = self.stack.data_dir / "logs" / f"{name}.log"
+        return replace(
+            usual,
+            name=name,
+            argv=(sys.executable, *run_by, *usual.argv[2:]),
+            env={**self.stack.environment, **variables},
+            is_ready=(lambda: "[queues]" in log.read_text()) if command == "worker" else usual.is_ready,
+        )
+
+    @contextmanager
+    def beside(self, *programs: Program) -> Iterator[None]:
+        """Run further processes inside the block, under a supervisor of their own."""
+        with Keeper(self.stack.data_dir, programs) as keeper:
+            self._keepers.append(keeper)
+            yield
+        self._keepers.remove(keeper)
+
+    def submitting(self, count: int, photographs: Sequence[Path] = PHOTOGRAPHS, urls: Sequence[str] = ()) -> Load:
+        """Return the load of new clinics that submit so many photographs, each clinic to the next of the `urls`."""
+        urls = urls or [self.stack.connection["base_url"]]
+        clinics = []
+        for number in range(CLINICS):
+            clinic_id = factories.add_clinic(self.database)
+            key = factories.add_key(self.database, Role.CLINIC, clinic_id)
+            clinics.append(Clinic(clinic_id, Connection(urls[number % len(urls)], key)))
+        return Load(clinics, count, photographs)
+
+    def in_hand(self) -> list[str]:
+        """Return the cases that some worker holds right now."""
+        with self.database.reading() as session:
+            return [str(found) for found in session.scalars(select(CaseRow.id).where(CaseRow.state == State.RUNNING))]
+
+    def await_work(self, at_least: int = 1) -> None:
+        """Wait until workers hold so many cases."""
+        wait_until(lambda: len(self.in_hand()) >= at_least, timeout_s=60)
+
+    def observe(self, load: Load) -> Sequence[Trace]:
+        """Read the load's rows and note how each ended so far."""
+        traces = read_traces(self.database, load)
+        for trace in traces:
+            if trace.state.is_final:
+                load.endings.setdefault(trace.id, set()).add(trace.ending)
+        return traces
+
+    def await_ends(self, load: Load, wanted: int) -> None:
+        """Wait until so many cases of the load have come out."""
+        assert self._poll(lambda: sum(trace.state.is_final for trace in self.observe(load)) >= wanted, timeout_s=300)
+
+    def await_end_of_one(self, load: Load, case_ids: Sequence[str]) -> None:
+        """Wait until one of these cases has come out."""
+        assert self._poll(lambda: any(t.id in case_ids and t.state.is_final for t in self.observe(load)), timeout_s=60)
+
+    def settle(
+        self, load: Load, fault: str, *, times: int = 1, recovery: Recovery = lambda _: None, timeout_s: float = 120
+    ) -> Outcome:
+        """Wait for the end of every case, audit, and add a line to the table.
+
+        Fails if a case was lost, doubled or stuck, or if a patient clinic was refused for any reason but an outage.
+        """
+        self._poll(lambda: all(trace.state.is_final for trace in self.observe(load)), timeout_s)
+        traces = self.observe(load)
+        outcome = Outcome(
+            fault, self.flavour, times, recovery_s=recovery(traces), **audit(load, traces, self._list_keys(load))
+        )
+        self._outcomes.append(outcome)
+        assert set(load.refused.values()) <= OUTAGES, load.refused
+        assert (outcome.lost, outcome.doubled, outcome.stuck) == (0, 0, 0), outcome
+        return outcome
+
+    def _poll(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Ask now and then, sparing the machine for the system, and tell whether it became so in time."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def _list_keys(self, load: Load) -> set[str]:
+        pages = self.store._client.get_paginator("list_objects_v2")
+        return {
+            found["Key"]
+            for clinic in load.clinics
+            for page in pages.paginate(Bucket=self.settings.s3_bucket, Prefix=f"{clinic.id}/")
+            for found in page.get("Contents", [])
+        }
+
+    def _freeze(self, name: str) -> bool:
+        self._send_signal(name, signal.SIGSTOP)
+        if self._holds_no_lock():
+            return True
+        self._send_signal(name, signal.SIGCONT)
+        return False
+
+    def _holds_no_lock(self) -> bool:
+        """Tell whether every case can be locked at once: what a frozen program holds, it holds until it is thawed."""
+        if self.flavour == "embedded":
+            with closing(sqlite3.connect(self.database.engine.url.database, timeout=0.3)) as connection:
+                return _succeeds(lambda: connection.execute("BEGIN IMMEDIATE"), sqlite3.OperationalError)
+        lock = select(CaseRow.id).with_for_update(nowait=True)
+        with self.database.engine.connect() as connection:
+            return _succeeds(lambda: connection.execute(lock), OperationalError)
+
+    def _keeper_of(self, name: str) -> RunningStack | Keeper:
+        return next((keeper for keeper in self._keepers if keeper.keeps(name)), self.stack)
+
+    def _send_signal(self, name: str, number: signal.Signals) -> bool:
+        try:
+            os.kill(self._keeper_of(name).pid(name), number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def _succeeds(attempt: Callable[[], object], but_for: type[Exception]) -> bool:
+    try:
+        attempt()
+    except but_for:
+        return False
+    return True
+
+
+def until_first_end(healed_at: datetime) -> Recovery:
+    """How long after a fault was healed the next case came out."""
+
+    def measure(traces: Sequence[Trace]) -> float | None:
+        later = [t.finished_at for t in traces if t.finished_at and t.finished_at >= healed_at]
+        return (min(later) - healed_at).total_seconds() if later else None
+
+    return measure
+
+
+def until_work_moves_again(struck: Sequence[str], killed_at: datetime) -> Recovery:
+    """How long after a worker was killed the first of the cases that it held came out."""
+
+    def measure(traces: Sequence[Trace]) -> float | None:
+        ends = [t.finished_at for t in traces if t.id in struck and t.finished_at]
+        return (min(ends) - killed_at).total_seconds() if ends else None
+
+    return measure

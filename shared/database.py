@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -46,15 +46,24 @@ def _translated() -> Iterator[None]:
 
 
 def open_database(url: str) -> Database:
-    """Make the engine for `url`; nothing connects until the first transaction."""
+    """Make the engine for `url`; nothing connects until the first transaction.
+
+    An error names its statement and not the values: they are what a clinic sent, and errors end in logs.
+    """
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
         engine = create_engine(
-            url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args={"connect_timeout": 5}
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=30,
+            connect_args={"connect_timeout": 5},
         )
+        event.listen(engine, "handle_error", _forget_values)
     return Database(engine)
 
 
@@ -70,6 +79,13 @@ def _prepare_sqlite(connection, _record) -> None:
     # FULL: a commit has reached the disk before the clinic is told 202; NORMAL may lose it to a power cut.
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _forget_values(context: ExceptionContext) -> None:
+    """Cut off what PostgreSQL adds to some errors: it quotes the key, or even the whole row."""
+    if context.sqlalchemy_exception is not None:
+        for error in (context.sqlalchemy_exception, context.original_exception):
+            error.args = tuple(str(text).partition("\nDETAIL:")[0] for text in error.args)
 
 
 def _begin_sqlite(connection) -> None:

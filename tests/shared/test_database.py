@@ -1,11 +1,13 @@
 """One transaction per use case, on SQLite as on PostgreSQL, and trouble with the server in words of our own."""
 
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from deploy.embedded.program import find_free_port
@@ -47,6 +49,17 @@ def test_any_exception_takes_the_whole_transaction_back_and_passes_through(datab
 def test_an_error_that_waiting_does_not_mend_is_not_called_unavailable(database):
     with pytest.raises(IntegrityError), database.writing() as session:
         session.execute(text("INSERT INTO clinics (id) VALUES (NULL)"))
+
+
+def test_an_error_that_ends_in_a_log_names_its_statement_and_no_value(database):
+    name = "Clinic of Mrs Doe"
+    add_clinic(database, name)
+    for others in ({"id": uuid4()}, {"id": uuid4(), "created_at": datetime.now(UTC)}):  # a column missing; a double
+        with pytest.raises(IntegrityError) as caught, database.writing() as session:
+            session.execute(insert(ClinicRow).values(name=name, **others))
+        told = "".join(traceback.format_exception(caught.value))
+        assert "INSERT INTO clinics" in told
+        assert name not in told
 
 
 @on_sqlite

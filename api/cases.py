@@ -154,6 +154,8 @@ def _read(case_id: UUID) -> Case:
 def _note_reads(shown: Sequence[Case]) -> None:
     """Audit which results this key has seen, each once: whoever polls would bury the rest of the trail."""
     results = [case.id for case in shown if case.analysis]
+    if not results:
+        return
     with services().database.reading() as session:
         unread = trail.find_unread(session, caller(), results)
     if unread:

@@ -24,7 +24,12 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="dermqueue")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="DERMQUEUE_LOG_LEVEL",
+    help="The variable DERMQUEUE_LOG_LEVEL also reaches the programs that `up` starts.",
 )
 def main(log_level: str) -> None:
     """DermQueue: skin-lesion triage for telemedicine.

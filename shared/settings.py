@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError
 from shared.errors import ConfigurationInvalid
 
 PREFIX = "DERMQUEUE_"
-CLIENT_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY")
-"""Read by the client commands (`dermqueue submit` and its kin), not by a server."""
+COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL")
+"""Read by the command line itself: where and as whom its client commands speak, and how much it tells."""
 
 DEFAULT_DATA_DIR = Path(".dermqueue")
 STACK_ENV = "stack.env"
@@ -95,7 +95,8 @@ def refuse_unknown_variables() -> None:
     Raises:
         ConfigurationInvalid: names the first such variable and the one that was probably meant.
     """
-    known = {name.upper() for name in Settings.model_fields} | {name.removeprefix(PREFIX) for name in CLIENT_VARIABLES}
+    of_command_line = {name.removeprefix(PREFIX) for name in COMMAND_LINE_VARIABLES}
+    known = {name.upper() for name in Settings.model_fields} | of_command_line
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix(PREFIX)
         if variable.upper().startswith(PREFIX) and name not in known:

@@ -55,8 +55,8 @@ def test_a_variable_that_resembles_none_is_named_without_a_guess(environment, tm
     assert refusal(tmp_path).detail == "DERMQUEUE_XYZZY is no setting of DermQueue."
 
 
-def test_the_variables_of_the_client_commands_are_let_through(environment, tmp_path):
-    environment(URL="http://localhost:8000", KEY="dq_key")
+def test_the_variables_of_the_command_line_are_let_through(environment, tmp_path):
+    environment(URL="http://localhost:8000", KEY="dq_key", LOG_LEVEL="debug")
     assert load_settings(tmp_path).s3_bucket == "cases"
 
 

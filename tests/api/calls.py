@@ -2,17 +2,19 @@
 
 import io
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
 from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
 from shared.bundle import Figure, Manifest, Preprocessing
 from shared.database import Database, read_clock
-from shared.domain import CLASSES, ActivationMaps, Analysis, Decision, OperatingPoint
+from shared.domain import CLASSES, ActivationMaps, Analysis, Decision, Lease, OperatingPoint, Problem, State
 from shared.storage import ObjectStore, overlay_key
 from shared.store import models, queue
 from tests import images
@@ -129,11 +131,7 @@ def record_result(database: Database, store: ObjectStore, case_id: str, overlay:
     activate_model(database)
     with database.writing() as session:
         now = read_clock(session)
-        leases = queue.claim_cases(session, 100, 60, now)
-        (mine,) = [lease for lease in leases if lease.case_id == UUID(case_id)]
-        for lease in leases:
-            if lease is not mine:
-                queue.return_case(session, lease, now, alone=False, counted=False)
+        mine = _claim(session, case_id, now)
         key = overlay_key(mine.clinic_id, mine.case_id, mine.token)
         store.put(key, overlay, "image/png")
         analysis = Analysis(
@@ -148,3 +146,20 @@ def record_result(database: Database, store: ObjectStore, case_id: str, overlay:
         )
         maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
         assert queue.record_analysis(session, mine, analysis, maps, now)
+
+
+def record_failure(database: Database, case_id: str) -> None:
+    """Do as a worker that claims one case and gives up on it."""
+    with database.writing() as session:
+        now = read_clock(session)
+        problem = Problem(State.FAILED, "analysis_failed", "The analysis failed. A person must look at this case.")
+        assert queue.record_problem(session, _claim(session, case_id, now), problem, now)
+
+
+def _claim(session: Session, case_id: str, now: datetime) -> Lease:
+    leases = queue.claim_cases(session, 100, 60, now)
+    (mine,) = [lease for lease in leases if lease.case_id == UUID(case_id)]
+    for lease in leases:
+        if lease is not mine:
+            queue.return_case(session, lease, now, alone=False, counted=False)
+    return mine

@@ -165,7 +165,7 @@ def open_backup(file: Path, track: Track) -> Iterator[BackupFile]:
 
 
 def _verify(tar: tarfile.TarFile, file: Path, track: Track) -> Manifest:
-    *members, last = tar.getmembers()
+    *members, last = tar.getmembers() or [tarfile.TarInfo()]
     if last.name != _MANIFEST or not last.isreg():
         raise _damaged(file, "its end is missing")
     manifest = _read_manifest(tar.extractfile(last).read(), file)

@@ -20,7 +20,7 @@ def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
     """Save the local stack to FILE: its database, its keys, every photograph and heatmap.
 
     The stack may run meanwhile, and cases may flow; FILE holds them as they were at one moment. FILE holds patients'
-    photographs and API keys, and nothing of it is encrypted.
+    photographs and API keys, and nothing of it is encrypted. Uploads that no case was made of are left out.
 
     Exits with 1 if a photograph or heatmap is missing; the rest is saved all the same. Servers given by URL are saved
     with their own tools.
@@ -44,7 +44,8 @@ def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
     """Make a new local stack in DATA_DIR of a backup.
 
     FILE is checked as a whole before anything is written, and in the end every photograph and heatmap is read back.
-    If it is cut off, run it again. Exits with 1 if a photograph or heatmap is missing.
+    If it is cut off, run it again. Exits with 1 if a photograph or heatmap is missing. Cases that were deleted after
+    the backup are there again: delete them again.
 
     \b
     Example:

@@ -253,15 +253,18 @@ def test_a_backup_with_one_bit_changed_is_refused(save, file, tmp_path, name, pa
     assert_refused(file, tmp_path, "backup_damaged")
 
 
-@pytest.mark.parametrize("text", [b"a photograph, not a tar", b"\x1f\x8b\x08\0 compressed", b"[]", b'{"format": "1"}'])
-def test_what_is_no_backup_is_refused(file, tmp_path, text):
-    if text[:1] in b"[{":
-        with tarfile.open(file, "w") as tar:
-            member = tarfile.TarInfo("manifest.json")
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text))
-    else:
-        file.write_bytes(text)
+@pytest.mark.parametrize("data", [b"a photograph, not a tar", b"\x1f\x8b\x08\0 compressed", bytes(10_240)])
+def test_what_is_no_backup_is_refused(file, tmp_path, data):
+    file.write_bytes(data)
+    assert_refused(file, tmp_path, "backup_damaged")
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"format": "1"}', b'{"format": 1}', None])
+def test_a_tar_with_another_manifest_is_refused(file, tmp_path, text):
+    manifest = tarfile.TarInfo("manifest.json")
+    manifest.size, manifest.type = (0, tarfile.DIRTYPE) if text is None else (len(text), tarfile.REGTYPE)
+    with tarfile.open(file, "w") as tar:
+        tar.addfile(manifest, io.BytesIO(text or b""))
     assert_refused(file, tmp_path, "backup_damaged")
 
 
@@ -271,26 +274,19 @@ def test_a_backup_of_a_newer_version_is_refused(file, tmp_path, manifest):
     assert_refused(file, tmp_path, "backup_newer")
 
 
-def link(kind: bytes) -> tarfile.TarInfo:
+PATHS = ["../evil", "/etc/evil", "objects/../../evil", "objects//evil", "objects/", "seaweed.key"]
+REPEATED = ["keys.json", "manifest.json"]
+KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+
+
+def special(kind: bytes) -> tarfile.TarInfo:
     member = tarfile.TarInfo("objects/a/b/c.jpg")
     member.type, member.linkname = kind, "../../../etc/passwd"
     return member
 
 
 @pytest.mark.parametrize(
-    "foreign",
-    [
-        "../evil",
-        "/etc/evil",
-        "objects/../../evil",
-        "objects//evil",
-        "objects/",
-        "seaweed.key",
-        "keys.json",
-        "manifest.json",
-    ]
-    + [link(kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)],
-    ids=str,
+    "foreign", [*PATHS, *REPEATED, *map(special, KINDS)], ids=lambda foreign: getattr(foreign, "type", foreign)
 )
 def test_a_backup_with_a_member_that_none_of_ours_has_is_refused(file, tmp_path, foreign):
     forge(file, [("dermqueue.sqlite3", b""), ("keys.json", b""), (foreign, b"")])

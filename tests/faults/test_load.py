@@ -1,0 +1,71 @@
+"""Many clinics at once, and one that floods: nothing is lost, nobody is held up, the API's memory stays flat."""
+
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.audit import Trace
+from tests.faults.sizes import BATCH_SIZE
+
+FLAT = 1.1
+"""How many times the memory of the first half of a rush the API may take in the second."""
+SAMPLED_EVERY_S = 0.5
+
+
+def test_many_clinics_at_once_lose_nothing_and_the_apis_memory_stays_flat(rig, sizes):
+    load = rig.submitting(sizes.rush_cases, clinics=sizes.rush_clinics, connections=sizes.rush_connections)
+    with memory_of_api(rig) as samples_mib, load:
+        pass
+    half = len(samples_mib) // 2
+    fault = f"{sizes.rush_clinics} clinics, {sizes.rush_connections} connections at once"
+    outcome = rig.settle(load, fault, timeout_s=60 + sizes.rush_cases)
+    assert load.refused == {}
+    assert outcome.failed == 0
+    assert max(samples_mib[half:]) <= FLAT * max(samples_mib[:half]), samples_mib
+
+
+def test_a_clinic_that_floods_holds_another_up_by_two_batches_at_most(rig, sizes):
+    flood = rig.submitting(4 * sizes.cases, clinics=1)
+    other = rig.submitting(1, clinics=1)
+    with flood:
+        pass
+    with other:
+        pass
+    rig.settle(flood, "a clinic floods", timeout_s=300)
+    rig.settle(other, "a single case behind the flood")
+    (single,) = rig.observe(other)
+    assert count_served_between(rig.observe(flood), single) <= 2 * BATCH_SIZE
+
+
+def count_served_between(others: Sequence[Trace], single: Trace) -> int:
+    """Count the cases that were there first and came out between this one's submission and its own batch's end."""
+    return sum(single.submitted_at < trace.finished_at < single.finished_at for trace in others)
+
+
+@contextmanager
+def memory_of_api(rig) -> Iterator[list[float]]:
+    """Sample the resident memory of all the API's processes, in MiB, while the block runs."""
+    samples, over = [], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLED_EVERY_S):
+            samples.append(sum(map(resident_mib, children(rig.stack.pid("api")))))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in subprocess.check_output(["pgrep", "-P", str(pid)], text=True).split()]
+
+
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024

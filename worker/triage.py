@@ -57,8 +57,7 @@ class Triage:
             found = queue.sweep_leases(session, now)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
             waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
-        if found.returned or found.failed:
-            log.warning("leases_expired returned=%d failed=%d", found.returned, len(found.failed))
+        _report(found)
         self._doorbell.ring(times=math.ceil(waiting / batch_size))
         self._erase_deleted()
 
@@ -81,8 +80,14 @@ class Triage:
             self._record_patiently(self._analyze(leases))
 
     def _claim(self) -> Sequence[Lease]:
+        """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late."""
         with self._database.writing() as session:
-            return queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, read_clock(session))
+            now = read_clock(session)
+            found = queue.sweep_leases(session, now)
+            leases = queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, now)
+            trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
+        _report(found)
+        return leases
 
     def _analyze(self, leases: Sequence[Lease]) -> list[Outcome]:
         try:
@@ -154,6 +159,11 @@ class Triage:
                 return
             with self._database.writing() as session:
                 cases.mark_erased(session, case_id, read_clock(session))
+
+
+def _report(found: queue.Sweep) -> None:
+    if found.returned or found.failed:
+        log.warning("leases_expired returned=%d failed=%d", found.returned, len(found.failed))
 
 
 class Seats:

@@ -198,6 +198,17 @@ def test_a_worker_that_is_told_to_stop_takes_no_further_batch(make_triage, datab
     assert state_of(database, case)[0] == State.QUEUED
 
 
+def test_a_case_whose_worker_vanished_is_claimed_again_without_waiting_for_the_sweeper(
+    make_triage, database, store, clinic_id
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    with database.writing() as session:
+        queue.claim_cases(session, limit=1, lease_s=60, now=read_clock(session))
+    lapse_leases(database)
+    make_triage(tiny_model()).analyze_waiting()
+    assert state_of(database, case) == ("succeeded", None, 2)
+
+
 def test_the_sweeper_rings_for_what_waits_and_returns_what_was_lost(make_triage, database, clinic_id):
     doorbell = CountingDoorbell()
     triage = make_triage(doorbell=doorbell, batch_size=4, worker_threads=2)

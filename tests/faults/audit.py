@@ -1,7 +1,7 @@
 """What became of every accepted case, as SQL and the object store tell it and not the API."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,6 +50,10 @@ class Outcome:
     recovery_s: float | None
 
 
+# From the rows at the end to seconds; None if nothing was left to recover.
+Recovery = Callable[[Sequence[Trace]], float | None]
+
+
 def read_traces(database: Database, load: Load) -> Sequence[Trace]:
     """Read every row of the load's clinics."""
     columns = [getattr(CaseRow, name) for name in Trace.__dataclass_fields__ if name != "overlay_key"]
@@ -80,3 +84,23 @@ def _is_kept(trace: Trace | None, keys: set[str]) -> bool:
     if trace is None or trace.photograph_key not in keys:
         return False
     return trace.state is not State.SUCCEEDED or trace.overlay_key in keys
+
+
+def until_first_end(healed_at: datetime) -> Recovery:
+    """How long after a fault was healed the next case came out."""
+
+    def measure(traces: Sequence[Trace]) -> float | None:
+        later = [t.finished_at for t in traces if t.finished_at and t.finished_at >= healed_at]
+        return (min(later) - healed_at).total_seconds() if later else None
+
+    return measure
+
+
+def until_work_moves_again(struck: Sequence[str], killed_at: datetime) -> Recovery:
+    """How long after a worker was killed the first of the cases that it held came out."""
+
+    def measure(traces: Sequence[Trace]) -> float | None:
+        ends = [t.finished_at for t in traces if t.id in struck and t.finished_at]
+        return (min(ends) - killed_at).total_seconds() if ends else None
+
+    return measure

@@ -52,6 +52,7 @@ def rig(request) -> Iterator[Rig]:
         resources.callback(stack.stop)
         running = Rig(request.param, stack, servers, outcomes)
         resources.callback(running.close)
+        running.await_ready("worker", "beat")
         yield running
 
 

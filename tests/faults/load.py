@@ -33,7 +33,8 @@ class Load:
 
     clinics: Sequence[Clinic]
     count: int
-    photographs: Sequence[Path] = PHOTOGRAPHS
+    photographs: Sequence[Path]
+    connections: int
     accepted: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     endings: dict[str, set[tuple[str, str | None]]] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Load:
         clients = [Client(clinic.connection) for clinic in self.clinics]
         for client in clients:
             self._resources.callback(client._http.close)
-        pool = self._resources.enter_context(ThreadPoolExecutor(2 * len(clients), thread_name_prefix="clinic"))
+        pool = self._resources.enter_context(ThreadPoolExecutor(self.connections, thread_name_prefix="clinic"))
         self._answers = [pool.submit(self._send, clients[n % len(clients)], n) for n in range(self.count)]
         return self
 

@@ -25,19 +25,18 @@ from shared.storage import open_object_store
 from shared.tables import CaseRow
 from tests import factories
 from tests.deploy.stage import is_running, wait_until
-from tests.faults.audit import Outcome, Trace, audit, read_traces
+from tests.faults.audit import Outcome, Recovery, Trace, audit, read_traces
 from tests.faults.keeper import Keeper
 from tests.faults.load import PHOTOGRAPHS, Clinic, Load
 from tests.journey.stack import RunningStack
 
 CLINICS = 4
 POLL_S = 0.2
-WITHOUT_READINESS = ("worker", "beat")
+READY = {"worker": "[queues]", "beat": "beat: Starting"}
+"""What those say that no supervisor can ask whether they are ready."""
+
 
 OUTAGES = {"api_unreachable", "database_unavailable", "storage_unavailable"}
-
-# From the traces at the end to seconds, or None if there was nothing left to recover.
-Recovery = Callable[[Sequence[Trace]], float | None]
 
 
 class Rig:
@@ -59,29 +58,36 @@ class Rig:
         self.store._client.close()
         self.database.engine.dispose()
 
+    def await_ready(self, *names: str) -> None:
+        """Wait until programs were ready for the first time."""
+        wait_until(lambda: all(self._times_ready(name) for name in names), timeout_s=60)
+
     def kill(self, name: str) -> datetime:
         """`kill -9` a program as soon as it runs, and return when that was; its supervisor starts it again."""
-        wait_until(lambda: self._send_signal(name, signal.SIGKILL))
+        wait_until(lambda: self._send_signal(name, signal.SIGKILL), timeout_s=30)
         return datetime.now(UTC)
+
+    def log_of(self, name: str) -> str:
+        """Return what a program has said so far."""
+        return (self.stack.data_dir / "logs" / f"{name}.log").read_text(errors="replace")
 
     @contextmanager
     def away(self, *names: str, how: signal.Signals = signal.SIGKILL) -> Iterator[None]:
         """End programs of one supervisor, start none again inside the block, and then wait until each is back."""
         keeper = self._keeper_of(names[0])
-        events = [(name, "started" if name in WITHOUT_READINESS else "ready") for name in names]
-        before = [keeper.count(*event) for event in events]
+        before = {name: self._times_ready(name) for name in names}
         with keeper.holding():
             for name in names:
                 pid = keeper.pid(name)
                 os.kill(pid, how)
                 wait_until(lambda pid=pid: not is_running(pid), timeout_s=60)
             yield
-        wait_until(lambda: all(keeper.count(*event) > n for event, n in zip(events, before, strict=True)), 60)
+        wait_until(lambda: all(self._times_ready(name) > times for name, times in before.items()), timeout_s=60)
 
     @contextmanager
-    def frozen(self, name: str) -> Iterator[None]:
-        """Stop a program's clockwork inside the block, though never while it holds a lock in the database."""
-        wait_until(lambda: self._freeze(name))
+    def frozen(self, name: str, when: Callable[[], object] = lambda: True) -> Iterator[None]:
+        """Stop a program's clockwork inside the block, at a moment when it holds no lock in the database."""
+        wait_until(lambda: self._freeze(name, when), timeout_s=60)
         try:
             yield
         finally:
@@ -91,32 +97,41 @@ class Rig:
         """Return one more process of this system: `dermqueue api`, `worker` or `beat`, or `launcher` in its place."""
         usual = next(p for p in own_programs(self.stack.data_dir, find_free_port()) if p.name == command)
         run_by = launcher or usual.argv[1:2]
-        log = self.stack.data_dir / "logs" / f"{name}.log"
         return replace(
             usual,
             name=name,
             argv=(sys.executable, *run_by, *usual.argv[2:]),
             env={**self.stack.environment, **variables},
-            is_ready=(lambda: "[queues]" in log.read_text()) if command == "worker" else usual.is_ready,
+            is_ready=(lambda: READY[command] in self.log_of(name)) if command in READY else usual.is_ready,
         )
 
     @contextmanager
-    def beside(self, *programs: Program) -> Iterator[None]:
+    def beside(self, *programs: Program) -> Iterator[Keeper]:
         """Run further processes inside the block, under a supervisor of their own."""
         with Keeper(self.stack.data_dir, programs) as keeper:
             self._keepers.append(keeper)
-            yield
-        self._keepers.remove(keeper)
+            try:
+                yield keeper
+            finally:
+                self._keepers.remove(keeper)
 
-    def submitting(self, count: int, photographs: Sequence[Path] = PHOTOGRAPHS, urls: Sequence[str] = ()) -> Load:
+    def submitting(
+        self,
+        count: int,
+        photographs: Sequence[Path] = PHOTOGRAPHS,
+        urls: Sequence[str] = (),
+        *,
+        clinics: int = CLINICS,
+        connections: int = 2 * CLINICS,
+    ) -> Load:
         """Return the load of new clinics that submit so many photographs, each clinic to the next of the `urls`."""
         urls = urls or [self.stack.connection["base_url"]]
-        clinics = []
-        for number in range(CLINICS):
+        senders = []
+        for number in range(clinics):
             clinic_id = factories.add_clinic(self.database)
             key = factories.add_key(self.database, Role.CLINIC, clinic_id)
-            clinics.append(Clinic(clinic_id, Connection(urls[number % len(urls)], key)))
-        return Load(clinics, count, photographs)
+            senders.append(Clinic(clinic_id, Connection(urls[number % len(urls)], key)))
+        return Load(senders, count, photographs, connections)
 
     def in_hand(self) -> list[str]:
         """Return the cases that some worker holds right now."""
@@ -135,13 +150,13 @@ class Rig:
                 load.endings.setdefault(trace.id, set()).add(trace.ending)
         return traces
 
-    def await_ends(self, load: Load, wanted: int) -> None:
-        """Wait until so many cases of the load have come out."""
-        assert self._poll(lambda: sum(trace.state.is_final for trace in self.observe(load)) >= wanted, timeout_s=300)
+    def await_ends(self, load: Load, wanted: int, among: Sequence[str] | None = None) -> None:
+        """Wait until so many of the load's cases, or of those that are given, have come out."""
 
-    def await_end_of_one(self, load: Load, case_ids: Sequence[str]) -> None:
-        """Wait until one of these cases has come out."""
-        assert self._poll(lambda: any(t.id in case_ids and t.state.is_final for t in self.observe(load)), timeout_s=60)
+        def count() -> int:
+            return sum(t.state.is_final and (among is None or t.id in among) for t in self.observe(load))
+
+        assert self._poll(lambda: count() >= wanted, timeout_s=300)
 
     def settle(
         self, load: Load, fault: str, *, times: int = 1, recovery: Recovery = lambda _: None, timeout_s: float = 120
@@ -178,9 +193,9 @@ class Rig:
             for found in page.get("Contents", [])
         }
 
-    def _freeze(self, name: str) -> bool:
+    def _freeze(self, name: str, when: Callable[[], object]) -> bool:
         self._send_signal(name, signal.SIGSTOP)
-        if self._holds_no_lock():
+        if self._holds_no_lock() and when():
             return True
         self._send_signal(name, signal.SIGCONT)
         return False
@@ -193,6 +208,11 @@ class Rig:
         lock = select(CaseRow.id).with_for_update(nowait=True)
         with self.database.engine.connect() as connection:
             return _succeeds(lambda: connection.execute(lock), OperationalError)
+
+    def _times_ready(self, name: str) -> int:
+        if name in READY:
+            return self.log_of(name).count(READY[name])
+        return self._keeper_of(name).count(name, "ready")
 
     def _keeper_of(self, name: str) -> RunningStack | Keeper:
         return next((keeper for keeper in self._keepers if keeper.keeps(name)), self.stack)
@@ -211,23 +231,3 @@ def _succeeds(attempt: Callable[[], object], but_for: type[Exception]) -> bool:
     except but_for:
         return False
     return True
-
-
-def until_first_end(healed_at: datetime) -> Recovery:
-    """How long after a fault was healed the next case came out."""
-
-    def measure(traces: Sequence[Trace]) -> float | None:
-        later = [t.finished_at for t in traces if t.finished_at and t.finished_at >= healed_at]
-        return (min(later) - healed_at).total_seconds() if later else None
-
-    return measure
-
-
-def until_work_moves_again(struck: Sequence[str], killed_at: datetime) -> Recovery:
-    """How long after a worker was killed the first of the cases that it held came out."""
-
-    def measure(traces: Sequence[Trace]) -> float | None:
-        ends = [t.finished_at for t in traces if t.id in struck and t.finished_at]
-        return (min(ends) - killed_at).total_seconds() if ends else None
-
-    return measure

@@ -2,19 +2,23 @@
 
 from dataclasses import dataclass
 
-LEASE_S = 5.0
-BATCH_SIZE = 8
+LEASE_S = 6.0
+BATCH_SIZE = 4
+RECOVERY_S = 10.0
 SEED = 20170301
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """`cases` are submitted during an ordinary fault; a storm of kills has its own number."""
+    """`cases` are submitted during an ordinary fault; a storm of kills and the rush of many clinics have their own."""
 
     cases: int
     storm_cases: int
     storm_kills: int
+    rush_cases: int
+    rush_clinics: int
+    rush_connections: int
 
 
-SHORT = Sizes(cases=24, storm_cases=60, storm_kills=3)
-FULL = Sizes(cases=200, storm_cases=2000, storm_kills=50)
+SHORT = Sizes(cases=24, storm_cases=60, storm_kills=3, rush_cases=100, rush_clinics=10, rush_connections=40)
+FULL = Sizes(cases=200, storm_cases=2000, storm_kills=50, rush_cases=10_000, rush_clinics=50, rush_connections=200)

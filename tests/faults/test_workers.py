@@ -2,12 +2,20 @@
 
 import itertools
 import random
+import signal
 import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
-from tests.faults.rig import until_work_moves_again
-from tests.faults.sizes import BATCH_SIZE, LEASE_S, SEED
+from shared.database import read_clock
+from shared.domain import State
+from shared.tables import CaseRow
+from tests.deploy.stage import wait_until
+from tests.faults.audit import until_first_end, until_work_moves_again
+from tests.faults.sizes import BATCH_SIZE, LEASE_S, RECOVERY_S, SEED
 
 LONGEST_BATCH_S = 0.5
 
@@ -21,7 +29,7 @@ def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(rig, s
             rig.await_work(at_least=BATCH_SIZE)
             killed_at = rig.kill("worker")
             struck = rig.in_hand()
-        rig.await_end_of_one(load, struck)
+        rig.await_ends(load, 1, among=struck)
         for moment, victim in zip(moments, itertools.cycle(["second worker", "worker"]), strict=False):
             rig.await_ends(load, moment)
             time.sleep(dice.uniform(0, LONGEST_BATCH_S))
@@ -29,3 +37,48 @@ def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(rig, s
         recovery = until_work_moves_again(struck, killed_at)
         outcome = rig.settle(load, "worker killed", times=sizes.storm_kills, recovery=recovery, timeout_s=1200)
     assert outcome.recovery_s <= LEASE_S + 5
+
+
+@pytest.mark.briefly_on("embedded")
+def test_a_worker_that_is_told_to_stop_leaves_no_case_to_wait_for_the_end_of_a_lease(rig, sizes):
+    with rig.submitting(sizes.cases) as load:
+        rig.await_work(at_least=BATCH_SIZE)
+        with rig.away("worker", how=signal.SIGTERM):
+            assert rig.in_hand() == []
+    outcome = rig.settle(load, "worker told to stop", recovery=until_first_end(datetime.now(UTC)))
+    assert outcome.failed == 0
+    assert {trace.attempts for trace in rig.observe(load)} == {1}
+
+
+@pytest.mark.briefly_on("postgresql")
+def test_cases_whose_doorbells_are_all_lost_are_found_as_soon_as_beat_and_a_worker_are_back(rig, sizes):
+    with rig.away("worker", "beat"):
+        with rig.submitting(sizes.cases) as load:
+            pass
+        rig.broker.flushall()
+    outcome = rig.settle(load, "worker and beat killed, doorbells lost", recovery=until_first_end(datetime.now(UTC)))
+    assert outcome.failed == 0
+    assert outcome.recovery_s <= RECOVERY_S
+
+
+@pytest.mark.briefly_on("embedded")
+def test_the_result_of_a_worker_that_slept_through_its_lease_is_refused(rig, sizes):
+    # Of its own it has a long lease, and so a patient watchdog: otherwise that would end it before it answers late.
+    sleeper = rig.further("worker", "sleeper", DERMQUEUE_LEASE_S="120")
+    with rig.beside(sleeper), rig.submitting(sizes.cases) as load:
+        with ExitStack() as sleep:
+            with rig.frozen("worker"):
+                sleep.enter_context(rig.frozen("sleeper", when=rig.in_hand))
+                struck = rig.in_hand()
+                end_leases(rig)
+            rig.await_ends(load, len(struck), among=struck)
+        wait_until(lambda: rig.log_of("sleeper").count("late_result_refused") == len(struck), timeout_s=30)
+        outcome = rig.settle(load, "worker frozen past its lease")
+    assert (outcome.failed, outcome.left_over) == (0, 0)
+
+
+def end_leases(rig) -> None:
+    """Let every lease run out a second ago."""
+    with rig.database.writing() as session:
+        past = read_clock(session) - timedelta(seconds=1)
+        session.execute(update(CaseRow).where(CaseRow.state == State.RUNNING).values(lease_expires_at=past))

@@ -21,7 +21,7 @@ def audit() -> None:
 
 @audit.command("list")
 @click.option("--case", "case_id", type=click.UUID, help="Only what was done to this case.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at the most.")
 @data_dir_option
 def audit_list(case_id: UUID | None, limit: int, data_dir: Path) -> None:
     """Print the newest entries: position, time, who, what, which case."""
@@ -55,7 +55,7 @@ def failed() -> None:
 
 
 @failed.command("list")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at the most.")
 @data_dir_option
 def failed_list(limit: int, data_dir: Path) -> None:
     """Print the newest failed cases: id, when it failed, why."""

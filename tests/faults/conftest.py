@@ -57,15 +57,15 @@ def rig(request) -> Iterator[Rig]:
 
 
 def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "only_on(flavour): there is no such fault on the other one")
     config.addinivalue_line("markers", "briefly_on(flavour): without --full, try this fault on this flavour alone")
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    if config.getoption("--full"):
-        return
+    names = ("only_on",) if config.getoption("--full") else ("only_on", "briefly_on")
     for item in items[:]:
-        marker = item.get_closest_marker("briefly_on")
-        if marker and item.callspec.params["rig"] not in marker.args:
+        markers = [marker for name in names for marker in item.iter_markers(name)]
+        if any(item.callspec.params["rig"] not in marker.args for marker in markers):
             items.remove(item)
 
 

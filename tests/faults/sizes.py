@@ -10,9 +10,13 @@ SEED = 20170301
 
 @dataclass(frozen=True)
 class Sizes:
-    """`cases` are submitted during an ordinary fault; a storm of kills and the rush of many clinics have their own."""
+    """`cases` are submitted during an ordinary fault, and what goes away stays away for `away_s`.
+
+    A storm of kills and the rush of many clinics have numbers of their own.
+    """
 
     cases: int
+    away_s: float
     storm_cases: int
     storm_kills: int
     rush_cases: int
@@ -20,5 +24,7 @@ class Sizes:
     rush_connections: int
 
 
-SHORT = Sizes(cases=24, storm_cases=60, storm_kills=3, rush_cases=100, rush_clinics=10, rush_connections=40)
-FULL = Sizes(cases=200, storm_cases=2000, storm_kills=50, rush_cases=10_000, rush_clinics=50, rush_connections=200)
+SHORT = Sizes(cases=24, away_s=3, storm_cases=60, storm_kills=3, rush_cases=100, rush_clinics=10, rush_connections=40)
+FULL = Sizes(
+    cases=200, away_s=60, storm_cases=2000, storm_kills=50, rush_cases=10_000, rush_clinics=50, rush_connections=200
+)

@@ -85,6 +85,7 @@ class BackupFile:
 
     def __init__(self, tar: tarfile.TarFile, manifest: Manifest):
         self._tar, self.manifest = tar, manifest
+        self._members = {member.name: member for member in tar.getmembers()}  # tarfile would search them one by one
 
     def holds(self, name: str) -> bool:
         """Tell whether there is a member of this name."""
@@ -92,12 +93,12 @@ class BackupFile:
 
     def read(self, name: str) -> bytes:
         """Return a member's bytes."""
-        return self._tar.extractfile(name).read()
+        return self._tar.extractfile(self._members[name]).read()
 
     def copy(self, name: str, target: Path) -> None:
         """Write a member to a file that only its owner may read, and see it on the disk."""
         with create_private(target) as file:
-            shutil.copyfileobj(self._tar.extractfile(name), file)
+            shutil.copyfileobj(self._tar.extractfile(self._members[name]), file)
             sync(file)
 
 

@@ -15,6 +15,7 @@ from shared.database import open_database, read_clock
 from shared.errors import Unavailable
 from shared.store import access
 from shared.tables import ClinicRow
+from tests.deploy.stage import wait_until
 from tests.factories import add_clinic
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -23,6 +24,11 @@ on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 def count_clinics(session) -> int:
     return session.scalar(select(func.count()).select_from(ClinicRow))
+
+
+def is_connected(database, pid: int) -> bool:
+    with database.reading() as session:
+        return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid}))
 
 
 def clinics_of(database) -> int:
@@ -116,6 +122,22 @@ def test_a_connection_that_breaks_is_passing_trouble_and_the_next_transaction_ge
 
     with pytest.raises(Unavailable) as caught:
         lose_the_connection()
+    assert caught.value.code == "database_unavailable"
+    assert clinics_of(database) == 0
+
+
+@on_postgresql
+def test_a_transaction_that_stands_still_loses_its_connection_and_is_passing_trouble(database):
+    def stand_still() -> None:
+        with database.writing() as session:
+            assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
+            session.execute(text("SET idle_in_transaction_session_timeout = 100"))  # ms
+            own = session.scalar(select(func.pg_backend_pid()))
+            wait_until(lambda: not is_connected(database, own))
+            session.scalar(select(1))
+
+    with pytest.raises(Unavailable) as caught:
+        stand_still()
     assert caught.value.code == "database_unavailable"
     assert clinics_of(database) == 0
 

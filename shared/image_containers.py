@@ -10,10 +10,11 @@ begins. A file that breaks off later ends in a part that is cut short.
 Formats: ITU-T T.81 annex B (JPEG), the W3C's PNG specification (third edition), RFC 9649 (WebP), CIPA DC-008 (EXIF).
 """
 
+import functools
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from shared.errors import ImageRejected
@@ -28,9 +29,19 @@ SIGNATURES = {
 PNG_SIGNATURE_BYTES = 8
 WEBP_SIGNATURE_BYTES = 12
 
+# 25 MiB of PNG in chunks of 1 KiB has fewer. Of empty parts they would hold millions, and a walk would take 10 s.
+MAX_PARTS = 30_000
+# libjpeg writes 10 scans for a progressive photograph, 18 for one in inks. A scan of 100 bytes can cost 45 ms at 50
+# megapixels: without a limit, one upload would keep a worker busy for hours.
+MAX_SCANS = 24
+
 SOI, EOI, SOS, APP1 = b"\xd8", b"\xd9", b"\xda", b"\xe1"
 # C4, C8 and CC are tables and an extension; all others open a frame, and DE opens a hierarchical file's first.
 _JPEG_FRAME_HEADERS = frozenset(bytes([code]) for code in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"} | {b"\xde"}
+# Baseline, extended sequential and progressive, by Huffman's code: what cameras write and browsers show.
+JPEG_PROGRESSIVE = b"\xc2"
+JPEG_CODINGS = frozenset({b"\xc0", b"\xc1", JPEG_PROGRESSIVE})
+_JPEG_COMPONENTS = frozenset({1, 3, 4})  # grey, colour, inks
 # Escaped FF (00), TEM (01), restart markers, a stray SOI and fill bytes carry no segment: they are stepped over.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 # Reserved by the standard, so that no length may be trusted after them; decoders give up on them as well.
@@ -66,9 +77,29 @@ def structure_damaged(media_type: str) -> ImageRejected:
     )
 
 
+_Walk = Callable[[bytes], Iterator[Part]]
+
+
+def _bounded(media_type: str) -> Callable[[_Walk], _Walk]:
+    """Make a walk give up a file of more than MAX_PARTS parts."""
+
+    def decorate(walk: _Walk) -> _Walk:
+        @functools.wraps(walk)
+        def bounded(data: bytes) -> Iterator[Part]:
+            for count, part in enumerate(walk(data)):
+                if count == MAX_PARTS:
+                    raise structure_damaged(media_type)
+                yield part
+
+        return bounded
+
+    return decorate
+
+
+@_bounded(JPEG)
 def jpeg_parts(data: bytes) -> Iterator[Part]:
     """Yield the segments after SOI up to the first EOI; stray bytes between them belong to none."""
-    position, scan_seen = 2, False
+    position, scans = 2, 0
     while found := _JPEG_MARKER.search(data, position):
         kind, start, body = found[0][1:], found.start(), found.end() + 2
         if kind == EOI:
@@ -76,19 +107,22 @@ def jpeg_parts(data: bytes) -> Iterator[Part]:
         length = int.from_bytes(data[body - 2 : body])  # counts its own two bytes
         body_end = position = min(body - 2 + length, len(data))
         cut_short = max(body, body - 2 + length) > len(data)
-        if _JPEG_UNDEFINED.match(kind) or (not scan_seen if cut_short else length < 2):
+        if _JPEG_UNDEFINED.match(kind) or (not scans if cut_short else length < 2):
             raise structure_damaged(JPEG)
         if kind == SOS:
-            scan_seen = True
+            scans += 1
+            if scans > MAX_SCANS:
+                raise structure_damaged(JPEG)
             following = _JPEG_MARKER.search(data, body_end)
             position = following.start() if following else len(data)
         yield Part(kind, start, body, body_end, position)
-    if not scan_seen:
+    if not scans:
         raise structure_damaged(JPEG)
     if found:
         yield Part(EOI, found.start(), found.end(), found.end(), found.end())
 
 
+@_bounded(PNG)
 def png_parts(data: bytes) -> Iterator[Part]:
     """Yield the chunks up to IEND."""
     start, picture_seen = PNG_SIGNATURE_BYTES, False
@@ -106,6 +140,7 @@ def png_parts(data: bytes) -> Iterator[Part]:
         raise structure_damaged(PNG)
 
 
+@_bounded(WEBP)
 def webp_parts(data: bytes) -> Iterator[Part]:
     """Yield the chunks within the length that the RIFF header states; an animation has no still picture and raises."""
     limit = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
@@ -124,7 +159,10 @@ def webp_parts(data: bytes) -> Iterator[Part]:
 
 
 def read_size(data: bytes, media_type: str) -> tuple[int, int]:
-    """Return (width, height) in pixels as stored, before the orientation is applied; damaged headers raise."""
+    """Return (width, height) in pixels as stored, before the orientation is applied.
+
+    Raises ImageRejected: `image_header_damaged`, `image_type_unsupported` for a JPEG of a rare kind.
+    """
     size = {JPEG: _jpeg_size, PNG: _png_size, WEBP: _webp_size}[media_type](data)
     if size is None or min(size) < 1:
         raise structure_damaged(media_type)
@@ -132,17 +170,24 @@ def read_size(data: bytes, media_type: str) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    frames = []
-    for part in jpeg_parts(data):
-        if part.kind == SOS:
-            break
-        if part.kind in _JPEG_FRAME_HEADERS:
-            frames.append(data[part.body : part.body_end])
+    frames = [part for part in jpeg_parts(data) if part.kind in _JPEG_FRAME_HEADERS]
+    if any(part.kind not in JPEG_CODINGS for part in frames):
+        raise _coding_unsupported()
     # With two frame headers one reader would believe the first and another the last.
-    if len(frames) != 1 or len(frames[0]) < 6:
+    if len(frames) != 1 or frames[0].body_end - frames[0].body < 6:
         return None
-    height, width = struct.unpack_from(">HH", frames[0], 1)
+    bits, height, width, components = struct.unpack_from(">BHHB", data, frames[0].body)
+    if bits != 8 or components not in _JPEG_COMPONENTS:
+        raise _coding_unsupported()
     return width, height
+
+
+def _coding_unsupported() -> ImageRejected:
+    return ImageRejected(
+        "image_type_unsupported",
+        "This is a JPEG of a rare kind (lossless, hierarchical, arithmetic, not 8 bits or not 1, 3 or 4 channels) that "
+        "few programs read. Save it as an ordinary JPEG and send it again.",
+    )
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
@@ -154,16 +199,17 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    kind, body = data[12:16], data[20:30]
-    if kind == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
+    first = next(webp_parts(data))
+    body = data[first.body : first.body_end]
+    if first.kind == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
         bits = int.from_bytes(body[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if len(body) < 10:
         return None
-    if kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+    if first.kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", body, 6)
         return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8X":
+    if first.kind == b"VP8X":
         return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
     return None
 
@@ -176,6 +222,14 @@ def is_animated(data: bytes, media_type: str) -> bool:
     if media_type == PNG:
         return any(part.kind == b"acTL" for part in png_parts(data))
     return media_type == WEBP and data[12:16] == b"VP8X" and bool(data[20] & _WEBP_ANIMATION_FLAG)
+
+
+def is_decoded_whole(data: bytes, media_type: str) -> bool:
+    """Tell whether a decoder must hold the whole picture at once: a WebP, a JPEG that is progressive or in scans."""
+    if media_type == JPEG:
+        kinds = [part.kind for part in jpeg_parts(data)]
+        return JPEG_PROGRESSIVE in kinds or kinds.count(SOS) > 1
+    return media_type == WEBP
 
 
 def read_orientation(data: bytes, media_type: str) -> int:

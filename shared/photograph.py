@@ -5,9 +5,10 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -17,28 +18,34 @@ from shared.image_containers import (
     APP1,
     JPEG,
     PNG,
+    PNG_SIGNATURE_BYTES,
     SIGNATURES,
     SOS,
     WEBP,
     is_animated,
+    is_decoded_whole,
     jpeg_parts,
+    png_parts,
     read_orientation,
     read_size,
 )
+from shared.missing_pixels import lacks_pixels
+from shared.photograph_pixels import convert_to_srgb, is_flat, reduce_photograph
 
 # Pixels. 8192 x 6144 is the largest that phones sell as "50 megapixels"; Pillow needs 4 bytes for each, so 200 MB.
 MAX_PIXELS = 8192 * 6144
+# Pixels of what must be decoded as a whole. Of a WebP, Pillow and libwebp make four copies; in a progressive JPEG, each
+# scan goes over all coefficients. No camera writes these in its full size.
+MAX_PIXELS_WHOLE = MAX_PIXELS // 2
+# Longer side by shorter side. Phones' panoramas reach 5; only the shorter side tells how far a picture can be reduced.
+MAX_ASPECT = 10
 # Pixels of the shorter side. The network looks at 224: below 64 every pixel would be blown up more than threefold.
 MIN_SIDE = 64
-# Grey levels between the lightest and the darkest pixel of a channel. One colour saved as JPEG keeps 0 at any quality;
-# the calmest of 43 patches of plain skin (PAD-UFES-20) spreads over 28, the calmest of 750 lesion photographs over 47.
-FLAT_SPREAD = 8
 # Pixels and JPEG quality (4:2:0) of the training images, by their size and their quantisation tables.
 TRAINING_SIDE = 256
 TRAINING_QUALITY = 75
-# A 16-bit sample fills 0 to 65535 and 65535 / 257 = 255.
-_LEVELS_16_BIT_PER_8_BIT = 257
 
+_PNG_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 # Straight to the three classes: `Image.open` would warn about sizes by a global setting and take an MPO apart.
 _DECODERS = {JPEG: JpegImageFile, PNG: PngImageFile, WEBP: WebPImageFile}
 # All that Pillow's three decoders raise on bad data, by their sources; 60,000 damaged files raised nothing else.
@@ -90,11 +97,11 @@ def inspect_photograph(data: bytes) -> PhotographHeader:
     """Tell what was uploaded from its header alone; no pixel is decoded.
 
     Raises ImageRejected: `image_empty`, `image_type_unsupported`, `image_header_damaged`, `image_too_large`,
-    `image_too_small`, `image_animated`.
+    `image_too_small`, `image_too_narrow`, `image_animated`.
     """
     media_type = _recognise(data)
     width, height = read_size(data, media_type)
-    _check_size(width, height)
+    _check_size(width, height, MAX_PIXELS_WHOLE if is_decoded_whole(data, media_type) else MAX_PIXELS)
     if is_animated(data, media_type):
         raise ImageRejected("image_animated", "This is an animation. Send one still photograph of the lesion.")
     if read_orientation(data, media_type) >= 5:  # 5 to 8 lie on their side
@@ -119,18 +126,25 @@ def _recognise(data: bytes) -> str:
     )
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        kind = "of a WebP or a progressive JPEG at most" if max_pixels < MAX_PIXELS else "at most"
         raise ImageRejected(
             "image_too_large",
-            f"The photograph has {width} x {height} pixels ({width * height / 1e6:.1f} megapixels); at most 50 "
-            "megapixels are taken. Crop it to the lesion or lower the camera's resolution.",
+            f"The photograph has {width} x {height} pixels ({width * height / 1e6:.1f} megapixels); {kind} "
+            f"{max_pixels / 1e6:.0f} megapixels are taken. Crop it to the lesion or lower the camera's resolution.",
         )
     if min(width, height) < MIN_SIDE:
         raise ImageRejected(
             "image_too_small",
             f"The photograph has {width} x {height} pixels; the shorter side needs at least {MIN_SIDE}. "
             "Send the original, not a preview.",
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageRejected(
+            "image_too_narrow",
+            f"The photograph has {width} x {height} pixels; the longer side may be at most {MAX_ASPECT} times the "
+            "shorter. Crop it to the lesion.",
         )
 
 
@@ -145,16 +159,16 @@ def decode_photograph(data: bytes, min_side: int) -> Image.Image:
     """
     header = inspect_photograph(data)
     try:
-        image = _open_photograph(data, header)
-        image.draft("RGB", (min_side, min_side))
-        image.load()
+        image = _load(data, header, min_side)
+        if lacks_pixels(data, header.media_type, image, partial(_load, header=header, min_side=min_side)):
+            raise _truncated()
+        profile = image.info.get("icc_profile")
+        image = reduce_photograph(image, min_side)
     except _DECODING_ERRORS as error:
         raise _undecodable(data, header.media_type) from error
-    profile = image.info.get("icc_profile")
-    image = _on_white(_reduced(_eight_bit(image), min_side))
-    image = _to_srgb(image, profile)
+    image = convert_to_srgb(image, profile)
     image.info = {}
-    if _is_flat(image):
+    if is_flat(image):
         raise ImageRejected(
             "image_flat",
             "The photograph is one flat colour. Check that nothing covers the lens and that the right file was chosen.",
@@ -178,9 +192,18 @@ def squash(image: Image.Image, side: int) -> np.ndarray:
     return np.array(as_trained.resize((side, side), Image.Resampling.BILINEAR))
 
 
+def _load(data: bytes, header: PhotographHeader, min_side: int) -> ImageFile.ImageFile:
+    image = _open_photograph(data, header)
+    image.draft("RGB", (min_side, min_side))
+    image.load()
+    return image
+
+
 def _open_photograph(data: bytes, header: PhotographHeader) -> ImageFile.ImageFile:
     if header.media_type == JPEG:
         data = _without_exif(data)
+    elif header.media_type == PNG:
+        data = _without_extras(data)
     image = _DECODERS[header.media_type](io.BytesIO(data))
     # A second, larger header further on must not smuggle a picture past the limit that the first was held against.
     if sorted(image.size) != sorted((header.width, header.height)):
@@ -200,9 +223,26 @@ def _without_exif(data: bytes) -> bytes:
     return b"".join(kept)
 
 
+def _without_extras(data: bytes) -> bytes:
+    """Return the PNG less all but pixels and one profile: Pillow would inflate every text and every further profile.
+
+    20,000 profiles of a megabyte each fit into an upload, and cost 47 s.
+    """
+    kept, profile_seen = [data[:PNG_SIGNATURE_BYTES]], False
+    for part in png_parts(data):
+        if part.kind in _PNG_NEEDED or (part.kind == b"iCCP" and not profile_seen):
+            kept.append(data[part.start : part.end])
+        profile_seen |= part.kind == b"iCCP"
+    return b"".join(kept)
+
+
+def _truncated() -> ImageRejected:
+    return ImageRejected("image_truncated", "The file ends before the photograph is complete. Send it again.")
+
+
 def _undecodable(data: bytes, media_type: str) -> ImageRejected:
     if _ends_early(data, media_type):
-        return ImageRejected("image_truncated", "The file ends before the photograph is complete. Send it again.")
+        return _truncated()
     return ImageRejected(
         "image_damaged",
         "The photograph cannot be decoded: its data are damaged. Send the original file again, or save it as JPEG.",
@@ -215,40 +255,3 @@ def _ends_early(data: bytes, media_type: str) -> bool:
     if media_type == PNG:
         return b"IEND" not in data
     return len(data) < 8 + int.from_bytes(data[4:8], "little")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return the image in a mode that can be reduced: L, RGB, RGBA or CMYK."""
-    if image.mode.startswith("I"):  # 16-bit grey; `convert` would clip it to white
-        return Image.fromarray((np.asarray(image) // _LEVELS_16_BIT_PER_8_BIT).astype(np.uint8))
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    if image.mode == "1":
-        return image.convert("L")
-    return image.convert("RGB") if image.mode == "P" else image
-
-
-def _reduced(image: Image.Image, min_side: int) -> Image.Image:
-    factor = min(image.size) // min_side
-    return image.reduce(factor) if factor > 1 else image
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return the image in sRGB; without a profile, or with one that does not fit, its values are taken as sRGB."""
-    if profile:
-        try:
-            srgb = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
-        except ImageCms.PyCMSError:
-            pass
-    return image.convert("RGB")
-
-
-def _is_flat(image: Image.Image) -> bool:
-    return all(high - low <= FLAT_SPREAD for low, high in image.getextrema())

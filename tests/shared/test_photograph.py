@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ from PIL import Image
 
 from shared.errors import ImageRejected
 from shared.photograph import (
-    FLAT_SPREAD,
+    MAX_ASPECT,
     MAX_PIXELS,
+    MAX_PIXELS_WHOLE,
     MIN_SIDE,
     PhotographHeader,
     decode_photograph,
     inspect_photograph,
     squash,
 )
+from shared.photograph_pixels import FLAT_SPREAD, reduce_photograph
 from tests import images
+from tests.broken_images.jpeg_parts import progressive
+from tests.broken_images.profiles import chained_profile
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -72,7 +77,7 @@ def test_the_bomb_is_refused_without_a_look_at_its_pixels():
     assert "12000 x 12000" in refusal(header_alone + images.png_chunk(b"IDAT", b"")).detail
 
 
-@pytest.mark.parametrize(("width", "height"), [(8192, 6144), (6144, 8192), (MIN_SIDE, 4000)])
+@pytest.mark.parametrize(("width", "height"), [(8192, 6144), (6144, 8192), (MIN_SIDE, MIN_SIDE * MAX_ASPECT)])
 def test_sizes_at_the_limits_are_taken(width, height):
     data = images.encode(Image.new("1", (width, height)), "PNG")
     assert inspect_photograph(data) == PhotographHeader("image/png", width, height)
@@ -81,6 +86,24 @@ def test_sizes_at_the_limits_are_taken(width, height):
 @pytest.mark.parametrize(("side", "code"), [(MIN_SIDE - 1, "image_too_small"), (MAX_PIXELS // 6144, "image_too_large")])
 def test_sizes_just_past_the_limits_are_refused(side, code):
     assert refusal(images.encode(Image.new("1", (side, 6145)), "PNG")).code == code
+
+
+def test_what_is_much_longer_than_wide_is_refused():
+    narrow = images.encode(Image.new("1", (MIN_SIDE * MAX_ASPECT + 1, MIN_SIDE)), "PNG")
+    assert refusal(narrow).code == "image_too_narrow"
+    assert refusal(images.encode(Image.new("1", (MIN_SIDE, 4000)), "PNG")).code == "image_too_narrow"
+
+
+@pytest.mark.parametrize("scans", [1, 2])
+def test_what_must_be_decoded_as_a_whole_may_be_half_as_large(scans):
+    width, height = 6144, MAX_PIXELS_WHOLE // 6144
+    assert inspect_photograph(progressive(width, height, scans)).height == height
+    assert "25 megapixels" in refusal(progressive(width, height + 1, scans)).detail
+
+
+def test_the_rare_kinds_of_jpeg_are_named():
+    jpeg = images.encode(images.lesion(), "JPEG")
+    assert "lossless" in refusal(jpeg.replace(b"\xff\xc0", b"\xff\xc3")).detail
 
 
 def test_a_second_header_does_not_smuggle_a_larger_picture_in():
@@ -149,6 +172,13 @@ def test_large_photographs_are_reduced_but_never_below_the_side_asked_for(file_f
     assert decode_photograph(data, min_side).size == decoded
 
 
+@pytest.mark.parametrize("height", [64 * 3, 64 * 3 + 1, 500, 700])
+def test_a_photograph_is_reduced_in_strips_as_if_in_one_piece(height):
+    image = images.lesion(700, height)
+    strips, piece = reduce_photograph(image, height // 3), image.reduce(3)
+    assert strips.tobytes() == piece.tobytes()
+
+
 def test_a_reduced_photograph_looks_the_same_to_the_network():
     data = images.encode(images.lesion(1800, 1350), "JPEG", quality=90)
     fast, slow = squash(decode_photograph(data, 448), 224), squash(decode_photograph(data, 1350), 224)
@@ -211,6 +241,17 @@ def test_a_profile_that_does_not_fit_is_ignored(mode):
     profile = images.swapped_profile() if mode == "L" else b"no profile at all"
     data = images.encode(images.red_corner(mode=mode), "PNG", icc_profile=profile)
     assert decode(data).tobytes() == decode(images.encode(images.red_corner(mode=mode), "PNG")).tobytes()
+
+
+def test_a_profile_that_chains_computations_is_ignored():
+    def profiled(steps: int) -> bytes:
+        return images.encode(images.red_corner(), "JPEG", quality=95, icc_profile=chained_profile(steps))
+
+    started = time.process_time()
+    assert (
+        decode(profiled(20_000)).tobytes() == decode(images.encode(images.red_corner(), "JPEG", quality=95)).tobytes()
+    )
+    assert time.process_time() - started < 1
 
 
 def test_the_tolerance_of_flatness_is_exact():

@@ -4,22 +4,26 @@ Keys are `<clinic>/<case>/<what>`: nothing personal, and all of a case's objects
 case can never take another's photograph along, even if both clinics sent the same bytes.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from uuid import UUID
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
 
 from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
 from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S = 3
-_READ_TIMEOUT_S = 15
+_READ_TIMEOUT_S = 6
+_PAUSE_AFTER_TIMEOUT_S = 2.0
+_LONGEST_TRIAL_S = 20.0  # both tries of a call, with room
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 
 
@@ -64,6 +68,7 @@ class ObjectStore:
     def __init__(self, client, bucket: str, encryption: str):
         self._client, self._bucket = client, bucket
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
+        self._fuse = _Fuse()
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store an object.
@@ -71,7 +76,7 @@ class ObjectStore:
         Raises:
             Unavailable: the store cannot be reached or refuses.
         """
-        with _translated():
+        with self._asking():
             self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, **self._encryption)
 
     def get(self, key: str) -> bytes:
@@ -81,7 +86,7 @@ class ObjectStore:
             ObjectMissing: there is no such object.
             Unavailable: the store cannot be reached or refuses.
         """
-        with _translated():
+        with self._asking():
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
     def erase_case(self, clinic_id: UUID, case_id: UUID) -> None:
@@ -90,7 +95,7 @@ class ObjectStore:
         Raises:
             Unavailable: the store cannot be reached or refuses.
         """
-        with _translated():
+        with self._asking():
             listing = self._client.list_objects_v2(Bucket=self._bucket, Prefix=f"{clinic_id}/{case_id}/")
             for found in listing.get("Contents", []):
                 self._client.delete_object(Bucket=self._bucket, Key=found["Key"])
@@ -101,7 +106,7 @@ class ObjectStore:
         Raises:
             Unavailable: the store cannot be reached or refuses.
         """
-        with _translated():
+        with self._asking():
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
                 yield [StoredObject(found["Key"], found["LastModified"]) for found in page.get("Contents", [])]
 
@@ -111,12 +116,12 @@ class ObjectStore:
         Raises:
             Unavailable: the store cannot be reached or refuses.
         """
-        with _translated():
+        with self._asking():
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def check(self) -> None:
         """Raise `Unavailable` unless the bucket answers and our key may read it."""
-        with _translated():
+        with self._asking():
             self._client.head_bucket(Bucket=self._bucket)
 
     def check_encryption(self) -> None:
@@ -145,7 +150,7 @@ class ObjectStore:
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it is not there."""
-        with _translated():
+        with self._asking():
             try:
                 self._client.head_bucket(Bucket=self._bucket)
             except ClientError as error:
@@ -162,6 +167,44 @@ class ObjectStore:
         except ClientError as error:
             if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":  # another process was faster
                 raise
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        with _translated(), self._fuse.guarding():
+            yield
+
+
+class _Fuse:
+    """Spares callers a time-out that another one has just waited for in vain: a silent server must not hold them all.
+
+    For a moment they are refused at once. Then one tries, and the others go on being refused until that one knows.
+    """
+
+    def __init__(self):
+        self._lock = Lock()
+        self._refuse_until_s: float | None = None
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Raise `ConnectTimeoutError` instead of going in while the server is known to be silent."""
+        self._check()
+        refuse_until_s = None
+        try:
+            yield
+        except (ConnectTimeoutError, ReadTimeoutError):
+            refuse_until_s = time.monotonic() + _PAUSE_AFTER_TIMEOUT_S
+            raise
+        finally:
+            self._refuse_until_s = refuse_until_s
+
+    def _check(self) -> None:
+        with self._lock:
+            if self._refuse_until_s is None:
+                return
+            now_s = time.monotonic()
+            if now_s < self._refuse_until_s:
+                raise ConnectTimeoutError(endpoint_url="the object store, which did not answer a moment ago")
+            self._refuse_until_s = now_s + _LONGEST_TRIAL_S
 
 
 @contextmanager

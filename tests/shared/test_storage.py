@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
@@ -12,6 +13,8 @@ from deploy.embedded.program import find_free_port
 from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
+from tests.deploy.stage import wait_until
+from tests.faults.network.proxy import Proxy, Swallow
 
 CALLS = {
     "put": lambda store: store.put("a/b/c.jpg", b"bytes", "image/jpeg"),
@@ -117,6 +120,20 @@ def test_a_wrong_secret_is_refused_in_every_call(settings, call):
     assert "wrong-secret" not in str(caught.value)
 
 
+def answers(store: ObjectStore) -> bool:
+    try:
+        store.check()
+    except Unavailable:
+        return False
+    return True
+
+
+def seconds_until_refused(store: ObjectStore) -> float:
+    begun_s = time.monotonic()
+    assert not answers(store)
+    return time.monotonic() - begun_s
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_server_that_is_away_is_passing_trouble_within_seconds(settings, call):
     store = store_with(settings, s3_endpoint_url=f"http://127.0.0.1:{find_free_port()}")
@@ -125,6 +142,21 @@ def test_a_server_that_is_away_is_passing_trouble_within_seconds(settings, call)
         call(store)
     assert caught.value.code == "storage_unavailable"
     assert time.monotonic() - begun_s < 8
+
+
+def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_until_it_does(settings, monkeypatch):
+    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0.5)
+    with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
+        store = store_with(settings, s3_endpoint_url=network.url)
+        store.check()
+        with network.behaving(Swallow()):
+            assert seconds_until_refused(store) >= 2 * 0.5
+            assert seconds_until_refused(store) < 0.1
+            wait_until(lambda: seconds_until_refused(store) >= 2 * 0.5)
+        wait_until(lambda: answers(store))
+        store.check()
+        store._client.close()
 
 
 @pytest.mark.parametrize("encryption", ["AES256", "none"])

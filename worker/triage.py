@@ -64,27 +64,36 @@ class Triage:
     def _analyze_next_batch(self) -> bool:
         """Claim and finish one batch; return False if nothing waits.
 
-        The seat is taken before the claim: a lease must not run while its holder waits for a seat.
+        Seats are taken before the claim: a lease must not run while its holder waits for one, and no other case may be
+        lost with the process when the one that is tried alone ends it.
         """
         with self._seats.taken(everything=False):
-            leases = self._claim()
-            if leases and not leases[0].alone:
+            leases = self._claim(may_be_alone=False)
+            if leases:
                 self._finish(leases)
-        if leases and leases[0].alone:
+        if leases is None:
             with self._seats.taken(everything=True):
-                self._finish(leases)
+                leases = self._claim(may_be_alone=True)
+                if leases:
+                    self._finish(leases)
         return bool(leases)
 
     def _finish(self, leases: Sequence[Lease]) -> None:
         with self._watchdog.watching():
             self._record_patiently(self._analyze(leases))
 
-    def _claim(self) -> Sequence[Lease]:
-        """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late."""
+    def _claim(self, may_be_alone: bool) -> Sequence[Lease] | None:
+        """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late.
+
+        None: it is the turn of a case that must be tried alone, and this must not be one. Nothing was claimed.
+        """
         with self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
             leases = queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, now)
+            if leases and leases[0].alone and not may_be_alone:
+                session.rollback()
+                return None
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
         _report(found)
         return leases

@@ -1,7 +1,6 @@
 """One worker's part in the flow of cases, on the real database and object store."""
 
 import io
-import threading
 from datetime import timedelta
 
 import numpy as np
@@ -19,7 +18,6 @@ from tests import images
 from tests.factories import add_case, add_photograph, clinic_caller
 from tests.worker.conftest import CountingDoorbell
 from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, tiny_model
-from worker.triage import Seats
 
 
 def jpeg(width: int = 320, height: int = 240) -> bytes:
@@ -154,6 +152,26 @@ def test_a_case_that_the_analysis_stumbles_over_is_tried_alone_and_after_three_t
     assert [state_of(database, case) for case in pair] == [(State.FAILED, "analysis_failed", 3)] * 2
 
 
+def test_a_case_that_failed_and_is_requeued_has_three_new_attempts_alone(make_triage, database, store, clinic_id):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    triage = make_triage(tiny_model(_Crashing()))
+
+    def try_until_it_fails() -> list[int]:
+        attempts = []
+        while state_of(database, case)[0] != State.FAILED:
+            triage.analyze_waiting()
+            attempts.append(state_of(database, case)[2])
+            with database.writing() as session:
+                session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+        return attempts
+
+    first = try_until_it_fails()
+    with database.writing() as session:
+        cases.requeue_case(session, case.id, read_clock(session))
+        assert session.scalar(select(CaseRow.alone))
+    assert first == try_until_it_fails() == [1, 2, 3]
+
+
 def test_a_result_that_comes_after_the_case_was_cancelled_is_dropped_with_its_overlay(
     make_triage, database, store, clinic_id
 ):
@@ -239,23 +257,3 @@ def test_the_sweeper_erases_the_objects_of_a_deleted_case_once_its_lease_has_pas
         store.get(case.photograph.key)
     with database.reading() as session:
         assert session.get(CaseRow, case.id).erased_at is not None
-
-
-def test_whoever_takes_every_seat_has_no_neighbour():
-    seats, neighbours, most = Seats(2), [], []
-
-    def work(everything: bool) -> None:
-        with seats.taken(everything):
-            neighbours.append(everything)
-            most.append(list(neighbours))
-            threading.Event().wait(0.005)
-            neighbours.remove(everything)
-
-    threads = [threading.Thread(target=work, args=(number % 3 == 0,)) for number in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert len(most) == 24
-    assert all(len(seen) == 1 for seen in most if True in seen)
-    assert max(len(seen) for seen in most) == 2

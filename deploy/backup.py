@@ -72,7 +72,7 @@ def back_up(data_dir: Path, file: Path, on_event: OnEvent, track: Track) -> Repo
 
 
 def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Report:
-    """Make a new data folder of a backup and read every object back. Called again, it goes on where it was cut off.
+    """Make a new data folder of a backup and read every object back. A call that was cut off can be made again.
 
     Raises:
         ConfigurationInvalid: `data_elsewhere`; `data_dir_taken`; `data_dir_in_use`.

@@ -258,7 +258,9 @@ def check_change(was: RowMapping, row: RowMapping) -> None:
     changed = {name for name in row if row[name] != was[name]}
     # A client that compares versions misses no change, and is sent nothing twice.
     assert row["version"] > was["version"] if changed & VISIBLE else row["version"] == was["version"]
-    if State(was["state"]).is_final and (was["state"], row["state"]) != (State.FAILED, State.QUEUED):
+    if (was["state"], row["state"]) == (State.FAILED, State.QUEUED):
+        assert (row["attempts"], row["alone"]) == (0, True)
+    elif State(was["state"]).is_final:
         assert changed <= PERSONAL | {"deleted_at", "erased_at"}
 
 

@@ -6,7 +6,8 @@ from threading import BoundedSemaphore
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import admin, cases, pictures, service
+from api import admin, cases, pictures, service, submissions, uploads
+from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
 from api.limits import Backlog, KeyUses, Throttle
@@ -33,14 +34,17 @@ def create_app(settings: Settings) -> OpenAPI:
         validation_error_model=Problem,
         validation_error_callback=raise_invalid_field,
     )
+    app.request_class = SpoolingRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + _FIELDS_BYTES
     database = open_database(settings.database_url)
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=database,
-        store=open_object_store(settings),
+        store=open_object_store(settings, max_connections=max(1, settings.api_threads // 4)),
         doorbell=Doorbell(make_celery(settings)),
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
+        photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
+        submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),
         key_uses=KeyUses(database),
@@ -50,6 +54,8 @@ def create_app(settings: Settings) -> OpenAPI:
     register_problems(app)
     for blueprint in (
         cases.blueprint,
+        uploads.blueprint,
+        submissions.blueprint,
         pictures.blueprint,
         admin.blueprint,
         service.model_blueprint,

@@ -4,22 +4,21 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import wraps
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response, request
-from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import BadRequest
+from pydantic import BaseModel
 
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
-from api.intake import submit_photograph
-from api.problems import problem_responses, raise_invalid_field
-from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader
+from api.bodies import reads_body
+from api.intake import submit_photograph, submit_upload
+from api.problems import problem_responses
+from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader, SubmitUpload
 from api.services import services
 from shared.database import read_clock
 from shared.domain import Case, Role
@@ -33,33 +32,30 @@ _LOOK_EVERY_S = 0.2
 blueprint = guarded_blueprint("cases", "/v1/cases", "One lesion photograph each, on its way through triage.")
 
 
-def reads_submission(view: Callable) -> Callable:
-    """Hand the view its form with every field as the client wrote it; the library would turn "007" into a number."""
-
-    @wraps(view)
-    def read_form() -> Response:
-        _check_content_type()
-        sent = [*request.form.items(multi=True), *request.files.items(multi=True)]
-        _check_names([name for name, _ in sent])
-        try:
-            header = SubmitHeader.model_validate(dict(request.headers))
-            return view(form=SubmitForm.model_validate(dict(sent)), header=header)
-        except ValidationError as error:
-            raise_invalid_field(error)
-
-    read_form.__delay_validate_request__ = True
-    return read_form
+def check_names(names: list[str]) -> None:
+    """Refuse a form whose photograph is missing, or was sent twice or as text, and say what is wrong."""
+    if names.count("image") > 1:
+        raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as a case of its own.")
+    if "image" in request.files:
+        return
+    unknown = sorted(set(names) - set(SubmitForm.model_fields))
+    hint = f" There is a field {unknown[0]!r} that is not known." if unknown else ""
+    if "image" in names:
+        hint = " It came as a text field: give it a file name."
+    raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 
-@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 401, 403, 413, 415, 422, 429, 503)})
+@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)})
 @allow(Role.CLINIC)
-@reads_submission
-def submit_case(form: SubmitForm, header: SubmitHeader) -> Response:
+@reads_body(form=SubmitForm, check_names=check_names, json=SubmitUpload)
+def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Response:
     """Submit one photograph.
 
-    It is stored and queued; poll the address in `Location`. The result is a decision aid, not a diagnosis.
+    It comes in a form, or was sent to the place of an upload that JSON names. It is stored and queued; poll the address
+    in `Location`. The result is a decision aid, not a diagnosis.
     """
-    case = submit_photograph(services(), caller(), form, header.idempotency_key)
+    submit = submit_upload if isinstance(sent, SubmitUpload) else submit_photograph
+    case = submit(services(), caller(), sent, header.idempotency_key)
     response = answer(CaseOut.of(case), 202)
     response.headers["Location"] = f"/v1/cases/{case.id}"
     response.headers["Retry-After"] = str(POLL_AFTER_S)
@@ -203,38 +199,6 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
         raise RequestInvalid(
             "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
         ) from error
-
-
-def _check_content_type() -> None:
-    if request.mimetype == "multipart/form-data":
-        if not request.mimetype_params.get("boundary"):
-            raise RequestInvalid(
-                "boundary_missing",
-                "The Content-Type names no boundary. Leave this header to your HTTP library: it sets it with the body.",
-            )
-        return
-    if request.mimetype == "application/json":
-        try:
-            request.get_json()
-        except BadRequest as error:
-            raise RequestInvalid("json_malformed", "The body is not valid JSON.") from error
-    raise RequestInvalid(
-        "content_type_unsupported", "Send multipart/form-data with the photograph in a file field named 'image'."
-    )
-
-
-def _check_names(names: list[str]) -> None:
-    if names.count("image") > 1:
-        raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as a case of its own.")
-    if repeated := sorted(name for name in set(names) if names.count(name) > 1):
-        raise RequestInvalid("field_repeated", f"The field {repeated[0]!r} was sent more than once.")
-    if "image" in request.files:
-        return
-    unknown = sorted(set(names) - set(SubmitForm.model_fields))
-    hint = f" There is a field {unknown[0]!r} that is not known." if unknown else ""
-    if "image" in names:
-        hint = " It came as a text field: give it a file name."
-    raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 
 def answer(body: BaseModel, status: int) -> Response:

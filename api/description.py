@@ -11,6 +11,7 @@ from flask_openapi3 import OpenAPI
 from flask_openapi3_swagger.plugins import RegisterPlugin as SwaggerPages
 from flask_openapi3_swagger.templates import swagger_html_string
 
+from api.bodies import FORM
 from api.hardening import csp_nonce
 
 INTRODUCTION = """\
@@ -25,6 +26,11 @@ Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+
 
 _RESPONSE_HEADERS = {
     ("submit_case", "202"): {"Location": "The case's address.", "Retry-After": "Seconds until a look is worth it."},
+    ("submit_many", "202"): {
+        "Location": "The submission's address.",
+        "Retry-After": "Seconds until a look is worth it; absent once every case is final.",
+    },
+    ("read_submission", "200"): {"Retry-After": "Seconds until a look is worth it; absent once every case is final."},
     ("read_case", "200"): {
         "ETag": "Changes with the case; send it as `If-None-Match`.",
         "Retry-After": "Seconds until a look is worth it; absent once the case is final.",
@@ -32,6 +38,7 @@ _RESPONSE_HEADERS = {
     },
     ("list_cases", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
 }
+_SCHEMA = "#/components/schemas/{model}"
 _PAGE = swagger_html_string.replace("<title>Swagger UI", "<title>DermQueue").replace(
     "<head>", '<head>\n    <meta name="viewport" content="width=device-width, initial-scale=1">'
 )
@@ -52,6 +59,7 @@ def register_description(app: OpenAPI) -> None:
 
 def _describe(app: OpenAPI) -> dict:
     document = app.api_doc
+    _describe_bodies(app, document)
     for operation in _operations(document):
         if "description" in operation:
             operation["description"] = operation["description"].replace("<br/>", "\n").strip()
@@ -63,9 +71,22 @@ def _describe(app: OpenAPI) -> dict:
                 response["headers"] = {name: _header(text) for name, text in headers.items()}
         for parameter in operation.get("parameters", []):
             parameter["schema"] = _not_null(parameter["schema"])
-    form = document["components"]["schemas"]["SubmitForm"]
-    form["properties"] = {name: _not_null(schema) for name, schema in form["properties"].items()}
     return document
+
+
+def _describe_bodies(app: OpenAPI, document: dict) -> None:
+    """Add the bodies that views read by `reads_body`, of which the library knows nothing."""
+    schemas = document["components"]["schemas"]
+    for rule in app.url_map.iter_rules():
+        if bodies := getattr(app.view_functions[rule.endpoint], "bodies", None):
+            content = {kind: {"schema": {"$ref": _SCHEMA.format(model=of.__name__)}} for kind, of in bodies.items()}
+            document["paths"][rule.rule]["post"]["requestBody"] = {"content": content, "required": True}
+            for kind, of in bodies.items():
+                schema = of.model_json_schema(ref_template=_SCHEMA)
+                schemas.update(schema.pop("$defs", {}))
+                schemas[of.__name__] = schema
+                if kind == FORM:
+                    schema["properties"] = {name: _not_null(field) for name, field in schema["properties"].items()}
 
 
 def _operations(document: dict) -> Iterator[dict]:

@@ -1,104 +1,231 @@
-"""Takes one photograph in: check, strip, store, put in the queue, ring."""
+"""Takes photographs in, whichever way they come: check, strip, store, put in the queue, ring."""
 
 import hashlib
 import json
-from contextlib import suppress
-from uuid import uuid4
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import IO, NamedTuple
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from api.photo_metadata import strip_metadata
-from api.schemas import SubmitForm
+from api.schemas import CaseFields, SubmitForm, SubmitUpload
 from api.services import Services
 from shared.database import read_clock
-from shared.domain import Caller, Case, NewCase, Photograph
-from shared.errors import Conflict, RequestInvalid, Unavailable
+from shared.domain import Caller, Case, NewCase, Photograph, Priority
+from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
-from shared.store import cases, trail
+from shared.store import cases, submissions, trail, uploads
+
+_SEAT_TIMEOUT_S = 10
+
+Tie = Callable[[Session], None]
+"""What else is written in the transaction that accepts a case."""
+
+
+class Item(NamedTuple):
+    """A photograph of a submission. `read` returns its bytes, or raises what is wrong with it."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+class _Request(NamedTuple):
+    """Who asks for a case, and what is said of it. `sha256`: see `digest_request`."""
+
+    caller: Caller
+    fields: CaseFields
+    idempotency_key: str | None
+    sha256: str
 
 
 def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotency_key: str | None) -> Case:
-    """Return the accepted case: its photograph is stored and its row committed.
+    """Return the accepted case of a photograph that came in a form: it is stored and its row committed.
 
     Raises:
         ImageRejected: the header tells that this is no photograph that can be analysed.
         RequestInvalid: `upload_too_large`, or `idempotency_key_reused` with another request.
         TooMany: too many of the clinic's cases wait already.
-        Unavailable: the object store or the database is away, or the backlog is full; nothing was accepted.
+        Unavailable: the object store or the database is away, the backlog or the memory is full; nothing was accepted.
     """
-    upload = _read_upload(form, to.settings.max_upload_bytes)
-    header = inspect_photograph(upload)
-    request_sha256 = _digest_request(form, upload)
-    if idempotency_key and (accepted := _find_accepted(to, caller, idempotency_key, request_sha256)):
+    digest = digest_request(form.model_dump(mode="json", exclude={"image"}), form.image.stream)
+    asked = _Request(caller, form, idempotency_key, digest)
+    if accepted := _find_accepted(to, asked):
         return accepted
     with to.database.reading() as session:
         to.backlog.check_room(session, caller.clinic_id)
-    stored = strip_metadata(upload, header.media_type)
-    case_id = uuid4()
-    key = photograph_key(caller.clinic_id, case_id, hashlib.sha256(stored).hexdigest(), header.media_type)
-    case = NewCase(
-        id=case_id,
-        clinic_id=caller.clinic_id,
-        photograph=Photograph(
-            key=key,
+    return _accept(to, asked, _store(to, asked, partial(read_up_to, form.image.stream, to.settings.max_upload_bytes)))
+
+
+def submit_upload(to: Services, caller: Caller, sent: SubmitUpload, idempotency_key: str | None) -> Case:
+    """Return the accepted case of a photograph that the clinic has put into the object store by itself.
+
+    Raises:
+        NotFound: `upload_not_found`.
+        Conflict: `upload_used`; `upload_empty`: nothing was put there yet.
+        RequestInvalid: `upload_digest_mismatch`, or see `submit_photograph`.
+        ImageRejected, TooMany, Unavailable: see `submit_photograph`.
+    """
+    asked = _Request(caller, sent, idempotency_key, digest_request(sent.model_dump(mode="json")))
+    if accepted := _find_accepted(to, asked):
+        return accepted
+    try:
+        with to.database.reading() as session:
+            upload = uploads.find_upload(session, caller.clinic_id, sent.upload_id, read_clock(session))
+            to.backlog.check_room(session, caller.clinic_id)
+        case = _store(to, asked, partial(_fetch_upload, to, upload))
+        accepted = _accept(to, asked, case, lambda session: uploads.use_upload(session, upload.id, case.id))
+    except Conflict:
+        if winner := _find_accepted(to, asked):
+            return winner  # the same request, sent again before the first one was answered
+        raise
+    with suppress(Unavailable):  # housekeeping deletes it when its time is over
+        to.store.delete(upload.object_key)
+    return accepted
+
+
+def submit_item(
+    to: Services, caller: Caller, submission_id: UUID, position: int, item: Item, priority: Priority
+) -> None:
+    """Make a case of one photograph of a submission, and note both together.
+
+    Raises:
+        ImageRejected, RequestInvalid: what is wrong with this photograph.
+        Conflict: another request has taken it in meanwhile.
+        Unavailable: see `submit_photograph`.
+    """
+    try:
+        fields = CaseFields(reference=item.name[: submissions.NAME_LENGTH] or None, priority=priority)
+    except ValidationError as error:
+        raise RequestInvalid(
+            "name_unreadable", "The file's name is not UTF-8 or holds control characters. Rename it and send it again."
+        ) from error
+    key = f"{submission_id}/{position}"
+    asked = _Request(caller, fields, key, digest_request({"item": key}))
+    case = _store(to, asked, item.read)
+    _accept(to, asked, case, lambda session: submissions.add_item(session, submission_id, position, item.name, case.id))
+
+
+def digest_request(fields: dict, *files: IO[bytes]) -> str:
+    """Return a SHA-256 that differs for every two requests that are not the same; the files are read, not loaded."""
+    digests = []
+    for file in files:
+        digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        file.seek(0)
+    return hashlib.sha256(json.dumps([fields, digests], sort_keys=True).encode()).hexdigest()
+
+
+def read_up_to(file: IO[bytes], limit_bytes: int) -> bytes:
+    """Return a photograph's bytes.
+
+    Raises:
+        RequestInvalid: `upload_too_large`.
+    """
+    data = file.read(limit_bytes + 1)
+    check_size(len(data), limit_bytes)
+    return data
+
+
+def check_size(size_bytes: int, limit_bytes: int) -> None:
+    """Raise RequestInvalid `upload_too_large` if a photograph is over the limit."""
+    if size_bytes > limit_bytes:
+        raise RequestInvalid(
+            "upload_too_large",
+            f"The photograph is over the limit of {limit_bytes / 2**20:g} MiB. Send a JPEG, or a smaller picture.",
+        )
+
+
+def _fetch_upload(to: Services, upload: uploads.Upload) -> bytes:
+    """Check again what the store was asked to check: it may be any S3 server, and looks at no content anyway."""
+    limit_bytes = to.settings.max_upload_bytes
+    try:
+        data = to.store.get_up_to(upload.object_key, limit_bytes)
+    except ObjectMissing as error:
+        raise Conflict(
+            "upload_empty", "Nothing was sent to this upload yet. Send the form with the photograph to its url first."
+        ) from error
+    check_size(len(data), limit_bytes)
+    if upload.sha256 and hashlib.sha256(data).hexdigest() != upload.sha256:
+        raise RequestInvalid(
+            "upload_digest_mismatch",
+            "What arrived is not what was announced: its SHA-256 is another. Send the form again, then ask again.",
+        )
+    return data
+
+
+def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
+    """Check, strip and store a photograph. It is in memory only in here, and only so many are at a time."""
+    with _photograph_seat(to):
+        upload = read()
+        header = inspect_photograph(upload)
+        stored = strip_metadata(upload, header.media_type)
+        case_id, stored_sha256 = uuid4(), hashlib.sha256(stored).hexdigest()
+        photograph = Photograph(
+            key=photograph_key(asked.caller.clinic_id, case_id, stored_sha256, header.media_type),
             media_type=header.media_type,
             width=header.width,
             height=header.height,
             size_bytes=len(upload),
             sha256=hashlib.sha256(upload).hexdigest(),
-        ),
-        priority=form.priority,
-        reference=form.reference,
-        age=form.age,
-        sex=form.sex,
-        site=form.site,
-        idempotency_key=idempotency_key,
-        request_sha256=request_sha256,
+        )
+        to.store.put(photograph.key, stored, header.media_type)
+    return NewCase(
+        id=case_id,
+        clinic_id=asked.caller.clinic_id,
+        photograph=photograph,
+        priority=asked.fields.priority,
+        reference=asked.fields.reference,
+        age=asked.fields.age,
+        sex=asked.fields.sex,
+        site=asked.fields.site,
+        idempotency_key=asked.idempotency_key,
+        request_sha256=asked.sha256,
     )
-    to.store.put(key, stored, header.media_type)
-    return _accept(to, caller, case)
 
 
-def _accept(to: Services, caller: Caller, case: NewCase) -> Case:
+@contextmanager
+def _photograph_seat(to: Services) -> Iterator[None]:
+    if not to.photograph_seats.acquire(timeout=_SEAT_TIMEOUT_S):
+        raise Unavailable("intake_busy", "Too many photographs are being taken in at the moment. Send it again.")
+    try:
+        yield
+    finally:
+        to.photograph_seats.release()
+
+
+def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda session: None) -> Case:
     """Commit the row, then ring. A photograph whose commit ended unknown stays stored: it may have been accepted."""
     try:
         with to.database.writing() as session:
             now = read_clock(session)
             accepted = cases.add_case(session, case, now)
-            trail.audit(session, caller, "case.submitted", [case.id], now)
+            tie(session)
+            trail.audit(session, asked.caller, "case.submitted", [case.id], now)
     except Conflict:
         with suppress(Unavailable):  # nothing refers to it: at worst it stays behind
             to.store.delete(case.photograph.key)
-        if winner := _find_accepted(to, caller, case.idempotency_key, case.request_sha256):
+        if winner := _find_accepted(to, asked):
             return winner
         raise  # the winner was deleted meanwhile
     to.doorbell.ring()
     return accepted
 
 
-def _find_accepted(to: Services, caller: Caller, idempotency_key: str, request_sha256: str) -> Case | None:
+def _find_accepted(to: Services, asked: _Request) -> Case | None:
+    if asked.idempotency_key is None:
+        return None
     with to.database.reading() as session:
-        found = cases.find_submission(session, caller.clinic_id, idempotency_key)
+        found = cases.find_submission(session, asked.caller.clinic_id, asked.idempotency_key)
     if found is None:
         return None
-    case, first_request_sha256 = found
-    if first_request_sha256 != request_sha256:
+    case, first_sha256 = found
+    if first_sha256 != asked.sha256:
         raise RequestInvalid(
             "idempotency_key_reused",
             "This Idempotency-Key was used for another request before. Use a new key for every case.",
         )
     return case
-
-
-def _read_upload(form: SubmitForm, limit_bytes: int) -> bytes:
-    upload = form.image.stream.read(limit_bytes + 1)
-    if len(upload) > limit_bytes:
-        raise RequestInvalid(
-            "upload_too_large",
-            f"The photograph is over the limit of {limit_bytes / 2**20:g} MiB. Send a JPEG, or a smaller picture.",
-        )
-    return upload
-
-
-def _digest_request(form: SubmitForm, upload: bytes) -> str:
-    fields = form.model_dump(mode="json", exclude={"image"})
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode() + b"\0" + upload).hexdigest()

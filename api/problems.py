@@ -26,7 +26,9 @@ _STATUS_OF_CODE = {
     "image_type_unsupported": 415,
     "content_type_unsupported": 415,
     "upload_too_large": 413,
+    "submission_too_large": 413,
     "idempotency_key_reused": 422,
+    "upload_digest_mismatch": 422,
 }
 _STATUS_OF_KIND = {
     RequestInvalid: 400,

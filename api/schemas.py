@@ -11,32 +11,48 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from shared.domain import CLASSES, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return the text, or raise ValueError."""
     # What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks.
     if any(unicodedata.category(character) == "Cc" or character == "\ufffd" for character in text):
         raise ValueError("must be UTF-8 text without control characters")
     return text
 
 
-Reference = Annotated[str, Field(max_length=200), AfterValidator(_plain)]
-Site = Annotated[str, Field(max_length=100), AfterValidator(_plain)]
+Reference = Annotated[str, Field(max_length=200), AfterValidator(plain_text)]
+Site = Annotated[str, Field(max_length=100), AfterValidator(plain_text)]
 
 
 class CasePath(BaseModel):
     case_id: str = Field(description="the case's id")
 
 
-class SubmitForm(BaseModel):
-    """One photograph of one lesion, with what is known of it."""
+class CaseFields(BaseModel):
+    """What is known of a photograph."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    image: FileStorage = Field(description="JPEG, PNG or WebP")
-    reference: Reference | None = Field(None, description="your own name for the case; no personal data")
+    reference: Reference | None = Field(
+        None, description="your own name for the case; no personal data", examples=["mole-17"]
+    )
     priority: Priority = Priority.ROUTINE
-    age: int | None = Field(None, ge=0, le=120, description="years")
+    age: int | None = Field(None, ge=0, le=120, description="years", examples=[54])
     sex: Sex | None = None
-    site: Site | None = Field(None, description="where on the body")
+    site: Site | None = Field(None, description="where on the body", examples=["left calf"])
+
+
+class SubmitForm(CaseFields):
+    """One photograph of one lesion, with what is known of it."""
+
+    image: FileStorage = Field(description="JPEG, PNG or WebP")
+
+
+class SubmitUpload(CaseFields):
+    """A photograph that was sent to an upload's place, with what is known of it."""
+
+    model_config = ConfigDict(strict=True)
+
+    upload_id: UUID = Field(description="of an upload whose form was sent")
 
 
 class SubmitHeader(BaseModel):

@@ -16,13 +16,19 @@ EXTENSION = "dermqueue"
 
 @dataclass(frozen=True)
 class Services:
-    """The adapters of one API process. `waiting_seats` bounds how many of its threads `Prefer: wait` may hold."""
+    """The adapters of one API process, and how much it does at a time.
+
+    `waiting_seats` bounds how many of its threads `Prefer: wait` may hold, `photograph_seats` how many photographs are
+    in memory to be taken in, `submission_seats` how many submissions lie on its disk.
+    """
 
     settings: Settings
     database: Database
     store: ObjectStore
     doorbell: Doorbell
     waiting_seats: BoundedSemaphore
+    photograph_seats: BoundedSemaphore
+    submission_seats: BoundedSemaphore
     backlog: Backlog
     throttle: Throttle
     key_uses: KeyUses

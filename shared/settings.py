@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     broker_url: Annotated[str, AfterValidator(_with_scheme("redis", "rediss"))] = Field(repr=False)
     s3_bucket: str = Field(min_length=3, max_length=63)
     s3_endpoint_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = None
+    s3_public_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = Field(
+        None, description="where clinics reach the object store, if not at s3_endpoint_url"
+    )
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
@@ -67,6 +70,7 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(2, gt=0)
 
     max_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024)
+    photographs_in_memory: int = Field(4, ge=1, description="of one API process, while it takes them in")
     clinic_waiting_limit: int = Field(2000, ge=1, description="a clinic's waiting cases, unless it has its own limit")
     backlog_limit: int = Field(100_000, ge=1, description="all waiting cases; beyond it none are taken")
     wrong_keys_per_minute: int = Field(30, ge=1, description="from one address, before it has to pause")

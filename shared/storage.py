@@ -6,7 +6,7 @@ case can never take another's photograph along, even if both clinics sent the sa
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -37,6 +37,11 @@ def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
     return f"{clinic_id}/{case_id}/overlay-{lease_token}.png"
 
 
+def upload_key(clinic_id: UUID, upload_id: UUID) -> str:
+    """Return where a clinic puts a photograph by itself; no case's objects lie there."""
+    return f"uploads/{clinic_id}/{upload_id}"
+
+
 def digest_in_key(key: str) -> str:
     """Return the SHA-256 that a photograph's key promises."""
     return key.rsplit("/", 1)[1].split(".", 1)[0]
@@ -63,10 +68,11 @@ class ObjectStore:
     """One bucket of an S3 server. Thread-safe; connects at the first call.
 
     `encryption` is how the server must encrypt what we put: `AES256`, `aws:kms`, or `none` to leave it to the server.
+    `public_url` is where clinics reach the server, if not where we do.
     """
 
-    def __init__(self, client, bucket: str, encryption: str):
-        self._client, self._bucket = client, bucket
+    def __init__(self, client, bucket: str, encryption: str, public_url: str | None = None):
+        self._client, self._bucket, self._public_url = client, bucket, public_url
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
         self._fuse = _Fuse()
 
@@ -88,6 +94,35 @@ class ObjectStore:
         """
         with self._asking():
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def get_up_to(self, key: str, limit_bytes: int) -> bytes:
+        """Return an object's bytes; of one that is over the limit only the first `limit_bytes` + 1.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            Unavailable: the store cannot be reached or refuses.
+        """
+        with _translated(), closing(self._client.get_object(Bucket=self._bucket, Key=key)["Body"]) as body:
+            return body.read(limit_bytes + 1)
+
+    def presign_post(self, key: str, media_type: str, max_bytes: int, valid_s: int) -> tuple[str, dict[str, str]]:
+        """Return an address and the fields of a form that puts one object there (S3's "POST policy").
+
+        The server takes it for so many seconds, and only with this key, media type, size and encryption. What the bytes
+        are it does not look at, and the form may be sent more than once.
+
+        Raises:
+            Unavailable: there are no credentials to sign with.
+        """
+        fields = {"Content-Type": media_type}
+        if self._encryption:
+            fields["x-amz-server-side-encryption"] = self._encryption["ServerSideEncryption"]
+        conditions = [*({name: value} for name, value in fields.items()), ["content-length-range", 1, max_bytes]]
+        with _translated():
+            post = self._client.generate_presigned_post(self._bucket, key, fields, conditions, valid_s)
+        if self._public_url:
+            return self._public_url.rstrip("/") + urlsplit(post["url"]).path, post["fields"]
+        return post["url"], post["fields"]
 
     def erase_case(self, clinic_id: UUID, case_id: UUID) -> None:
         """Delete every object of a case; none being there is fine.
@@ -231,6 +266,7 @@ def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectSt
         aws_access_key_id=settings.s3_access_key,
         aws_secret_access_key=secret,
         config=Config(
+            signature_version="s3v4",  # forms would be signed by version 2, which KMS and newer regions refuse
             connect_timeout=_CONNECT_TIMEOUT_S,
             read_timeout=_READ_TIMEOUT_S,
             retries={"mode": "standard", "total_max_attempts": 2},
@@ -238,4 +274,4 @@ def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectSt
             s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
         ),
     )
-    return ObjectStore(client, settings.s3_bucket, settings.s3_encryption)
+    return ObjectStore(client, settings.s3_bucket, settings.s3_encryption, settings.s3_public_url)

@@ -2,21 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.errors import Conflict, NotFound
 from shared.tables import UploadRow
 
 _AT_ONCE = 1000
+_KEPT_AFTER = timedelta(hours=1)
+"""A photograph whose sending began just in time arrives later, and its case is asked for later still."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What was agreed on before the bytes came. `sha256` is what the clinic said that they would be."""
+    """What was agreed on before the bytes came. `sha256` is what the clinic said that they would be.
+
+    Until `expires_at` the place takes bytes; a case can be made of them for a while longer.
+    """
 
     id: UUID
     clinic_id: UUID
@@ -48,10 +53,10 @@ def find_upload(session: Session, clinic_id: UUID, upload_id: UUID, now: datetim
         Conflict: `upload_used`.
     """
     row = session.scalar(select(UploadRow).where(UploadRow.id == upload_id, UploadRow.clinic_id == clinic_id))
-    if row is None or (row.expires_at <= now and row.case_id is None):
+    if row is None or (row.expires_at + _KEPT_AFTER <= now and row.case_id is None):
         raise NotFound("upload_not_found", "There is no such upload, or it has expired. Ask for a new one.")
     if row.case_id is not None:
-        raise Conflict("upload_used", "A case was made of this upload already. Ask for a new upload for every case.")
+        raise _used()
     return Upload(row.id, row.clinic_id, row.object_key, row.sha256, row.expires_at)
 
 
@@ -65,14 +70,27 @@ def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
         update(UploadRow).where(UploadRow.id == upload_id, UploadRow.case_id.is_(None)).values(case_id=case_id)
     )
     if not used.rowcount:
-        raise Conflict("upload_used", "A case was made of this upload already. Ask for a new upload for every case.")
+        raise _used()
+
+
+def _used() -> Conflict:
+    return Conflict("upload_used", "A case was made of this upload already. Ask for a new upload for every case.")
+
+
+def count_open(session: Session, clinic_id: UUID, now: datetime) -> int:
+    """Return how many places a clinic may fill at the moment that no case was made of."""
+    return session.scalar(
+        select(func.count()).where(
+            UploadRow.clinic_id == clinic_id, UploadRow.expires_at > now, UploadRow.case_id.is_(None)
+        )
+    )
 
 
 def list_expired(session: Session, now: datetime) -> Sequence[tuple[UUID, str]]:
-    """Return (id, object key) of uploads whose time is over, used or not."""
+    """Return (id, object key) of uploads whose time is long over, used or not."""
     rows = session.execute(
         select(UploadRow.id, UploadRow.object_key)
-        .where(UploadRow.expires_at < now)
+        .where(UploadRow.expires_at < now - _KEPT_AFTER)
         .order_by(UploadRow.expires_at)
         .limit(_AT_ONCE)
     )

@@ -75,16 +75,18 @@ class Api:
     def submit(self, image: bytes = JPEG, headers: dict | None = None, **fields) -> TestResponse:
         return self.submit_form({"image": File(image)} | fields, headers)
 
-    def submit_form(self, fields: dict, headers: dict | None = None) -> TestResponse:
+    def submit_form(self, fields: dict, headers: dict | None = None, address: str = "/v1/cases") -> TestResponse:
         """Send text, files, or lists of either."""
         as_lists = {name: value if isinstance(value, list) else [value] for name, value in fields.items()}
         boundary, body = encode_multipart(
             {name: [_as_sent(value) for value in values] for name, values in as_lists.items()}
         )
-        return self.submit_body(body, f"multipart/form-data; boundary={boundary}", headers)
+        return self.submit_body(body, f"multipart/form-data; boundary={boundary}", headers, address)
 
-    def submit_body(self, body: bytes, content_type: str | None, headers: dict | None = None) -> TestResponse:
-        return self.call("POST", "/v1/cases", headers, data=body, content_type=content_type)
+    def submit_body(
+        self, body: bytes, content_type: str | None, headers: dict | None = None, address: str = "/v1/cases"
+    ) -> TestResponse:
+        return self.call("POST", address, headers, data=body, content_type=content_type)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import make_url, select
+from sqlalchemy import Select, make_url, select
 
 from api.app import create_app
 from api.services import EXTENSION, Services
@@ -118,6 +118,17 @@ def stored_keys(s3, servers) -> Callable[[Clinic], list[str]]:
 
 
 @pytest.fixture
+def lies_there(s3, servers) -> Callable[[Clinic], list[str]]:
+    """List the keys of what a clinic has sent and no case was made of."""
+
+    def look(clinic: Clinic) -> list[str]:
+        listing = s3.list_objects_v2(Bucket=servers["s3_bucket"], Prefix=f"uploads/{clinic.id}/")
+        return [found["Key"] for found in listing.get("Contents", [])]
+
+    return look
+
+
+@pytest.fixture
 def rung(servers) -> Iterator[Callable[[], int]]:
     """Count the messages in the analyze queue, which is empty at first."""
     with redis.Redis.from_url(servers["broker_url"]) as broker:
@@ -132,10 +143,14 @@ def rows(database) -> Callable[..., list]:
     def read(*names: str) -> list:
         tables = [table for table in Table.metadata.sorted_tables if not names or table.name in names]
         with database.reading() as session:
-            columns = ([column for column in table.columns if column.name != "last_used_at"] for table in tables)
-            return [row for of_table in columns for row in session.execute(select(*of_table))]
+            return [row for table in tables for row in session.execute(_effects(table))]
 
     return read
+
+
+def _effects(table) -> Select:
+    columns = [column for column in table.columns if column.name != "last_used_at"]
+    return select(*columns).order_by(*table.primary_key)  # PostgreSQL moves a row that is updated
 
 
 @pytest.fixture

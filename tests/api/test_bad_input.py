@@ -111,10 +111,13 @@ BAD_FORMS = {
 }
 BAD_BODIES = {
     "broken JSON": body(400, "json_malformed", "not valid JSON", b"{", "application/json"),
-    "JSON": body(415, "content_type_unsupported", "multipart/form-data", b'{"image": "x"}', "application/json"),
-    "JSON array": body(415, "content_type_unsupported", "multipart/form-data", b"[]", "application/json"),
+    "JSON that is no UTF-8": body(400, "json_malformed", "not valid JSON", b'{"site": "\xe4"}', "application/json"),
+    "JSON without end": body(400, "json_malformed", "not valid JSON", b"[" * 60_000, "application/json"),
+    "JSON with the photograph in it": body(400, "field_missing", "'upload_id'", b'{"image": "x"}', "application/json"),
+    "JSON array": body(400, "field_invalid", "should be an object", b"[]", "application/json"),
+    "JSON over its limit": body(413, "upload_too_large", "over the size limit", b" " * 70_000, "application/json"),
     "urlencoded": body(415, "content_type_unsupported", "", b"image=x", "application/x-www-form-urlencoded"),
-    "the bare photograph": body(415, "content_type_unsupported", "", JPEG, "image/jpeg"),
+    "the bare photograph": body(415, "content_type_unsupported", "a file field named 'image'", JPEG, "image/jpeg"),
     "no content type": body(415, "content_type_unsupported", "", JPEG, None),
     "no boundary": body(400, "boundary_missing", "HTTP library", form_body(), "multipart/form-data"),
     "a boundary that does not occur": body(400, "image_missing", "", form_body(('"image"', b"")), FORM + "cd"),

@@ -79,20 +79,52 @@ def test_every_error_is_described_as_a_problem(operations):
             assert content["example"]["status"] == int(status)
 
 
-def test_a_submission_is_described_as_a_form_with_a_file(document, operations):
+def body_of(document: dict, operation: dict, media_type: str) -> dict:
+    """Return the schema of a request's body."""
+    reference = operation["requestBody"]["content"][media_type]["schema"]["$ref"]
+    return document["components"]["schemas"][reference.rpartition("/")[2]]
+
+
+def test_a_photograph_is_described_as_a_form_with_a_file_or_as_json_that_names_an_upload(document, operations):
     operation = operations["post", "/v1/cases"]
-    assert list(operation["requestBody"]["content"]) == ["multipart/form-data"]
-    form = document["components"]["schemas"]["SubmitForm"]
+    assert list(operation["requestBody"]["content"]) == ["multipart/form-data", "application/json"]
+    form, json = (body_of(document, operation, kind) for kind in operation["requestBody"]["content"])
     assert form["properties"]["image"] == {
         "title": "Image",
         "type": "string",
         "format": "binary",
         "description": "JPEG, PNG or WebP",
     }
-    assert form["required"] == ["image"]
+    assert (form["required"], json["required"]) == (["image"], ["upload_id"])
+    assert json["properties"]["upload_id"]["format"] == "uuid"
+    assert form["properties"].keys() - {"image"} == json["properties"].keys() - {"upload_id"}
     assert [parameter["name"] for parameter in operation["parameters"]] == ["Idempotency-Key"]
     assert set(operation["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
+    assert {"404", "409", "413", "422", "429"} <= set(operation["responses"])
     assert '"null"' not in str(form).replace("'", '"')
+
+
+def test_a_submission_is_described_as_a_form_with_many_files_or_an_archive(document, operations):
+    operation = operations["post", "/v1/submissions"]
+    form = body_of(document, operation, "multipart/form-data")
+    binary = {"type": "string", "format": "binary"}
+    assert form["properties"]["image"]["items"] == binary
+    assert binary.items() <= form["properties"]["archive"].items()
+    assert [parameter["name"] for parameter in operation["parameters"]] == ["Idempotency-Key"]
+    assert set(operation["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
+    assert {"413", "422", "429"} <= set(operation["responses"])
+
+
+def test_an_upload_is_described_as_json_both_ways(document, operations):
+    operation = operations["post", "/v1/uploads"]
+    assert body_of(document, operation, "application/json")["required"] == ["media_type"]
+    assert list(operation["responses"]["201"]["content"]) == ["application/json"]
+    assert {"413", "415", "429"} <= set(operation["responses"])
+
+
+def test_every_field_that_is_referred_to_is_there(document):
+    names = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
+    assert names <= document["components"]["schemas"].keys()
 
 
 def test_the_states_of_a_case_are_listed(document):

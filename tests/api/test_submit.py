@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from api.photo_metadata import strip_metadata
+from api.services import EXTENSION
 from shared.storage import photograph_key
 from tests import images
 from tests.api.calls import JPEG, Api, File, read_problem
@@ -155,15 +156,17 @@ def test_the_same_key_with_another_request_is_refused(clinic, other, rows, store
 
 
 def test_many_threads_with_the_same_key_make_one_case_and_leave_nothing_behind(
-    clinic, app, services, monkeypatch, rows, stored_keys
+    clinic, open_app, monkeypatch, rows, stored_keys
 ):
-    all_have_stored, put = Barrier(THREADS, timeout=60), services.store.put
+    app = open_app(photographs_in_memory=THREADS)
+    store = app.extensions[EXTENSION].store
+    all_have_stored, put = Barrier(THREADS, timeout=60), store.put
 
     def put_and_meet(*arguments) -> None:
         put(*arguments)
         all_have_stored.wait()  # so that every thread has looked for the key before any commits
 
-    monkeypatch.setattr(services.store, "put", put_and_meet)
+    monkeypatch.setattr(store, "put", put_and_meet)
     with ThreadPoolExecutor(THREADS) as pool:
         answers = list(pool.map(lambda _: Api(app.test_client(), clinic.key).submit(headers=SAME_KEY), range(THREADS)))
     assert {answer.status_code for answer in answers} == {202}

@@ -1,0 +1,128 @@
+"""Reads requests' bodies, every field as the client wrote it; the library would turn the text "007" into a number."""
+
+import io
+from collections.abc import Callable
+from functools import cached_property, wraps
+from tempfile import SpooledTemporaryFile
+from typing import IO, get_origin
+
+from flask import Request, Response, request
+from pydantic import BaseModel, ValidationError
+
+from api.problems import raise_invalid_field
+from shared.errors import RequestInvalid
+
+FORM, JSON = "multipart/form-data", "application/json"
+_JSON_BYTES = 64 * 1024
+_SPOOLED_IN_MEMORY_BYTES = 512 * 1024
+
+CheckNames = Callable[[list[str]], None]
+"""Looks at the names of all fields that came and raises RequestInvalid where something better can be said of them than
+what the schema would say."""
+
+
+def reads_body(
+    *, form: type[BaseModel] | None = None, check_names: CheckNames | None = None, json: type[BaseModel] | None = None
+) -> Callable:
+    """Hand the view its body as `sent`, checked by the schema of the kind that came; `/docs` shows both kinds."""
+    bodies = {kind: schema for kind, schema in ((FORM, form), (JSON, json)) if schema}
+
+    def decorate(view: Callable) -> Callable:
+        @wraps(view)
+        def read(**arguments) -> Response:
+            if request.mimetype not in bodies:
+                hint = " with the photograph in a file field named 'image'" if form else ""
+                raise RequestInvalid("content_type_unsupported", f"Send {' or '.join(bodies)}{hint}. See /docs.")
+            return view(
+                sent=_read_json(json) if request.mimetype == JSON else _read_form(form, check_names), **arguments
+            )
+
+        read.bodies = bodies
+        return read
+
+    return decorate
+
+
+def _read_json(schema: type[BaseModel]) -> BaseModel:
+    request.max_content_length = _JSON_BYTES
+    try:
+        return schema.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise RequestInvalid("json_malformed", "The body is not valid JSON.") from error
+        raise_invalid_field(error)
+
+
+def _read_form(schema: type[BaseModel], check_names: CheckNames) -> BaseModel:
+    if not request.mimetype_params.get("boundary"):
+        raise RequestInvalid(
+            "boundary_missing",
+            "The Content-Type names no boundary. Leave this header to your HTTP library: it sets it with the body.",
+        )
+    sent = [(name or "", value) for part in (request.form, request.files) for name, value in part.items(multi=True)]
+    names = [name for name, _ in sent]
+    check_names(names)
+    lists = {name for name, field in schema.model_fields.items() if get_origin(field.annotation) is list}
+    if repeated := sorted(name for name in set(names) - lists if names.count(name) > 1):
+        raise RequestInvalid("field_repeated", f"The field {repeated[0]!r} was sent more than once.")
+    values = dict(sent) | {name: request.files.getlist(name) for name in lists}
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise_invalid_field(error)
+
+
+class SpoolingRequest(Request):
+    """Keeps the files of a form in one temporary file. Hundreds of them, each in its own, would be too many to open."""
+
+    @cached_property
+    def _spool(self) -> IO[bytes]:
+        return SpooledTemporaryFile(_SPOOLED_IN_MEMORY_BYTES)
+
+    def _get_file_stream(self, *_, **__) -> IO[bytes]:
+        return _Section(self._spool)
+
+    def close(self) -> None:
+        super().close()
+        if "_spool" in self.__dict__:
+            self._spool.close()
+
+
+class _Section(io.BufferedIOBase):
+    """A stretch at the end of a file: it is written once, before another one is begun, and then read."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self._start = file.seek(0, io.SEEK_END)
+        self._size = self._position = 0
+
+    def write(self, data: bytes) -> int:
+        self._file.seek(self._start + self._size)
+        self._size += self._file.write(data)
+        return len(data)
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._position)
+        self._file.seek(self._start + self._position)
+        data = self._file.read(left if size is None or size < 0 else min(size, left))
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = (0, self._position, self._size)[whence] + offset
+        if position < 0:
+            raise OSError("before the beginning of the file")
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True

@@ -1,0 +1,108 @@
+"""What goes over the wire of uploads and submissions, the ways in beside one photograph at a time."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from flask_openapi3 import FileStorage
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api.schemas import ErrorOut
+from shared.domain import Priority, State
+from shared.store.submissions import Submission
+
+
+class UploadIn(BaseModel):
+    """A photograph that is going to be sent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    media_type: Literal["image/jpeg", "image/png", "image/webp"]
+    sha256: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)] | None = Field(
+        None, description="of the bytes that will be sent, in hex; others are refused then"
+    )
+
+
+class UploadOut(BaseModel):
+    """Where to send one photograph: a form (`multipart/form-data`) with all `fields`, then the file as `file`."""
+
+    upload_id: UUID
+    url: str
+    fields: dict[str, str]
+    expires_at: datetime = Field(description="until then the form can be sent, and sent again if it broke off")
+    max_bytes: int
+
+
+class SubmissionForm(BaseModel):
+    """Many photographs: either every one in a field of its own, or all in one archive."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    image: list[FileStorage] = Field([], description="JPEG, PNG or WebP; the field may be repeated")
+    archive: FileStorage | None = Field(None, description="a zip of JPEG, PNG or WebP files")
+    priority: Priority = Field(Priority.ROUTINE, description="of every case")
+
+
+class SubmissionPath(BaseModel):
+    submission_id: str = Field(description="the submission's id")
+
+
+class SubmissionItemOut(BaseModel):
+    """One photograph. `refused`: it became no case, `error` says why; else the state is its case's."""
+
+    position: int = Field(description="counts from 1, in the order in which they were sent")
+    name: str = Field(description="the file's; also the case's `reference`")
+    case_id: UUID | None
+    state: State | Literal["refused"]
+    error: ErrorOut | None
+
+
+class SubmissionCountsOut(BaseModel):
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    rejected: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    refused: int = 0
+    total: int = 0
+
+
+class SubmissionLinksOut(BaseModel):
+    self: str
+
+
+class SubmissionOut(BaseModel):
+    """Photographs that were sent together. Those whose case was deleted are left out.
+
+    `incomplete`: not every one was looked at, since the request broke off or still runs. Send it again with the same
+    `Idempotency-Key`, and the rest is taken in.
+    """
+
+    id: UUID
+    state: Literal["complete", "incomplete"]
+    counts: SubmissionCountsOut
+    items: list[SubmissionItemOut]
+    links: SubmissionLinksOut
+
+    @classmethod
+    def of(cls, submission: Submission) -> "SubmissionOut":
+        """Return what of a submission goes over the wire."""
+        items = [
+            SubmissionItemOut(
+                position=item.position,
+                name=item.name,
+                case_id=item.case_id,
+                state=item.state or "refused",
+                error=ErrorOut(code=item.error_code, detail=item.error_detail or "") if item.error_code else None,
+            )
+            for item in submission.items
+        ]
+        return cls(
+            id=submission.id,
+            state="complete" if submission.is_complete else "incomplete",
+            counts=SubmissionCountsOut(**Counter(item.state for item in items), total=len(items)),
+            items=items,
+            links=SubmissionLinksOut(self=f"/v1/submissions/{submission.id}"),
+        )

@@ -1,0 +1,186 @@
+"""The routes of submissions: many photographs at once. The good ones are taken in, the others told what is wrong."""
+
+import unicodedata
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
+from functools import partial, wraps
+from uuid import UUID, uuid4
+
+from flask import Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from api.archive import list_photographs
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.bodies import reads_body
+from api.cases import POLL_AFTER_S, answer
+from api.intake import Item, digest_request, read_up_to, submit_item
+from api.problems import problem_responses
+from api.schemas import SubmitHeader
+from api.services import Services, services
+from api.submission_schemas import SubmissionForm, SubmissionOut, SubmissionPath
+from shared.database import read_clock
+from shared.domain import Caller, Priority, Role
+from shared.errors import Conflict, ImageRejected, NotFound, RequestInvalid, Unavailable
+from shared.store import submissions
+
+MAX_PHOTOGRAPHS = 500
+MAX_BYTES = 512 * 2**20
+"""Of the request's body, and of an archive's photographs when they are inflated."""
+
+_OTHER_PARTS = 10
+
+blueprint = guarded_blueprint("submissions", "/v1/submissions", "Many photographs at once; each becomes a case.")
+
+
+def takes_much(view: Callable) -> Callable:
+    """Let a request hold many photographs. Only so many of these are received at a time: they fill a disk."""
+
+    @wraps(view)
+    def receive(**arguments) -> Response:
+        request.max_content_length, request.max_form_parts = MAX_BYTES, MAX_PHOTOGRAPHS + _OTHER_PARTS
+        if not services().submission_seats.acquire(blocking=False):
+            raise Unavailable(
+                "intake_busy", "Too many submissions are being received at the moment. Send it again later."
+            )
+        try:
+            return view(**arguments)
+        except RequestEntityTooLarge as error:
+            raise _too_large() from error
+        finally:
+            services().submission_seats.release()
+
+    return receive
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse a form with neither photographs nor an archive, or with both."""
+    for name in ("image", "archive"):
+        if name in request.form:
+            raise RequestInvalid("image_missing", f"The field {name!r} came as a text field: give it a file name.")
+    if ("image" in names) == ("archive" in names):
+        raise RequestInvalid(
+            "image_missing", "Send photographs in file fields named 'image', or a zip of them in one named 'archive'."
+        )
+
+
+@blueprint.post("", responses={202: SubmissionOut, **problem_responses(400, 401, 403, 413, 415, 422, 429, 503)})
+@allow(Role.CLINIC)
+@takes_much
+@reads_body(form=SubmissionForm, check_names=check_names)
+def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
+    """Submit many photographs.
+
+    Each becomes a case whose `reference` is the file's name, or is refused with a code of its own; the others go on.
+    When a request breaks off, send it again with the same `Idempotency-Key`: it goes on where it stopped.
+    """
+    submission_id = _take_in(services(), caller(), sent, header.idempotency_key)
+    response = _answer(submission_id, 202)
+    response.headers["Location"] = f"/v1/submissions/{submission_id}"
+    return response
+
+
+@blueprint.get("/<submission_id>", responses={200: SubmissionOut, **problem_responses(401, 403, 404, 429, 503)})
+@allow(Role.CLINIC)
+def read_submission(path: SubmissionPath) -> Response:
+    """Read what became of the photographs that were submitted together."""
+    try:
+        submission_id = UUID(path.submission_id)
+    except ValueError as error:
+        raise NotFound("submission_not_found", "There is no such submission.") from error
+    return _answer(submission_id, 200)
+
+
+def _answer(submission_id: UUID, status: int) -> Response:
+    with services().database.reading() as session:
+        submission = submissions.read_submission(session, caller().clinic_id, submission_id)
+    response = answer(SubmissionOut.of(submission), status)
+    if not submission.is_final:
+        response.headers["Retry-After"] = str(POLL_AFTER_S)
+    return response
+
+
+def _take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key: str | None) -> UUID:
+    """Return the submission's id: every photograph has become a case or was refused.
+
+    Raises:
+        RequestInvalid: what is wrong with all of it; nothing was taken in.
+        TooMany: the clinic may not have as many more cases waiting; nothing was taken in.
+        Unavailable: the object store or the database went away; what was taken in by then stays.
+    """
+    items = _list_items(form, to.settings.max_upload_bytes)
+    submission_id, done = _begin(to, caller, idempotency_key, _digest(form), len(items))
+    for position, item in enumerate(items, start=1):
+        if position not in done:
+            _take_in_item(to, caller, submission_id, position, item, form.priority)
+    with to.database.writing() as session:
+        submissions.finish_submission(session, submission_id, read_clock(session))
+    return submission_id
+
+
+def _list_items(form: SubmissionForm, max_photograph_bytes: int) -> Sequence[Item]:
+    if form.archive:
+        items = list_photographs(form.archive.stream, max_photograph_bytes, MAX_BYTES)
+    else:
+        items = [Item(file.filename or "", partial(read_up_to, file, max_photograph_bytes)) for file in form.image]
+    if len(items) > MAX_PHOTOGRAPHS:
+        raise _too_large()
+    return items
+
+
+def _digest(form: SubmissionForm) -> str:
+    files = [form.archive] if form.archive else form.image
+    fields = {"priority": form.priority, "names": [file.filename for file in form.image]}
+    return digest_request(fields, *(file.stream for file in files))
+
+
+def _begin(
+    to: Services, caller: Caller, idempotency_key: str | None, digest: str, wanted: int
+) -> tuple[UUID, Set[int]]:
+    """Return the id of a new submission, or of the one that this request began, and which positions are done."""
+    with to.database.reading() as session:
+        begun = submissions.find_begun(session, caller.clinic_id, idempotency_key, digest)
+        if begun and begun[1] != digest:
+            raise RequestInvalid(
+                "idempotency_key_reused",
+                "This Idempotency-Key was used for another submission before. Use a new key for every submission.",
+            )
+        done = submissions.list_positions(session, begun[0]) if begun else set()
+        if wanted > len(done):
+            to.backlog.check_room(session, caller.clinic_id, wanted - len(done))
+    if begun:
+        return begun[0], done
+    submission_id = uuid4()
+    try:
+        with to.database.writing() as session:
+            now = read_clock(session)
+            submissions.add_submission(session, submission_id, caller.clinic_id, idempotency_key, digest, now)
+    except Conflict:
+        return _begin(to, caller, idempotency_key, digest, wanted)  # there is one to be found now
+    return submission_id, done
+
+
+def _take_in_item(
+    to: Services, caller: Caller, submission_id: UUID, position: int, item: Item, priority: Priority
+) -> None:
+    try:
+        submit_item(to, caller, submission_id, position, item, priority)
+    except (ImageRejected, RequestInvalid) as refusal:
+        with suppress(Conflict), to.database.writing() as session:
+            error = refusal.code, refusal.detail
+            submissions.add_item(session, submission_id, position, _storable(item.name), error=error)
+    except Conflict:
+        pass  # the same request was sent twice, and the other one has taken it in
+
+
+def _too_large() -> RequestInvalid:
+    return RequestInvalid(
+        "submission_too_large",
+        f"At most {MAX_PHOTOGRAPHS} photographs and {MAX_BYTES // 2**20} MiB are taken at once. Split it and send the"
+        " parts.",
+    )
+
+
+def _storable(name: str) -> str:
+    """Return a name without control characters, which PostgreSQL does not store and lists would break at."""
+    return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in name)

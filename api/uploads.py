@@ -1,0 +1,44 @@
+"""The route of uploads: a clinic puts a photograph into the object store by itself, past the API."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+from flask import Response
+
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.bodies import reads_body
+from api.cases import answer
+from api.problems import problem_responses
+from api.services import services
+from api.submission_schemas import UploadIn, UploadOut
+from shared.database import read_clock
+from shared.domain import Role
+from shared.storage import upload_key
+from shared.store import uploads
+
+VALID_FOR = timedelta(minutes=15)
+
+blueprint = guarded_blueprint("uploads", "/v1/uploads", "Photographs that go straight to the object store.")
+
+
+@blueprint.post("", responses={201: UploadOut, **problem_responses(400, 401, 403, 413, 415, 429, 503)})
+@allow(Role.CLINIC)
+@reads_body(json=UploadIn)
+def open_upload(sent: UploadIn) -> Response:
+    """Ask for a place to put one photograph.
+
+    Send a form (`multipart/form-data`) with all `fields`, and last the file as `file`, to `url`. Then name the upload
+    in `POST /v1/cases`, where everything is checked as if the photograph came with it. An open upload counts as a
+    waiting case.
+    """
+    to, clinic_id, upload_id = services(), caller().clinic_id, uuid4()
+    key, max_bytes = upload_key(clinic_id, upload_id), to.settings.max_upload_bytes
+    url, fields = to.store.presign_post(key, sent.media_type, max_bytes, int(VALID_FOR.total_seconds()))
+    with to.database.writing() as session:
+        now = read_clock(session)
+        to.backlog.check_room(session, clinic_id, 1 + uploads.count_open(session, clinic_id, now))
+        upload = uploads.Upload(upload_id, clinic_id, key, sent.sha256, now + VALID_FOR)
+        uploads.add_upload(session, upload, now)
+    place = UploadOut(upload_id=upload_id, url=url, fields=fields, expires_at=upload.expires_at, max_bytes=max_bytes)
+    return answer(place, 201)

@@ -1,0 +1,153 @@
+"""Photographs that a clinic sent together: which case each became, or why it was refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from shared.domain import State
+from shared.errors import Conflict, NotFound
+from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow
+
+NAME_LENGTH = 200
+"""Characters of an item's name, and of a case's reference."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One photograph of a submission. `state` is its case's; a refused one has neither and an error."""
+
+    position: int
+    name: str
+    case_id: UUID | None
+    state: State | None
+    error_code: str | None
+    error_detail: str | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What came of the photographs that were looked at so far; `is_complete`: of all of them."""
+
+    id: UUID
+    is_complete: bool
+    items: Sequence[Item]
+
+    @property
+    def is_final(self) -> bool:
+        return self.is_complete and all(item.state is None or item.state.is_final for item in self.items)
+
+
+def add_submission(
+    session: Session,
+    submission_id: UUID,
+    clinic_id: UUID,
+    idempotency_key: str | None,
+    request_sha256: str,
+    now: datetime,
+) -> None:
+    """Note that photographs are being taken in.
+
+    Raises:
+        Conflict: `idempotency_key_taken`: another request with the same key was faster.
+    """
+    row = SubmissionRow(id=submission_id, clinic_id=clinic_id, created_at=now)
+    row.idempotency_key, row.request_sha256 = idempotency_key, request_sha256
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        if idempotency_key is None:
+            raise
+        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
+
+
+def find_begun(
+    session: Session, clinic_id: UUID, idempotency_key: str | None, request_sha256: str
+) -> tuple[UUID, str] | None:
+    """Return (id, request's digest) of the submission that a request belongs to, or None if it is a new one.
+
+    That is the one with its Idempotency-Key. Without a key, it is one that broke off in the same request: nobody has
+    been told of it, and sending again must not double what was taken in.
+    """
+    query = select(SubmissionRow.id, SubmissionRow.request_sha256).where(
+        SubmissionRow.clinic_id == clinic_id, SubmissionRow.idempotency_key == idempotency_key
+    )
+    if idempotency_key is None:
+        query = query.where(SubmissionRow.request_sha256 == request_sha256, SubmissionRow.finished_at.is_(None))
+    row = session.execute(query.order_by(SubmissionRow.created_at).limit(1)).first()
+    return None if row is None else (row.id, row.request_sha256)
+
+
+def list_positions(session: Session, submission_id: UUID) -> set[int]:
+    """Return the positions of the photographs that were looked at."""
+    return set(
+        session.scalars(select(SubmissionItemRow.position).where(SubmissionItemRow.submission_id == submission_id))
+    )
+
+
+def add_item(
+    session: Session,
+    submission_id: UUID,
+    position: int,
+    name: str,
+    case_id: UUID | None = None,
+    error: tuple[str, str] | None = None,
+) -> None:
+    """Note which case a photograph became, or with which (code, sentence) it was refused.
+
+    Raises:
+        Conflict: `item_taken`: another request with the same key was faster.
+    """
+    row = SubmissionItemRow(submission_id=submission_id, position=position, name=name[:NAME_LENGTH], case_id=case_id)
+    row.error_code, row.error_detail = error or (None, None)
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError as failure:
+        raise Conflict("item_taken", "Another request took this photograph in.") from failure
+
+
+def finish_submission(session: Session, submission_id: UUID, now: datetime) -> None:
+    """Note that every photograph was looked at."""
+    session.execute(
+        update(SubmissionRow)
+        .where(SubmissionRow.id == submission_id, SubmissionRow.finished_at.is_(None))
+        .values(finished_at=now)
+    )
+
+
+def read_submission(session: Session, clinic_id: UUID, submission_id: UUID) -> Submission:
+    """Return a clinic's submission; photographs whose case was deleted are left out.
+
+    Raises:
+        NotFound: there is none, or it is another clinic's.
+    """
+    row = session.scalar(
+        select(SubmissionRow).where(SubmissionRow.id == submission_id, SubmissionRow.clinic_id == clinic_id)
+    )
+    if row is None:
+        raise NotFound("submission_not_found", "There is no such submission.")
+    found = session.execute(
+        select(SubmissionItemRow, CaseRow.state, CaseRow.error_code, CaseRow.error_detail)
+        .outerjoin(CaseRow)
+        .where(SubmissionItemRow.submission_id == submission_id)
+        .where(or_(SubmissionItemRow.case_id.is_(None), CaseRow.deleted_at.is_(None)))
+        .order_by(SubmissionItemRow.position)
+    )
+    return Submission(row.id, row.finished_at is not None, [_to_item(*columns) for columns in found])
+
+
+def _to_item(row: SubmissionItemRow, state: str | None, code: str | None, detail: str | None) -> Item:
+    return Item(
+        position=row.position,
+        name=row.name,
+        case_id=row.case_id,
+        state=State(state) if state else None,
+        error_code=row.error_code or code,
+        error_detail=row.error_detail or detail,
+    )

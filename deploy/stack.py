@@ -31,6 +31,8 @@ CONNECTION = "connection.json"
 KEYS = "keys.json"
 _DEMO_CLINIC = "Demo clinic"
 _BUCKET = "dermqueue"
+_S3_SERVER = {f"DERMQUEUE_S3_{name}" for name in ("BUCKET", "ENDPOINT_URL", "ACCESS_KEY", "SECRET_KEY")}
+"""Any of these names a server; the other S3 settings hold for the embedded one too."""
 
 
 class LocalStack:
@@ -112,7 +114,11 @@ def own_folder(data_dir: Path) -> Iterator[None]:
 
 def keeps_data_elsewhere() -> bool:
     """Tell whether the database or the object store is given by URL and so not in the data folder."""
-    return any(name.startswith(("DERMQUEUE_DATABASE_URL", "DERMQUEUE_S3_")) for name in os.environ)
+    return "DERMQUEUE_DATABASE_URL" in os.environ or _s3_server_is_given()
+
+
+def _s3_server_is_given() -> bool:
+    return not _S3_SERVER.isdisjoint(os.environ)
 
 
 def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
@@ -125,12 +131,13 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
     kept = dict(dotenv_values(path)) if path.exists() else {}
     programs = []
     if "DERMQUEUE_DATABASE_URL" not in os.environ:
-        kept.setdefault("DERMQUEUE_DATABASE_URL", f"sqlite:///{data_dir.resolve() / 'dermqueue.sqlite3'}")
+        # Not kept as it was: a folder that was moved or copied must not open the database of the old one.
+        kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / 'dermqueue.sqlite3'}"
     if "DERMQUEUE_BROKER_URL" not in os.environ:
         kept.setdefault("DERMQUEUE_BROKER_URL", valkey_url(find_free_port(), secrets.token_urlsafe(24)))
         broker = urlsplit(kept["DERMQUEUE_BROKER_URL"])
         programs.append(valkey_program(data_dir, broker.port, broker.password))
-    if not any(name.startswith("DERMQUEUE_S3_") for name in os.environ):
+    if not _s3_server_is_given():
         if "DERMQUEUE_S3_BUCKET" not in kept:
             kept |= {
                 "DERMQUEUE_S3_BUCKET": _BUCKET,

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import boto3
@@ -102,7 +103,7 @@ class ObjectStore:
             ObjectMissing: there is no such object.
             Unavailable: the store cannot be reached or refuses.
         """
-        with _translated(), closing(self._client.get_object(Bucket=self._bucket, Key=key)["Body"]) as body:
+        with self._asking(), closing(self._client.get_object(Bucket=self._bucket, Key=key)["Body"]) as body:
             return body.read(limit_bytes + 1)
 
     def presign_post(self, key: str, media_type: str, max_bytes: int, valid_s: int) -> tuple[str, dict[str, str]]:

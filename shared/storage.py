@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -25,6 +25,7 @@ _CONNECT_TIMEOUT_S = 3
 _READ_TIMEOUT_S = 6
 _PAUSE_AFTER_TIMEOUT_S = 2.0
 _LONGEST_TRIAL_S = 20.0  # both tries of a call, with room
+_CONNECTION_WAIT_S = 2.0
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 
 
@@ -72,10 +73,10 @@ class ObjectStore:
     `public_url` is where clinics reach the server, if not where we do.
     """
 
-    def __init__(self, client, bucket: str, encryption: str, public_url: str | None = None):
+    def __init__(self, client, bucket: str, encryption: str, max_connections: int = 32, public_url: str | None = None):
         self._client, self._bucket, self._public_url = client, bucket, public_url
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
-        self._fuse = _Fuse()
+        self._connections, self._fuse = BoundedSemaphore(max_connections), _Fuse()
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store an object.
@@ -206,8 +207,13 @@ class ObjectStore:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        with _translated(), self._fuse.guarding():
-            yield
+        if not self._connections.acquire(timeout=_CONNECTION_WAIT_S):
+            raise _away()
+        try:
+            with _translated(), self._fuse.guarding():
+                yield
+        finally:
+            self._connections.release()
 
 
 class _Fuse:
@@ -222,7 +228,7 @@ class _Fuse:
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Raise `ConnectTimeoutError` instead of going in while the server is known to be silent."""
+        """Raise `Unavailable` instead of going in while the server is known to be silent."""
         self._check()
         refuse_until_s = None
         try:
@@ -239,7 +245,7 @@ class _Fuse:
                 return
             now_s = time.monotonic()
             if now_s < self._refuse_until_s:
-                raise ConnectTimeoutError(endpoint_url="the object store, which did not answer a moment ago")
+                raise _away()
             self._refuse_until_s = now_s + _LONGEST_TRIAL_S
 
 
@@ -252,13 +258,18 @@ def _translated() -> Iterator[None]:
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
         raise Unavailable("storage_unavailable", "The image store refused the request. Please try again.") from error
     except (BotoCoreError, HTTPClientError) as error:
-        raise Unavailable(
-            "storage_unavailable", "The image store cannot be reached right now. Please try again."
-        ) from error
+        raise _away() from error
+
+
+def _away() -> Unavailable:
+    return Unavailable("storage_unavailable", "The image store cannot be reached right now. Please try again.")
 
 
 def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectStore:
-    """Make the client; nothing connects until the first call."""
+    """Make the client; nothing connects until the first call.
+
+    max_connections: how many of the caller's threads it may hold up; whoever would be one more is refused.
+    """
     secret = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
     client = boto3.client(
         "s3",
@@ -275,4 +286,4 @@ def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectSt
             s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
         ),
     )
-    return ObjectStore(client, settings.s3_bucket, settings.s3_encryption, settings.s3_public_url)
+    return ObjectStore(client, settings.s3_bucket, settings.s3_encryption, max_connections, settings.s3_public_url)

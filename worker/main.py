@@ -58,7 +58,7 @@ def run_worker(settings: Settings) -> int:
 def make_triage(settings: Settings, database: Database, celery: Celery, model: Model) -> Triage:
     """Wire up one process's part in the flow of cases."""
     io_threads = max(4, int(settings.batch_size * settings.worker_threads * _IO_THREADS_PER_CASE))
-    store = open_object_store(settings, max_connections=io_threads)
+    store = open_object_store(settings, max_connections=io_threads + settings.worker_threads)
     point = model.manifest.operating_point(settings.operating_point)
     analyst = Analyst(model, store, point, ThreadPoolExecutor(io_threads, thread_name_prefix="photograph"))
     return Triage(database, store, Doorbell(celery), analyst, settings)

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -32,8 +33,8 @@ def database_url() -> str:
     return "sqlite:///not_opened.sqlite3"
 
 
-def store_with(settings: Settings, **changes) -> ObjectStore:
-    return open_object_store(Settings.model_validate(settings.model_dump() | changes))
+def store_with(settings: Settings, max_connections: int = 8, **changes) -> ObjectStore:
+    return open_object_store(Settings.model_validate(settings.model_dump() | changes), max_connections)
 
 
 def is_there(store: ObjectStore, key: str) -> bool:
@@ -156,6 +157,19 @@ def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_un
             wait_until(lambda: seconds_until_refused(store) >= 2 * 0.5)
         wait_until(lambda: answers(store))
         store.check()
+        store._client.close()
+
+
+def test_a_server_that_never_answers_holds_up_no_more_threads_than_it_may_have(settings, monkeypatch):
+    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 1)
+    monkeypatch.setattr("shared.storage._CONNECTION_WAIT_S", 0.2)
+    with Proxy(urlsplit(settings.s3_endpoint_url).port) as network, ThreadPoolExecutor(3) as threads:
+        store = store_with(settings, max_connections=2, s3_endpoint_url=network.url)
+        store.check()
+        with network.behaving(Swallow()):
+            quick, *slow = sorted(threads.map(lambda _: seconds_until_refused(store), range(3)))
+        assert quick < 1
+        assert min(slow) >= 2 * 1
         store._client.close()
 
 

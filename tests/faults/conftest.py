@@ -18,6 +18,7 @@ from tests.faults.table import to_text, write_document
 from tests.journey.stack import RunningStack
 from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
 
+DOCUMENT = Path(__file__).parents[2] / "deploy" / "docs" / "faults.md"
 OUTCOMES = pytest.StashKey[list[Outcome]]()
 
 
@@ -74,4 +75,4 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
         terminalreporter.section("faults")
         terminalreporter.write_line("\n".join(to_text(outcomes)))
         if config.getoption("--full"):
-            write_document(outcomes)
+            write_document(DOCUMENT, outcomes)

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,6 +48,7 @@ class Rig:
     def __init__(self, flavour: str, stack: RunningStack, servers: Keeper, outcomes: list[Outcome]):
         self.flavour, self.stack = flavour, stack
         self._keepers, self._outcomes = [servers], outcomes
+        self._killed: dict[str, int] = {}
         given = {name.removeprefix("DERMQUEUE_").lower(): value for name, value in stack.variables.items()}
         self.settings = Settings(_env_file=stack.data_dir / STACK_ENV, **given)
         self.database, self.store = open_database(self.settings.database_url), open_object_store(self.settings)
@@ -60,16 +61,18 @@ class Rig:
 
     def await_ready(self, *names: str) -> None:
         """Wait until programs were ready for the first time."""
-        wait_until(lambda: all(self._times_ready(name) for name in names), timeout_s=60)
+        self._await_ready_again(dict.fromkeys(names, 0))
 
     def kill(self, name: str) -> datetime:
         """`kill -9` a program as soon as it runs, and return when that was; its supervisor starts it again."""
+        self._killed[name] = self._times_ready(name)
         wait_until(lambda: self._send_signal(name, signal.SIGKILL), timeout_s=30)
         return datetime.now(UTC)
 
     def log_of(self, name: str) -> str:
         """Return what a program has said so far."""
-        return (self.stack.data_dir / "logs" / f"{name}.log").read_text(errors="replace")
+        log = self.stack.data_dir / "logs" / f"{name}.log"
+        return log.read_text(errors="replace") if log.exists() else ""
 
     @contextmanager
     def away(self, *names: str, how: signal.Signals = signal.SIGKILL) -> Iterator[None]:
@@ -82,7 +85,7 @@ class Rig:
                 os.kill(pid, how)
                 wait_until(lambda pid=pid: not is_running(pid), timeout_s=60)
             yield
-        wait_until(lambda: all(self._times_ready(name) > times for name, times in before.items()), timeout_s=60)
+        self._await_ready_again(before)
 
     @contextmanager
     def frozen(self, name: str, when: Callable[[], object] = lambda: True) -> Iterator[None]:
@@ -93,8 +96,12 @@ class Rig:
         finally:
             self._send_signal(name, signal.SIGCONT)
 
-    def further(self, command: str, name: str, *launcher: str, **variables: str) -> Program:
-        """Return one more process of this system: `dermqueue api`, `worker` or `beat`, or `launcher` in its place."""
+    def further(self, name: str, *launcher: str, **variables: str) -> Program:
+        """Return one more process of this system: `dermqueue api`, `worker` or `beat`, or `launcher` in its place.
+
+        The last word of its name is the command.
+        """
+        command = name.split()[-1]
         usual = next(p for p in own_programs(self.stack.data_dir, find_free_port()) if p.name == command)
         run_by = launcher or usual.argv[1:2]
         return replace(
@@ -102,18 +109,21 @@ class Rig:
             name=name,
             argv=(sys.executable, *run_by, *usual.argv[2:]),
             env={**self.stack.environment, **variables},
-            is_ready=(lambda: READY[command] in self.log_of(name)) if command in READY else usual.is_ready,
+            stop_signal=signal.SIGKILL,
         )
 
     @contextmanager
     def beside(self, *programs: Program) -> Iterator[Keeper]:
-        """Run further processes inside the block, under a supervisor of their own."""
-        with Keeper(self.stack.data_dir, programs) as keeper:
-            self._keepers.append(keeper)
-            try:
+        """Run further processes inside the block, under a supervisor of their own, once all are ready."""
+        keeper = Keeper(self.stack.data_dir, programs)
+        self._keepers.append(keeper)
+        before = {program.name: self._times_ready(program.name) for program in programs}
+        try:
+            with keeper:
+                self._await_ready_again(before)
                 yield keeper
-            finally:
-                self._keepers.remove(keeper)
+        finally:
+            self._keepers.remove(keeper)
 
     def submitting(
         self,
@@ -161,12 +171,14 @@ class Rig:
     def settle(
         self, load: Load, fault: str, *, times: int = 1, recovery: Recovery = lambda _: None, timeout_s: float = 120
     ) -> Outcome:
-        """Wait for the end of every case, audit, and add a line to the table.
+        """Wait for the end of every case and for what was killed, audit, and add a line to the table.
 
         Fails if a case was lost, doubled or stuck, or if a patient clinic was refused for any reason but an outage.
         """
         self._poll(lambda: all(trace.state.is_final for trace in self.observe(load)), timeout_s)
         traces = self.observe(load)
+        self._await_ready_again(self._killed)
+        self._killed.clear()
         outcome = Outcome(
             fault, self.flavour, times, recovery_s=recovery(traces), **audit(load, traces, self._list_keys(load))
         )
@@ -209,9 +221,12 @@ class Rig:
         with self.database.engine.connect() as connection:
             return _succeeds(lambda: connection.execute(lock), OperationalError)
 
+    def _await_ready_again(self, before: Mapping[str, int]) -> None:
+        wait_until(lambda: all(self._times_ready(name) > times for name, times in before.items()), timeout_s=90)
+
     def _times_ready(self, name: str) -> int:
-        if name in READY:
-            return self.log_of(name).count(READY[name])
+        if sign := READY.get(name.split()[-1]):
+            return self.log_of(name).count(sign)
         return self._keeper_of(name).count(name, "ready")
 
     def _keeper_of(self, name: str) -> RunningStack | Keeper:

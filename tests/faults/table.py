@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tests.faults.audit import Outcome
 
-DOCUMENT = Path(__file__).parents[2] / "deploy" / "docs" / "faults.md"
 _HEADINGS = (
     "fault",
     "on",
@@ -65,16 +64,16 @@ def to_text(outcomes: Sequence[Outcome]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def write_document(outcomes: Sequence[Outcome]) -> None:
+def write_document(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Put the outcomes into the document; older lines stay if they were measured on the same machine and versions."""
     head = _INTRODUCTION + _describe_machine() + "\n\n"
-    text = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+    text = path.read_text() if path.exists() else ""
     rows = {tuple(cells[:2]): cells for cells in _old_rows(text)} if text.startswith(head) else {}
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     rows |= {row[:2]: [*row, today] for row in to_rows(outcomes)}
     headings = (*_HEADINGS, "measured")
     lines = [headings, ["---"] * len(headings), *(rows[key] for key in sorted(rows))]
-    DOCUMENT.write_text(head + "".join(f"| {' | '.join(cells)} |\n" for cells in lines))
+    path.write_text(head + "".join(f"| {' | '.join(cells)} |\n" for cells in lines))
 
 
 def _old_rows(text: str) -> list[list[str]]:

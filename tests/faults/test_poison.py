@@ -18,7 +18,7 @@ POISON, *HARMLESS = PHOTOGRAPHS
 
 def poisoned(rig, effect: str) -> Program:
     digest = hashlib.sha256(POISON.read_bytes()).hexdigest()
-    return rig.further("worker", f"worker for {effect}", poisoned_worker.__file__, effect, digest)
+    return rig.further(f"{effect}-poisoned worker", poisoned_worker.__file__, effect, digest)
 
 
 def poison_first(count: int) -> Sequence[Path]:

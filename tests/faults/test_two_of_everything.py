@@ -13,11 +13,11 @@ SKEW_S = 60
 
 @pytest.mark.briefly_on("postgresql")
 def test_two_of_everything_with_differing_clocks_share_the_work_without_harm(rig, sizes):
-    api = rig.further("api", "second api", *clock(rig, SKEW_S))
+    api = rig.further("second api", *clock(rig, SKEW_S))
     others = (
-        rig.further("worker", "second worker", *clock(rig, SKEW_S)),
-        rig.further("worker", "third worker", *clock(rig, -SKEW_S)),
-        rig.further("beat", "second beat", *clock(rig, -SKEW_S)),
+        rig.further("second worker", *clock(rig, SKEW_S)),
+        rig.further("third worker", *clock(rig, -SKEW_S)),
+        rig.further("second beat", *clock(rig, -SKEW_S)),
     )
     urls = [rig.stack.connection["base_url"], f"http://127.0.0.1:{api.argv[-1]}"]
     with rig.beside(api, *others):

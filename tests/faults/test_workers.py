@@ -24,7 +24,7 @@ LONGEST_BATCH_S = 0.5
 def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(rig, sizes):
     dice = random.Random(SEED)
     moments = sorted(dice.sample(range(sizes.storm_cases), sizes.storm_kills - 1))
-    with rig.beside(rig.further("worker", "second worker")), rig.submitting(sizes.storm_cases) as load:
+    with rig.beside(rig.further("second worker")), rig.submitting(sizes.storm_cases) as load:
         with rig.frozen("second worker"):  # so that all cases in hand are the other's
             rig.await_work(at_least=BATCH_SIZE)
             killed_at = rig.kill("worker")
@@ -40,11 +40,15 @@ def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(rig, s
 
 
 @pytest.mark.briefly_on("embedded")
-def test_a_worker_that_is_told_to_stop_leaves_no_case_to_wait_for_the_end_of_a_lease(rig, sizes):
-    with rig.submitting(sizes.cases) as load:
-        rig.await_work(at_least=BATCH_SIZE)
-        with rig.away("worker", how=signal.SIGTERM):
-            assert rig.in_hand() == []
+def test_a_worker_that_is_told_to_stop_finishes_what_it_holds_and_leaves_the_rest_free(rig, sizes):
+    with rig.frozen("worker"), rig.submitting(sizes.cases) as load:
+        pass
+    rig.await_work()
+    told_at = datetime.now(UTC)
+    with rig.away("worker", how=signal.SIGTERM):
+        ended = [trace.finished_at for trace in rig.observe(load) if trace.state.is_final]
+        assert rig.in_hand() == []
+    assert sum(at > told_at for at in ended) <= rig.settings.worker_threads * BATCH_SIZE
     outcome = rig.settle(load, "worker told to stop", recovery=until_first_end(datetime.now(UTC)))
     assert outcome.failed == 0
     assert {trace.attempts for trace in rig.observe(load)} == {1}
@@ -64,15 +68,15 @@ def test_cases_whose_doorbells_are_all_lost_are_found_as_soon_as_beat_and_a_work
 @pytest.mark.briefly_on("embedded")
 def test_the_result_of_a_worker_that_slept_through_its_lease_is_refused(rig, sizes):
     # Of its own it has a long lease, and so a patient watchdog: otherwise that would end it before it answers late.
-    sleeper = rig.further("worker", "sleeper", DERMQUEUE_LEASE_S="120")
+    sleeper = rig.further("sleeping worker", DERMQUEUE_LEASE_S="120")
     with rig.beside(sleeper), rig.submitting(sizes.cases) as load:
         with ExitStack() as sleep:
             with rig.frozen("worker"):
-                sleep.enter_context(rig.frozen("sleeper", when=rig.in_hand))
+                sleep.enter_context(rig.frozen("sleeping worker", when=rig.in_hand))
                 struck = rig.in_hand()
                 end_leases(rig)
             rig.await_ends(load, len(struck), among=struck)
-        wait_until(lambda: rig.log_of("sleeper").count("late_result_refused") == len(struck), timeout_s=30)
+        wait_until(lambda: rig.log_of("sleeping worker").count("late_result_refused") == len(struck), timeout_s=30)
         outcome = rig.settle(load, "worker frozen past its lease")
     assert (outcome.failed, outcome.left_over) == (0, 0)
 

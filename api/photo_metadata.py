@@ -13,6 +13,7 @@ from shared.image_containers import (
     PNG,
     PNG_SIGNATURE_BYTES,
     SOI,
+    SOS,
     WEBP,
     WEBP_PICTURE,
     jpeg_parts,
@@ -26,10 +27,11 @@ _APP0, _APP2, _APP14 = b"\xe0", b"\xe2", b"\xee"
 # Tables, frames, scans and EOI.
 _JPEG_PICTURE = frozenset(bytes([code]) for code in range(0xC0, 0xE0))
 _JFIF = b"JFIF\0"
-# Bytes of a JFIF body before the size of its preview, and of an Adobe body: what follows is no part of either.
+# Bytes of a JFIF body before the size of its preview (two more), and of an Adobe body. Both tell how colours are coded,
+# so a shorter one, or one behind the first scan, which decoders pass over, must not come to be heeded.
 _JFIF_BYTES, _ADOBE_BYTES = 12, 12
 _PNG_KEPT = frozenset(b"IHDR PLTE tRNS IDAT IEND gAMA cHRM sRGB iCCP sBIT bKGD pHYs cICP mDCV cLLI".split())
-_WEBP_KEPT = WEBP_PICTURE | {b"VP8X", b"ICCP", b"ALPH"}
+_WEBP_KEPT = frozenset({b"ICCP", b"ALPH"})
 _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
 
 
@@ -49,14 +51,15 @@ def strip_metadata(data: bytes, media_type: str) -> bytes:
 
 
 def _strip_jpeg(data: bytes, exif: bytes) -> bytes:
-    jfif, picture = b"", []
+    jfif, picture, in_head = b"", [], True
     for part in jpeg_parts(data):
         body = data[part.body : part.body_end]
-        if part.kind in _JPEG_PICTURE or (part.kind == _APP2 and body.startswith(b"ICC_PROFILE\0")):
+        in_head = in_head and part.kind != SOS
+        if part.kind in _JPEG_PICTURE or (in_head and part.kind == _APP2 and body.startswith(b"ICC_PROFILE\0")):
             picture.append(data[part.start : part.end])
-        elif part.kind == _APP0 and body.startswith(_JFIF) and len(body) >= _JFIF_BYTES:
+        elif in_head and part.kind == _APP0 and body.startswith(_JFIF) and len(body) >= _JFIF_BYTES + 2:
             jfif = _jpeg_segment(_APP0, body[:_JFIF_BYTES] + b"\0\0")  # a preview of 0 x 0 pixels
-        elif part.kind == _APP14 and body.startswith(b"Adobe") and len(body) >= _ADOBE_BYTES:
+        elif in_head and part.kind == _APP14 and body.startswith(b"Adobe") and len(body) >= _ADOBE_BYTES:
             picture.append(_jpeg_segment(_APP14, body[:_ADOBE_BYTES]))
     orientation = _jpeg_segment(APP1, b"Exif\0\0" + exif) if exif else b""
     return b"".join([b"\xff" + SOI, jfif, orientation, *picture])
@@ -78,15 +81,18 @@ def _strip_png(data: bytes, exif: bytes) -> bytes:
 
 
 def _strip_webp(data: bytes, exif: bytes) -> bytes:
-    kept = []
+    kept, missing = [], 0
     for part in webp_parts(data):
         if part.kind == b"VP8X":
             flags = data[part.body] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG) | (_WEBP_EXIF_FLAG if exif else 0)
             kept.append(data[part.start : part.body] + bytes([flags]) + data[part.body + 1 : part.end])
+        elif part.kind in WEBP_PICTURE:
+            if exif:  # allowed in any place; a picture that is cut short would swallow what follows it
+                kept.append(b"EXIF" + struct.pack("<I", len(exif)) + exif)
+            kept.append(data[part.start : part.end])
+            missing = int.from_bytes(data[part.start + 4 : part.body], "little") - (part.body_end - part.body)
+            break
         elif part.kind in _WEBP_KEPT:
             kept.append(data[part.start : part.end])
-    if exif:
-        kept.append(b"EXIF" + struct.pack("<I", len(exif)) + exif)
     body = b"WEBP" + b"".join(kept)
-    missing = max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))  # so that a cut file still looks cut
-    return b"RIFF" + struct.pack("<I", len(body) + missing) + body
+    return b"RIFF" + struct.pack("<I", min(len(body) + missing, 0xFFFFFFFF)) + body  # what was cut still looks cut

@@ -101,6 +101,32 @@ def test_a_preview_inside_jfif_is_dropped():
     assert stripped[:20] == data[:2] + images.jpeg_segment(0xE0, b"JFIF\0\x01\x02\x01\0\x48\0\x48\0\0")
 
 
+def jfif(length: int) -> bytes:
+    return images.jpeg_segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"[:length])
+
+
+def test_what_decoders_pass_over_does_not_come_to_tell_how_colours_are_coded():
+    adobe = 2 + 16  # where the one segment ends that tells so
+    data = images.encode(images.red_corner(), "JPEG", quality=95, keep_rgb=True)
+    data = data[:2] + data[adobe:]
+    for unheeded in (data[:2] + jfif(12) + data[2:], data[:2] + jfif(13) + data[2:], data[:-2] + jfif(14) + data[-2:]):
+        assert (pixels(strip(unheeded)) == pixels(data)).all()
+    assert (pixels(data[:2] + jfif(14) + data[2:]) != pixels(data)).any()
+
+
+def test_an_orientation_is_kept_where_a_webp_that_breaks_off_cannot_swallow_it():
+    data = images.telling_webp(images.lesion())
+    exif = data[data.index(b"EXIF") : data.index(b"XMP ")]
+    picture = data.index(b"VP8 ")
+    early = data[:picture] + exif + data[picture:-3000]
+    assert inspect_photograph(strip(early)) == inspect_photograph(early)
+
+
+def test_a_webp_that_breaks_off_behind_its_picture_is_complete():
+    data = images.telling_webp(images.lesion())
+    assert (pixels(strip(data[: data.index(b"XMP ") + 12])) == pixels(data)).all()
+
+
 def test_bytes_between_segments_are_dropped():
     data = images.encode(images.lesion(), "JPEG")
     assert strip(data[:20] + images.SECRET + data[20:]) == data

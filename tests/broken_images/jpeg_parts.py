@@ -67,6 +67,14 @@ def scan(components: Sequence[int], first: int, last: int, bits: int = 0) -> byt
     return jpeg_segment(SOS, bytes([len(components)]) + b"".join(each) + bytes([first, last, bits]))
 
 
+def separated(grey: bytes) -> bytes:
+    """Return a JPEG in three scans, not progressive, all of whose components are a grey JPEG's."""
+    width, height = reversed(struct.unpack_from(">HH", grey, find(grey, SOF0) + 5))
+    coded = next(part for kind, part in split(grey) if kind == SOS)[10:]
+    scans = (scan([index], 0, 63) + coded for index in range(3))
+    return less(less(grey, SOF0), SOS)[:-2] + frame(SOF0, width, height) + b"".join(scans) + END
+
+
 def progressive(width: int, height: int, scans: int, components: int = 3) -> bytes:
     """Return a grey progressive JPEG: one scan of averages, then scans that refine details of which there are none.
 

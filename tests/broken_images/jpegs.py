@@ -42,6 +42,7 @@ from tests.broken_images.jpeg_parts import (
     poked,
     progressive,
     scan,
+    separated,
     split,
 )
 from tests.broken_images.profiles import chained_profile
@@ -166,6 +167,7 @@ def _scans(data: bytes) -> dict[str, tuple[bytes, str]]:
     in_scans = encode(lesion(), "JPEG", quality=92, progressive=True)
     grey = encode(lesion().convert("L"), "JPEG")
     restarting = encode(lesion(), "JPEG", restart_marker_blocks=5)
+    separate = separated(grey)
     head = BEGIN + FLAT_QUANTISATION + frame(0xC2, 320, 240) + ONE_CODE_TABLES
     return {
         "of no component": (poked(data, SOS, 4, b"\0"), UNDECODABLE),
@@ -181,6 +183,9 @@ def _scans(data: bytes) -> dict[str, tuple[bytes, str]]:
         "progressive without averages": (edited(in_scans, SOS, lambda averages: b""), TRUNCATED),
         "a component that no scan holds": (_scanned_by_one(data), TRUNCATED),
         "progressive without a table": (less(in_scans, DHT), UNDECODABLE),
+        "each component in a scan": (separate, LANDSCAPE),
+        "each component in a scan, ended in the last": (separate[:-200] + END, TRUNCATED),
+        "each component in a scan, the last missing": (separate[: separate.rindex(b"\xff\xda")] + END, TRUNCATED),
         "as many scans as there may be": (progressive(320, 240, MAX_SCANS), FLAT),
         "one scan more": (progressive(320, 240, MAX_SCANS + 1), DAMAGED),
         "thousands of scans": (progressive(320, 240, 2000), DAMAGED),

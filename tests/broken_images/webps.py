@@ -59,10 +59,10 @@ def _lengths() -> dict[str, tuple[bytes, str]]:
         "cut in its pixels": (sound[: len(sound) // 2], TRUNCATED),
         "says 0 bytes": (_webp(picture, length=0), DAMAGED),
         "says 12 bytes": (_webp(picture, length=12), DAMAGED),
-        "says half": (_webp(picture, length=len(picture) // 2), UNDECODABLE),
-        "says a byte more": (_webp(picture, length=len(picture) + 5), TRUNCATED),
-        "says 4 GB": (_webp(picture, length=0xFFFFFFFF), TRUNCATED),
-        "a chunk that says 4 GB": (_webp(_chunk(b"VP8 ", _lossy(), 0xFFFFFFFF)), UNDECODABLE),
+        "says half": (_webp(picture, length=len(picture) // 2), TRUNCATED),
+        "says a byte more": (_webp(picture, length=len(picture) + 5), LANDSCAPE),
+        "says 4 GB": (_webp(picture, length=0xFFFFFFFF), LANDSCAPE),
+        "a chunk that says 4 GB": (_webp(_chunk(b"VP8 ", _lossy(), 0xFFFFFFFF)), TRUNCATED),
         "a chunk that says 0 bytes": (_webp(_chunk(b"VP8 ", _lossy(), 0)), DAMAGED),
         "bytes behind its end": (sound + bytes(range(256)) * 40, LANDSCAPE),
         "more empty chunks than there may be": (_webp(_vp8x(), _chunk(b"XXXX", b"") * MAX_PARTS, picture), DAMAGED),
@@ -104,6 +104,7 @@ def _frames() -> dict[str, tuple[bytes, str]]:
         "lossless noise": (_webp(_chunk(b"VP8L", lossless[:5] + bytes(range(256)) * 20)), UNDECODABLE),
         "lossy named lossless": (_webp(_chunk(b"VP8L", lossy)), DAMAGED),
         "a frame of an unknown kind": (_webp(_chunk(b"VP9 ", lossy)), DAMAGED),
+        "a second picture, cut short": (_webp(_chunk(b"VP8 ", lossy), _chunk(b"VP8 ", lossy)[:200]), LANDSCAPE),
         "two pictures": (_webp(_chunk(b"VP8 ", lossy), _chunk(b"VP8 ", lossy)), LANDSCAPE),
     }
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo up test faults audit lint clean
+.PHONY: demo up test faults fuzz audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -18,6 +18,11 @@ test: .venv/installed-test
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
 faults: .venv/installed-test
 	$(BIN)/pytest tests/faults --full --timeout 3600
+
+# Broken photographs through the path from upload to pixels: 10,000 by chance, then a minute of libFuzzer's.
+fuzz: .venv/installed-test
+	$(BIN)/python -m tests.fuzz
+	$(BIN)/python -m tests.fuzz.guided 60
 
 # Exclusions of the secrets' scan: digests of files, and passwords made of plain words, as in examples and tests.
 # Without --strict, pip-audit would pass when PyPI's vulnerability service knows none of the packages or is not there.
@@ -51,4 +56,4 @@ audit: .venv/installed-audit
 	touch $@
 
 clean:
-	rm -rf .venv .dermqueue demo-results
+	rm -rf .venv .dermqueue demo-results fuzz-findings

@@ -36,7 +36,7 @@ READY = {"worker": "[queues]", "beat": "beat: Starting"}
 """What those say that no supervisor can ask whether they are ready."""
 
 
-OUTAGES = {"api_unreachable", "database_unavailable", "storage_unavailable"}
+OUTAGES = {"api_unreachable", "database_unavailable", "intake_busy", "storage_unavailable"}
 
 
 class Rig:

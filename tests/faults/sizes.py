@@ -17,6 +17,7 @@ class Sizes:
 
     cases: int
     away_s: float
+    deaths: int
     storm_cases: int
     storm_kills: int
     rush_cases: int
@@ -24,7 +25,16 @@ class Sizes:
     rush_connections: int
 
 
-SHORT = Sizes(cases=24, away_s=3, storm_cases=60, storm_kills=3, rush_cases=100, rush_clinics=10, rush_connections=40)
+SHORT = Sizes(
+    cases=24, away_s=3, deaths=1, storm_cases=60, storm_kills=3, rush_cases=100, rush_clinics=10, rush_connections=40
+)
 FULL = Sizes(
-    cases=200, away_s=60, storm_cases=2000, storm_kills=50, rush_cases=10_000, rush_clinics=50, rush_connections=200
+    cases=200,
+    away_s=60,
+    deaths=10,
+    storm_cases=2000,
+    storm_kills=50,
+    rush_cases=10_000,
+    rush_clinics=50,
+    rush_connections=200,
 )

@@ -1,0 +1,93 @@
+"""Servers that are slow, silent or cut off: cases take longer, and nobody who asks for something else is held up."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.faults.audit import until_first_end
+from tests.faults.load import PHOTOGRAPHS
+from tests.faults.network.proxy import CutAtRandom, Delay, Swallow
+from tests.faults.sizes import SEED
+
+ANSWERED_WITHIN_S = 20.0
+POLLED_WITHIN_S = 5.0
+POLL_EVERY_S = 0.2
+
+
+@pytest.mark.briefly_on("postgresql")
+def test_a_slow_object_store_costs_time_and_nothing_else(rig, proxies, sizes):
+    with proxies.s3.behaving(Delay(0.05)):
+        with rig.submitting(sizes.cases) as load:
+            pass
+        outcome = rig.settle(load, "S3 slow: 50 ms for each 16 KiB")
+    assert load.refused == {}
+    assert (outcome.failed, outcome.left_over) == (0, 0)
+
+
+@pytest.mark.briefly_on("embedded")
+def test_connections_to_the_object_store_that_break_cost_no_case_and_no_attempt(rig, proxies, sizes):
+    cut = CutAtRandom(once_in_bytes=500_000, dice=random.Random(SEED))
+    with proxies.s3.behaving(cut):
+        with rig.submitting(sizes.cases) as load:
+            pass
+        outcome = rig.settle(load, "connections to S3 cut at random", times=cut.cuts)
+    assert cut.cuts > 0
+    assert outcome.failed == 0
+    assert {trace.attempts for trace in rig.observe(load)} == {1}
+
+
+@pytest.mark.briefly_on("embedded")
+def test_while_the_object_store_is_silent_submissions_are_refused_in_time_and_polls_are_answered(rig, proxies, sizes):
+    known = rig.stack.submit(PHOTOGRAPHS[0].read_bytes()).json()["id"]
+    with rig.submitting(sizes.cases) as load, proxies.s3.behaving(Swallow()), polls(rig, known) as polled_s:
+        begun_s = time.monotonic()
+        answer = rig.stack.submit(PHOTOGRAPHS[0].read_bytes())
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+        assert answer.headers["Retry-After"]
+        assert time.monotonic() - begun_s <= ANSWERED_WITHIN_S
+        time.sleep(sizes.away_s)
+    healed_at = datetime.now(UTC)
+    outcome = rig.settle(load, "S3 takes everything and never answers", recovery=until_first_end(healed_at))
+    assert max(polled_s) <= POLLED_WITHIN_S, polled_s
+    assert outcome.failed == 0
+    assert {trace.attempts for trace in rig.observe(load)} == {1}
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_postgresql_that_cannot_be_reached_holds_nobody_up_once_it_can(rig, proxies, sizes):
+    with rig.submitting(sizes.cases) as load:
+        rig.await_ends(load, 1)
+        with proxies.sql.unreachable():
+            begun_s = time.monotonic()
+            answer = rig.stack.submit(PHOTOGRAPHS[0].read_bytes())
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+            assert time.monotonic() - begun_s <= ANSWERED_WITHIN_S
+            time.sleep(sizes.away_s)
+        healed_at = datetime.now(UTC)
+    outcome = rig.settle(load, "PostgreSQL cut off by the network", recovery=until_first_end(healed_at))
+    assert outcome.failed == 0
+
+
+@contextmanager
+def polls(rig, case_id: str) -> Iterator[list[float]]:
+    """Poll a case inside the block, and note how long each answer took."""
+    took_s, over = [], threading.Event()
+
+    def poll() -> None:
+        while not over.wait(POLL_EVERY_S):
+            begun_s = time.monotonic()
+            rig.stack.http.get(f"/v1/cases/{case_id}").raise_for_status()
+            took_s.append(time.monotonic() - begun_s)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield took_s
+    finally:
+        over.set()
+        thread.join()

@@ -1,11 +1,11 @@
 """An HTTP client of the API, as a clinic's own software would be written."""
 
 import json
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import httpx
 
@@ -49,7 +49,10 @@ def find_connection(url: str | None, key: str | None, data_dir: Path) -> Connect
 
 
 class Client:
-    """Speaks to the API. Every call is tried again when the network or the service is away for a moment."""
+    """Speaks to the API. Every call is tried again when the network or the service is away for a moment.
+
+    A clinic whose waiting cases are as many as it may have is not refused: the call waits for room, however long.
+    """
 
     def __init__(self, connection: Connection):
         self._http = httpx.Client(
@@ -58,6 +61,7 @@ class Client:
             timeout=httpx.Timeout(30, connect=5),
             trust_env=False,
         )
+        self._stopped = Event()
 
     def submit(self, file: Path, **fields: str) -> dict:
         """Submit one photograph; sent again after a lost answer, it still is one case."""
@@ -89,30 +93,43 @@ class Client:
                     pending.remove(case["id"])
                     yield case
 
+    def stop(self) -> None:
+        """Make calls give up that wait for anything; from another thread, or after Ctrl-C."""
+        self._stopped.set()
+
     def _call(self, method: str, address: str, **request) -> httpx.Response:
-        return _try_again(lambda: self._http.request(method, address, **request))
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = self._http.request(method, address, **request)
+            except httpx.TransportError as error:
+                if attempt == _TRIES:
+                    raise Refused("api_unreachable", f"The API does not answer: {error}.") from error
+                pause_s = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
+            else:
+                asked_s = float(response.headers.get("Retry-After", 1))
+                pause_s = min(asked_s, _LONGEST_PAUSE_S)
+                if _wants_room(response):  # which comes, as soon as some of the clinic's cases are finished
+                    attempt, pause_s = 0, asked_s
+                elif response.status_code not in (429, 503) or attempt == _TRIES:
+                    return _checked(response)
+            if self._stopped.wait(pause_s):
+                raise Refused("interrupted", "The call was given up.")
 
 
-def _try_again(send: Callable[[], httpx.Response]) -> httpx.Response:
-    for attempt in range(1, _TRIES + 1):
-        try:
-            response = send()
-        except httpx.TransportError as error:
-            if attempt == _TRIES:
-                raise Refused("api_unreachable", f"The API does not answer: {error}.") from error
-            pause_s = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
-        else:
-            if response.status_code not in (429, 503) or attempt == _TRIES:
-                return _checked(response)
-            pause_s = min(float(response.headers.get("Retry-After", 1)), _LONGEST_PAUSE_S)
-        time.sleep(pause_s)
-    raise AssertionError("unreachable")
+def _wants_room(response: httpx.Response) -> bool:
+    return response.status_code == 429 and _problem(response).get("code") == "quota_exceeded"
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
-    if response.headers.get("Content-Type", "").startswith("application/problem+json"):
-        problem = response.json()
+    if problem := _problem(response):
         raise Refused(problem["code"], problem["detail"])
     raise Refused(f"http_{response.status_code}", f"The API answered {response.status_code}.")
+
+
+def _problem(response: httpx.Response) -> dict:
+    is_problem = response.headers.get("Content-Type", "").startswith("application/problem+json")
+    return response.json() if is_problem else {}

@@ -45,6 +45,7 @@ def connection_options(command):
 def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -> None:
     """Submit photographs, one case each.
 
+    Where a clinic has as many cases waiting as it may have, this waits until some are finished, and goes on.
     Exits with 1 if one was refused, or, with --wait, ended without a result.
 
     \b
@@ -141,9 +142,13 @@ def submit_files(
     with make_progress(console) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         task = progress.add_task("submitting", total=len(files))
         cases = []
-        for case in pool.map(send, files):
-            cases.append(case)
-            progress.advance(task)
+        try:
+            for case in pool.map(send, files):
+                cases.append(case)
+                progress.advance(task)
+        except KeyboardInterrupt:
+            client.stop()  # or the pool would be waited for, and it may wait for room
+            raise
     return cases
 
 

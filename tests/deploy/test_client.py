@@ -1,0 +1,137 @@
+"""The client is patient: with a service that is away for a moment, and without end with one that has no room."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from rich.console import Console
+
+from deploy import client as client_module
+from deploy.client import Client, Connection, Refused
+from deploy.commands.photographs import submit_files
+from deploy.embedded.program import find_free_port
+
+TRIES = client_module._TRIES
+NO_ROOM = (429, "quota_exceeded")
+WRONG_KEYS = (429, "too_many_wrong_keys")
+AWAY = (503, "storage_unavailable")
+TAKEN = (202, "")
+
+
+class Script(BaseHTTPRequestHandler):
+    """Gives the server's answers one after the other; the last one again and again."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.keys.add(self.headers["Idempotency-Key"])
+        self.server.asked += 1
+        self.server.was_asked.set()
+        (status, code), *others = self.server.answers
+        self.server.answers = others or self.server.answers
+        body = json.dumps({"code": code, "detail": "A sentence.", "id": "7"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Retry-After", self.server.retry_after)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments) -> None:
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture
+def api() -> Iterator[ThreadingHTTPServer]:
+    """An API that answers as it is told in `answers`, and counts what it is `asked`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Script) as server:
+        server.answers, server.asked, server.keys, server.retry_after = [TAKEN], 0, set(), "0"
+        server.was_asked = Event()
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def client(api) -> Client:
+    return Client(Connection(f"http://127.0.0.1:{api.server_port}", "dq_key"))
+
+
+@pytest.fixture
+def photograph(tmp_path) -> Path:
+    path = tmp_path / "lesion.jpg"
+    path.write_bytes(b"photograph")
+    return path
+
+
+@pytest.fixture
+def submit(client, photograph) -> Callable[[], dict]:
+    return lambda: client.submit(photograph)
+
+
+def test_without_room_it_goes_on_asking_for_as_long_as_it_takes(api, submit):
+    api.answers = [NO_ROOM] * 5 * TRIES + [TAKEN]
+    assert submit()["id"] == "7"
+    assert api.asked == 5 * TRIES + 1
+    assert len(api.keys) == 1
+
+
+def test_other_trouble_between_is_counted_anew(api, submit):
+    api.answers = [*[AWAY] * (TRIES - 1), NO_ROOM, *[AWAY] * (TRIES - 1), TAKEN]
+    assert submit()["id"] == "7"
+
+
+@pytest.mark.parametrize("trouble", [AWAY, WRONG_KEYS], ids=lambda trouble: trouble[1])
+def test_other_trouble_is_given_up_after_some_tries(api, submit, trouble):
+    api.answers = [trouble]
+    with pytest.raises(Refused, match=trouble[1]):
+        submit()
+    assert api.asked == TRIES
+
+
+def test_what_is_refused_is_not_tried_again(api, submit):
+    api.answers = [(422, "image_too_small"), TAKEN]
+    with pytest.raises(Refused, match="image_too_small"):
+        submit()
+    assert api.asked == 1
+
+
+def test_it_waits_as_long_as_it_is_told(api, client, submit, monkeypatch):
+    api.answers, api.retry_after, pauses = [NO_ROOM, AWAY, TAKEN], "30", []
+    monkeypatch.setattr(client._stopped, "wait", pauses.append)
+    submit()
+    assert pauses == [30, client_module._LONGEST_PAUSE_S]
+
+
+def test_who_waits_for_room_can_be_stopped(api, client, submit):
+    api.answers, api.retry_after = [NO_ROOM], "3600"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(submit)
+        assert api.was_asked.wait(30)
+        client.stop()
+        with pytest.raises(Refused, match="interrupted"):
+            waiting.result(timeout=30)
+
+
+def test_ctrl_c_ends_the_waiting_of_all(api, client, photograph):
+    api.answers, api.retry_after = [NO_ROOM], "3600"
+
+    def interrupt() -> None:
+        assert api.was_asked.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        submit_files(client, [photograph] * 20, Console(quiet=True), reference=None)
+
+
+def test_an_api_that_is_not_there_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(client_module, "_LONGEST_PAUSE_S", 0)
+    nowhere = Client(Connection(f"http://127.0.0.1:{find_free_port()}", "dq_key"))
+    with pytest.raises(Refused, match="api_unreachable"):
+        nowhere.list_cases(1)

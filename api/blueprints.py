@@ -3,6 +3,7 @@
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.auth import authorize
+from api.problems import problem_responses
 
 
 def guarded_blueprint(name: str, url_prefix: str, description: str) -> APIBlueprint:
@@ -13,6 +14,7 @@ def guarded_blueprint(name: str, url_prefix: str, description: str) -> APIBluepr
         url_prefix=url_prefix,
         abp_tags=[Tag(name=name.capitalize(), description=description)],
         abp_security=[{"bearer": []}],
+        abp_responses=problem_responses(401, 403, 429, 503),
         operation_id_callback=_view_name,
     )
     blueprint.before_request(authorize)

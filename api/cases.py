@@ -45,7 +45,7 @@ def check_names(names: list[str]) -> None:
     raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 
-@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)})
+@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 404, 409, 413, 415, 422)})
 @allow(Role.CLINIC)
 @reads_body(form=SubmitForm, check_names=check_names, json=SubmitUpload)
 def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Response:
@@ -62,7 +62,7 @@ def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Respon
     return response
 
 
-@blueprint.get("/<case_id>", responses={200: CaseOut, 304: None, **problem_responses(401, 403, 404, 503)})
+@blueprint.get("/<case_id>", responses={200: CaseOut, 304: None, **problem_responses(404)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_case(path: CasePath, header: ReadHeader) -> Response:
     """Read a case, or wait for its result."""
@@ -79,7 +79,7 @@ def read_case(path: CasePath, header: ReadHeader) -> Response:
     return response.make_conditional(request)
 
 
-@blueprint.get("", responses={200: CaseListOut, **problem_responses(400, 401, 403, 503)})
+@blueprint.get("", responses={200: CaseListOut, **problem_responses(400)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def list_cases(query: ListQuery) -> Response:
     """List cases, newest first.
@@ -98,7 +98,7 @@ def list_cases(query: ListQuery) -> Response:
     return response
 
 
-@blueprint.post("/<case_id>/cancel", responses={202: CaseOut, **problem_responses(401, 403, 404, 409, 503)})
+@blueprint.post("/<case_id>/cancel", responses={202: CaseOut, **problem_responses(404, 409)})
 @allow(Role.CLINIC)
 def cancel_case(path: CasePath) -> Response:
     """Cancel a case that waits or runs.
@@ -113,7 +113,7 @@ def cancel_case(path: CasePath) -> Response:
     return answer(CaseOut.of(case), 202)
 
 
-@blueprint.delete("/<case_id>", responses={202: None, **problem_responses(401, 403, 404, 503)})
+@blueprint.delete("/<case_id>", responses={202: None, **problem_responses(404)})
 @allow(Role.CLINIC)
 def delete_case(path: CasePath) -> Response:
     """Erase a case.

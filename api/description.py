@@ -21,6 +21,8 @@ Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnos
 2. `GET` that address, with `Prefer: wait=20` if you like, until `state` is final.
 3. `succeeded` has a `result` and a heatmap, `rejected` an `error` that you can act on. A person looks at `failed` ones.
 
+Many photographs at once: `POST /v1/submissions`. Straight to the object store: `POST /v1/uploads`.
+
 Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+json` (RFC 9457): match on their `code`.
 """
 
@@ -38,6 +40,13 @@ _RESPONSE_HEADERS = {
     },
     ("list_cases", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
 }
+_LINKS = {
+    ("submit_case", "202"): ("read_case", "case_id", "id"),
+    ("submit_many", "202"): ("read_submission", "submission_id", "id"),
+    ("list_failed", "200"): ("requeue_failed", "case_id", "cases/0/id"),
+}
+"""Which operation an answer leads to, with which of its parameters, and where in the answer that stands."""
+
 _SCHEMA = "#/components/schemas/{model}"
 _PAGE = swagger_html_string.replace("<title>Swagger UI", "<title>DermQueue").replace(
     "<head>", '<head>\n    <meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -66,9 +75,12 @@ def _describe(app: OpenAPI) -> dict:
         responses = operation["responses"]
         if "application/json" in responses["400"]["content"]:
             del responses["400"]  # the library adds it to whatever names none; ours are problems
+        operation["responses"] = dict(sorted(responses.items()))
         for status, response in responses.items():
             if headers := _RESPONSE_HEADERS.get((operation["operationId"], status)):
                 response["headers"] = {name: _header(text) for name, text in headers.items()}
+            if link := _LINKS.get((operation["operationId"], status)):
+                response["links"] = _link(*link)
         for parameter in operation.get("parameters", []):
             parameter["schema"] = _not_null(parameter["schema"])
     return document
@@ -92,6 +104,10 @@ def _describe_bodies(app: OpenAPI, document: dict) -> None:
 def _operations(document: dict) -> Iterator[dict]:
     for path_item in document["paths"].values():
         yield from path_item.values()
+
+
+def _link(operation_id: str, parameter: str, pointer: str) -> dict:
+    return {operation_id: {"operationId": operation_id, "parameters": {parameter: f"$response.body#/{pointer}"}}}
 
 
 def _header(text: str) -> dict:

@@ -27,7 +27,7 @@ _PICTURE = {"content": {"image/png": _BINARY, "image/jpeg": _BINARY, "image/webp
 _HEATMAP = {"content": {"image/png": _BINARY, "application/octet-stream": _BINARY}}
 
 
-@blueprint.get("/<case_id>/image", responses={200: _PICTURE, **problem_responses(401, 403, 404, 500, 503)})
+@blueprint.get("/<case_id>/image", responses={200: _PICTURE, **problem_responses(404, 500)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_image(path: CasePath) -> Response:
     """Fetch the photograph.
@@ -38,7 +38,7 @@ def read_image(path: CasePath) -> Response:
     return _private(services().store.get(case.photograph.key), case.photograph.media_type)
 
 
-@blueprint.get("/<case_id>/heatmap", responses={200: _HEATMAP, **problem_responses(400, 401, 403, 404, 500, 503)})
+@blueprint.get("/<case_id>/heatmap", responses={200: _HEATMAP, **problem_responses(400, 404, 500)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
     """Fetch where the network looked for one class.

@@ -1,26 +1,34 @@
 """What goes over the wire: requests as they are checked, answers as they are documented."""
 
-import unicodedata
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from flask_openapi3 import FileStorage
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.domain import CLASSES, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
+
+_PLAIN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]*$"
+"""What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks."""
 
 
 def plain_text(text: str) -> str:
     """Return the text, or raise ValueError."""
-    # What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks.
-    if any(unicodedata.category(character) == "Cc" or character == "\ufffd" for character in text):
+    if not re.fullmatch(_PLAIN, text):
         raise ValueError("must be UTF-8 text without control characters")
     return text
 
 
-Reference = Annotated[str, Field(max_length=200), AfterValidator(plain_text)]
-Site = Annotated[str, Field(max_length=100), AfterValidator(plain_text)]
+def _whole(number: object) -> object:
+    """Return JSON's 54.0 as the integer that it is to JSON Schema."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Reference = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), AfterValidator(plain_text)]
+Site = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": _PLAIN}), AfterValidator(plain_text)]
+Age = Annotated[int, Field(ge=0, le=120), BeforeValidator(_whole)]
 
 
 class CasePath(BaseModel):
@@ -36,7 +44,7 @@ class CaseFields(BaseModel):
         None, description="your own name for the case; no personal data", examples=["mole-17"]
     )
     priority: Priority = Priority.ROUTINE
-    age: int | None = Field(None, ge=0, le=120, description="years", examples=[54])
+    age: Age | None = Field(None, description="years", examples=[54])
     sex: Sex | None = None
     site: Site | None = Field(None, description="where on the body", examples=["left calf"])
 

@@ -4,7 +4,6 @@ from flask import Response, jsonify
 
 from api.auth import allow
 from api.blueprints import guarded_blueprint, open_blueprint
-from api.problems import problem_responses
 from api.schemas import CurrentModelOut, HealthOut, ReadyOut
 from api.services import services
 from shared.domain import Role
@@ -15,7 +14,7 @@ model_blueprint = guarded_blueprint("models", "/v1/models", "What is known of th
 health_blueprint = open_blueprint("health", "For load balancers and orchestrators; no key is needed.")
 
 
-@model_blueprint.get("/current", responses={200: CurrentModelOut, **problem_responses(401, 403, 503)})
+@model_blueprint.get("/current", responses={200: CurrentModelOut})
 @allow(*Role)
 def read_current_model() -> Response:
     """Read the card of the model in use.

@@ -37,9 +37,17 @@ class UploadOut(BaseModel):
 class SubmissionForm(BaseModel):
     """Many photographs: either every one in a field of its own, or all in one archive."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["archive"]}]},
+    )
 
-    image: list[FileStorage] = Field([], description="JPEG, PNG or WebP; the field may be repeated")
+    image: list[FileStorage] = Field(
+        default_factory=list,
+        json_schema_extra={"minItems": 1},
+        description="JPEG, PNG or WebP; the field may be repeated",
+    )
     archive: FileStorage | None = Field(None, description="a zip of JPEG, PNG or WebP files")
     priority: Priority = Field(Priority.ROUTINE, description="of every case")
 

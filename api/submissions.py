@@ -64,7 +64,7 @@ def check_names(names: list[str]) -> None:
         )
 
 
-@blueprint.post("", responses={202: SubmissionOut, **problem_responses(400, 401, 403, 413, 415, 422, 429, 503)})
+@blueprint.post("", responses={202: SubmissionOut, **problem_responses(400, 413, 415, 422)})
 @allow(Role.CLINIC)
 @takes_much
 @reads_body(form=SubmissionForm, check_names=check_names)
@@ -80,7 +80,7 @@ def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
     return response
 
 
-@blueprint.get("/<submission_id>", responses={200: SubmissionOut, **problem_responses(401, 403, 404, 429, 503)})
+@blueprint.get("/<submission_id>", responses={200: SubmissionOut, **problem_responses(404)})
 @allow(Role.CLINIC)
 def read_submission(path: SubmissionPath) -> Response:
     """Read what became of the photographs that were submitted together."""

@@ -71,7 +71,8 @@ def test_every_error_is_described_as_a_problem(operations):
         if path == "/readyz":  # its 503 says what is away
             assert list(errors) == ["503"]
             continue
-        assert ({"401", "403", "503"} <= set(errors)) == path.startswith("/v1/")
+        assert ({"401", "403", "429", "503"} <= set(errors)) == path.startswith("/v1/")
+        assert ("413" in errors) == ("requestBody" in operation)
         for status, answer in errors.items():
             (media_type, content) = next(iter(answer["content"].items()))
             assert (media_type, len(answer["content"])) == ("application/problem+json", 1)

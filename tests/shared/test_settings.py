@@ -78,6 +78,8 @@ def test_the_variables_of_the_command_line_are_let_through(environment, tmp_path
         ("S3_BUCKET", "ab", "at least 3 characters"),
         ("S3_ENCRYPTION", "aes", "'AES256', 'aws:kms' or 'none'"),
         ("S3_ENDPOINT_URL", "localhost:8333", "must begin with http:// or https://"),
+        ("S3_PUBLIC_URL", "files.example", "must begin with http:// or https://"),
+        ("PHOTOGRAPHS_IN_MEMORY", "0", "greater than or equal to 1"),
         ("BROKER_URL", "amqp://localhost", "must begin with redis:// or rediss://"),
         ("DATABASE_URL", "mysql://localhost/cases", "must begin with postgresql:// or name a file with sqlite:///"),
         ("DATABASE_URL", "postgresql+psycopg2://localhost/cases", "must begin with postgresql://"),

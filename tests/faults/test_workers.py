@@ -35,7 +35,7 @@ def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(rig, s
             time.sleep(dice.uniform(0, LONGEST_BATCH_S))
             rig.kill(victim)
         recovery = until_work_moves_again(struck, killed_at)
-        outcome = rig.settle(load, "worker killed", times=sizes.storm_kills, recovery=recovery, timeout_s=1200)
+        outcome = rig.settle(load, "worker killed", times=sizes.storm_kills, recovery=recovery)
     assert outcome.recovery_s <= LEASE_S + 5
 
 

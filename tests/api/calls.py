@@ -133,29 +133,25 @@ def record_result(database: Database, store: ObjectStore, case_id: str, overlay:
     activate_model(database)
     with database.writing() as session:
         now = read_clock(session)
-        mine = _claim(session, case_id, now)
-        key = overlay_key(mine.clinic_id, mine.case_id, mine.token)
-        store.put(key, overlay, "image/png")
-        analysis = Analysis(
-            probabilities=PROBABILITIES,
-            decision=Decision.REFER,
-            operating_point=POINT,
-            model_digest=MODEL_DIGEST,
-            preprocessing="squash-256-jpeg-bilinear-224",
-            code_version="0.1.0",
-            warnings=("photograph_small",),
-            overlay_key=key,
-        )
-        maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
-        assert queue.record_analysis(session, mine, analysis, maps, now)
+        _succeed(session, store, _claim(session, case_id, now), overlay, now)
 
 
 def record_failure(database: Database, case_id: str) -> None:
-    """Do as a worker that claims one case and gives up on it."""
+    """Do as a worker that claims one case and gives up on it; other waiting cases are given back."""
     with database.writing() as session:
         now = read_clock(session)
-        problem = Problem(State.FAILED, "analysis_failed", "The analysis failed. A person must look at this case.")
-        assert queue.record_problem(session, _claim(session, case_id, now), problem, now)
+        _fail(session, _claim(session, case_id, now), now)
+
+
+def work_off(database: Database, store: ObjectStore) -> None:
+    """Do as a worker that claims what waits, gives up on every third case and succeeds with the others."""
+    with database.writing() as session:
+        now = read_clock(session)
+        for number, lease in enumerate(queue.claim_cases(session, 100, 60, now)):
+            if number % 3 == 2:
+                _fail(session, lease, now)
+            else:
+                _succeed(session, store, lease, STORED_OVERLAY, now)
 
 
 def _claim(session: Session, case_id: str, now: datetime) -> Lease:
@@ -165,3 +161,25 @@ def _claim(session: Session, case_id: str, now: datetime) -> Lease:
         if lease is not mine:
             queue.return_case(session, lease, now, alone=False, counted=False)
     return mine
+
+
+def _succeed(session: Session, store: ObjectStore, lease: Lease, overlay: bytes, now: datetime) -> None:
+    key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
+    store.put(key, overlay, "image/png")
+    analysis = Analysis(
+        probabilities=PROBABILITIES,
+        decision=Decision.REFER,
+        operating_point=POINT,
+        model_digest=MODEL_DIGEST,
+        preprocessing="squash-256-jpeg-bilinear-224",
+        code_version="0.1.0",
+        warnings=("photograph_small",),
+        overlay_key=key,
+    )
+    maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
+    assert queue.record_analysis(session, lease, analysis, maps, now)
+
+
+def _fail(session: Session, lease: Lease, now: datetime) -> None:
+    problem = Problem(State.FAILED, "analysis_failed", "The analysis failed. A person must look at this case.")
+    assert queue.record_problem(session, lease, problem, now)

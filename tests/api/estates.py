@@ -1,20 +1,20 @@
 """What a clinic owns, and everything by which an answer could give it away."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from shared.database import Database
 from shared.storage import ObjectStore
+from shared.store import uploads
 from tests import images
-from tests.api.calls import Clinic, record_failure, record_result
-
-STATES = ("queued", "succeeded", "failed", "deleted")
+from tests.api.calls import Clinic, File, record_failure, record_result
+from tests.api.ways_in import filled, send_many
 
 
 class Estate:
-    """One clinic's cases, one in each of `STATES`. Nothing in them is like another estate's.
+    """What one clinic owns; nothing in it is like another estate's.
 
-    `ids` and `private` hold, as bytes, what an answer must not contain: the names of all that was ever made here, and
-    what the clinic said and sent.
+    `things` holds ids: by kind, and by what is the matter with the thing. `ids` and `private` hold, as bytes, what an
+    answer must not contain: the names of all that was ever made here, and what the clinic said and sent.
     """
 
     def __init__(self, clinic: Clinic, database: Database, store: ObjectStore, side: int):
@@ -23,22 +23,26 @@ class Estate:
         self._overlay = images.encode(images.lesion(side, side), "PNG")
         self.ids = {str(clinic.id).encode()}
         self.private = {_middle_of(self._photograph), _middle_of(self._overlay)}
-        self.cases: dict[str, str] = {}
+        self.things: dict[str, dict[str, str]] = {}
         self.renew()
 
     def renew(self) -> None:
-        """Put new cases in the place of those that calls may have changed."""
-        for case_id in self.cases.values():
+        """Put new things in the place of those that calls may have changed."""
+        for case_id in self.things.get("case_id", {}).values():
             self._clinic.call("POST", f"/v1/cases/{case_id}/cancel")  # or ever more would wait
-        self.cases = {state: self._make_case(state) for state in STATES}
+        self.things = {
+            "case_id": {state: self._make_case(state) for state in ("usual", "queued", "failed", "deleted")},
+            "upload_id": {state: self._make_upload(state) for state in ("usual", "deleted")},
+            "submission_id": {"usual": self._make_submission()},
+        }
+        self.ids |= {thing_id.encode() for of_kind in self.things.values() for thing_id in of_kind.values()}
 
     def _make_case(self, state: str) -> str:
-        reference, site, key = (f"{name} {uuid4()}" for name in ("reference", "site", "key"))
+        reference, site, key = (self._invent(name) for name in ("reference", "site", "key"))
         answer = self._clinic.submit(self._photograph, {"Idempotency-Key": key}, reference=reference, site=site)
         assert answer.status_code == 202, answer.text
-        case_id, digest = answer.json["id"], answer.json["image"]["sha256"]
-        self.ids.add(case_id.encode())
-        self.private |= {text.encode() for text in (reference, site, key, digest)}
+        case_id = answer.json["id"]
+        self.private.add(answer.json["image"]["sha256"].encode())
         if state == "failed":
             record_failure(self._database, case_id)
         elif state != "queued":
@@ -46,6 +50,28 @@ class Estate:
         if state == "deleted":
             self._clinic.call("DELETE", f"/v1/cases/{case_id}")
         return case_id
+
+    def _make_upload(self, state: str) -> str:
+        upload_id = filled(self._clinic, self._photograph)
+        if state == "deleted":
+            with self._database.writing() as session:
+                uploads.forget_upload(session, UUID(upload_id))
+        return upload_id
+
+    def _make_submission(self) -> str:
+        answer = send_many(
+            self._clinic, [File(self._photograph, self._invent("name")), File(b"", self._invent("name"))]
+        )
+        assert [item["state"] for item in answer.json["items"]] == ["queued", "refused"], answer.text
+        case_id = answer.json["items"][0]["case_id"]
+        self.ids.add(case_id.encode())
+        record_result(self._database, self._store, case_id, overlay=self._overlay)
+        return answer.json["id"]
+
+    def _invent(self, name: str) -> str:
+        text = f"{name} {uuid4()}"
+        self.private.add(text.encode())
+        return text
 
 
 def _middle_of(picture: bytes) -> bytes:

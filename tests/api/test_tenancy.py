@@ -31,12 +31,16 @@ GET    /healthz                                 | 200          | 200            
 GET    /readyz                                  | 200          | 200              | 200               | 200
 GET    /v1/models/current                       | 401          | 200              | 200               | 200
 POST   /v1/cases                                | 401          | 202              | 403               | 403
+POST   /v1/cases {upload_id}                    | 401          | 202 404 400      | 403               | 403
 GET    /v1/cases                                | 401          | 200              | 200               | 403
 GET    /v1/cases/{case_id}                      | 401          | 200 404          | 200 404           | 403
 DELETE /v1/cases/{case_id}                      | 401          | 202 404          | 403               | 403
 POST   /v1/cases/{case_id}/cancel               | 401          | 202 404          | 403               | 403
 GET    /v1/cases/{case_id}/image                | 401          | 200 404          | 200 404           | 403
 GET    /v1/cases/{case_id}/heatmap              | 401          | 200 404          | 200 404           | 403
+POST   /v1/uploads                              | 401          | 201              | 403               | 403
+POST   /v1/submissions                          | 401          | 202              | 403               | 403
+GET    /v1/submissions/{submission_id}          | 401          | 200 404          | 403               | 403
 GET    /v1/admin/audit                          | 401          | 403              | 403               | 200
 GET    /v1/admin/audit?case_id={case_id}        | 401          | 403              | 403               | 200 200 400
 GET    /v1/admin/failed                         | 401          | 403              | 403               | 200
@@ -58,11 +62,16 @@ PLACES = ("own", "foreign", "deleted", "unknown", "malformed")
 STATE_NEEDED = {"cancel": "queued", "requeue": "failed"}
 """What may be done only in one state; all else is tried on a case with a result, which has the most to give away."""
 
-BODIES = {"POST /v1/cases": lambda: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}}}
+BODIES = {
+    "POST /v1/cases": lambda _: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}},
+    "POST /v1/cases {upload_id}": lambda upload_id: {"json": {"upload_id": upload_id}},
+    "POST /v1/uploads": lambda _: {"json": {"media_type": "image/jpeg"}},
+    "POST /v1/submissions": lambda _: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}},
+}
 
 
 def read_table() -> dict[str, list[list[int]]]:
-    """Return the cells of each route."""
+    """Return the cells of each route; what stands in braces after an address is asked for in the body."""
     rows = (line.split("|") for line in TABLE.splitlines() if "/" in line)
     return {
         " ".join(route.split()): [[int(status) for status in cell.split()] for cell in cells] for route, *cells in rows
@@ -70,6 +79,12 @@ def read_table() -> dict[str, list[list[int]]]:
 
 
 ANSWERS = read_table()
+
+
+def kind_in(address: str) -> str | None:
+    """Return the kind of the id that is asked for at an address."""
+    found = re.search(r"{(\w+_id)}", address)
+    return found and found[1]
 
 
 @dataclass(frozen=True)
@@ -85,14 +100,10 @@ class Call:
         return f"{self.method} {self.address} with {self.caller} on what is {self.place}"
 
     @property
-    def is_for_one_case(self) -> bool:
-        return "_id}" in self.address
-
-    @property
     def expected(self) -> set[int]:
         """The statuses that the table allows."""
         if self.method == "OPTIONS":
-            needs_key = any(cells[0] == [401] for route, cells in ANSWERS.items() if route.split()[1] == self.address)
+            needs_key = self.address.startswith("/v1/")
             return {401} if needs_key and self.caller in NO_VALID_KEY else {200, 403}
         cells = ANSWERS.get(f"{self.method.replace('HEAD', 'GET')} {self.address}")
         if cells is None:
@@ -115,44 +126,49 @@ class Walk:
         self.walked = self.foreign_reads = 0
 
     def go(self) -> None:
-        for address in dict.fromkeys(route.split()[1] for route in ANSWERS):
-            places = PLACES if "_id}" in address else PLACES[:1]
-            for method in METHODS:
+        for address in dict.fromkeys(route.partition(" ")[2] for route in ANSWERS):
+            places = PLACES if kind_in(address) else PLACES[:1]
+            for method in METHODS if " " not in address else ("POST",):
                 self._try([Call(method, address, caller, place) for caller in COLUMN_OF for place in places])
 
     def _try(self, calls: list[Call]) -> None:
         """Make all calls of one method and address: first those that must be refused."""
-        addresses = {call: self._fill(call) for call in calls}
+        things = {call: self._find(call) for call in calls}
         before = self._everything()
-        answers = {call: self._send(call, addresses[call]) for call in calls if call.is_refused}
+        answers = {call: self._send(call, things[call]) for call in calls if call.is_refused}
         if self._everything() != before:
             self.faults.append(f"A refused {calls[0].method} {calls[0].address} has changed something.")
         self._compare_refusals(answers)
-        answers |= {call: self._send(call, addresses[call]) for call in calls if not call.is_refused}
+        answers |= {call: self._send(call, things[call]) for call in calls if not call.is_refused}
         for call, answer in answers.items():
             self._check(call, answer)
         if calls[0].method not in SAFE_METHODS and not all(call.is_refused for call in calls):
             for estate in self._estates:
                 estate.renew()
 
-    def _fill(self, call: Call) -> str:
-        mine, theirs = self._sides(call)
-        state = STATE_NEEDED.get(call.address.rsplit("/", 1)[1], "succeeded")
-        case_id = {
-            "own": mine.cases[state],
-            "foreign": theirs.cases[state],
-            "deleted": mine.cases["deleted"],
-            "unknown": str(uuid4()),
+    def _find(self, call: Call) -> str:
+        """Return the id to ask for, or nothing where none is asked for."""
+        kind = kind_in(call.address)
+        if not kind:
+            return ""
+        mine, theirs = (estate.things[kind] for estate in self._sides(call))
+        state = STATE_NEEDED.get(call.address.rsplit("/", 1)[1], "usual")
+        unknown = str(uuid4())
+        return {
+            "own": mine[state],
+            "foreign": theirs[state],
+            "deleted": mine.get("deleted", unknown),
+            "unknown": unknown,
             "malformed": "7",
         }[call.place]
-        return call.address.format(case_id=case_id, filename="css/swagger-ui.css")
 
     def _sides(self, call: Call) -> tuple[Estate, Estate]:
         return self._estates[::-1] if call.caller == CLINICS[1] else self._estates
 
-    def _send(self, call: Call, address: str) -> TestResponse:
+    def _send(self, call: Call, thing: str) -> TestResponse:
         self.walked += 1
-        body = BODIES.get(f"{call.method} {call.address}", dict)()
+        address = re.sub(r"{\w+_id}", thing, call.address.split()[0]).format(filename="css/swagger-ui.css")
+        body = BODIES.get(f"{call.method} {call.address}", lambda _: {})(thing)
         with self._callers[call.caller].call(call.method, address, **body) as answer:
             assert answer.data is not None  # reads a file that is sent bit by bit
             return answer
@@ -181,7 +197,7 @@ class Walk:
             visible = ()
         elif call.caller in CLINICS:
             visible = (mine,)
-        elif call.is_for_one_case:
+        elif kind_in(call.address):
             visible = {"own": (mine,), "deleted": (mine,), "foreign": (theirs,)}.get(call.place, ())
         else:
             visible = (mine, theirs)
@@ -239,14 +255,29 @@ def test_everybody_gets_what_the_table_says_and_nothing_else(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_table_names_every_route_and_nothing_else(app, client):
-    operations = client.get("/openapi.json").json["paths"]
-    described = {f"{method.upper()} {path}" for path, methods in operations.items() for method in methods}
     served = {
         f"{method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    named = {route.partition("?")[0] for route in ANSWERS}
-    unnamed, invented = sorted((described | served) - named), sorted(named - served)
+    document = client.get("/openapi.json").json
+    described = {
+        f"{method.upper()} {path}{asked}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for asked in ["", *ids_asked_for(operation, document["components"]["schemas"])]
+    }
+    unnamed, invented = sorted((described | served) - set(ANSWERS)), sorted(set(ANSWERS) - described - served)
     assert not unnamed, f"Say in TABLE who may call {unnamed}."
     assert not invented, f"TABLE says who may call {invented}, which is no route."
+
+
+def ids_asked_for(operation: dict, schemas: dict) -> Iterator[str]:
+    """Yield how TABLE writes each id that an operation takes outside its path."""
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "query" and parameter["name"].endswith("_id"):
+            yield f"?{parameter['name']}={{{parameter['name']}}}"
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        for name in schemas[content["schema"]["$ref"].rsplit("/", 1)[1]]["properties"]:
+            if name.endswith("_id"):
+                yield f" {{{name}}}"

@@ -55,13 +55,18 @@ class Housekeeping:
         return case_ids
 
     def _drop_expired_uploads(self) -> int:
+        dropped = 0
+        while expired := self._list_expired_uploads():
+            for upload_id, object_key in expired:
+                self._store.delete(object_key)
+                with self._database.writing() as session:
+                    uploads.forget_upload(session, upload_id)
+            dropped += len(expired)
+        return dropped
+
+    def _list_expired_uploads(self) -> Sequence[tuple[UUID, str]]:
         with self._database.reading() as session:
-            expired = uploads.list_expired(session, read_clock(session))
-        for upload_id, object_key in expired:
-            self._store.delete(object_key)
-            with self._database.writing() as session:
-                uploads.forget_upload(session, upload_id)
-        return len(expired)
+            return uploads.list_expired(session, read_clock(session))
 
     def _erase_orphans(self) -> int:
         """Erase objects of cases that no row knows."""

@@ -163,12 +163,16 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
 
 
 def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> Sequence[UUID]:
-    """Return ids of a clinic's cases that ended before `moment` and are not deleted, oldest first."""
+    """Return ids of a clinic's cases that ended before `moment` and are not deleted, oldest first, and lock them.
+
+    One that somebody else deletes or requeues at this moment is not among them.
+    """
     return session.scalars(
         select(CaseRow.id)
         .where(CaseRow.clinic_id == clinic_id, CaseRow.deleted_at.is_(None), CaseRow.finished_at < moment)
         .order_by(CaseRow.submitted_at)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     ).all()
 
 

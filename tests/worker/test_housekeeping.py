@@ -1,0 +1,264 @@
+"""What is kept no longer is gone from SQL and S3 without a trace but the audit trail's; all else stays."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from shared.database import read_clock
+from shared.domain import Case, State
+from shared.errors import Unavailable
+from shared.settings import Settings
+from shared.storage import ENCRYPTION_PROBE, ObjectStore, open_object_store
+from shared.store import access, cases, queue, trail, uploads
+from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow, Table, UploadRow
+from tests import images
+from tests.factories import add_case, add_clinic, add_photograph, clinic_caller
+from worker import housekeeping
+from worker.housekeeping import Housekeeping
+
+PHOTOGRAPH = images.encode(images.lesion(), "JPEG")
+SECRETS = {"reference": "Jane-4711", "sex": "female", "site": "left calf", "idempotency_key": "key-of-Jane"}
+ITEM_NAME = "jane-doe.jpg"
+FINAL = [State.SUCCEEDED, State.REJECTED, State.FAILED, State.CANCELLED]
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    """A bucket that the other tests' objects do not lie in: the housekeeping looks at every one."""
+    store = open_object_store(settings.model_copy(update={"s3_bucket": "housekeeping"}))
+    store.ensure_bucket()
+    return store
+
+
+@pytest.fixture
+def purge(database, store) -> Callable[[], None]:
+    return Housekeeping(database, store).purge
+
+
+@pytest.fixture
+def in_days(monkeypatch) -> Callable[[float], None]:
+    """Set the clock that the housekeeping reads so many days ahead."""
+
+    def set_clock(days: float) -> None:
+        monkeypatch.setattr(housekeeping, "read_clock", lambda session: read_clock(session) + timedelta(days=days))
+
+    return set_clock
+
+
+def keep_for(database, clinic_id: UUID, days: int | None) -> None:
+    with database.writing() as session:
+        access.set_limits(session, clinic_id, retention_days=days)
+
+
+def end(database, case: Case, state: State, days_ago: float) -> UUID:
+    """Let a case be submitted and end so long ago."""
+    with database.writing() as session:
+        then = read_clock(session) - timedelta(days=days_ago)
+        changed = {"state": state, "submitted_at": then, "finished_at": then}
+        session.execute(update(CaseRow).where(CaseRow.id == case.id).values(changed))
+    return case.id
+
+
+def deleted(database) -> set[UUID]:
+    with database.reading() as session:
+        return set(session.scalars(select(CaseRow.id).where(CaseRow.deleted_at.is_not(None))))
+
+
+def tables_with(database, text: str) -> set[str]:
+    """Name every table that has it in some row, in whatever column."""
+    with database.reading() as session:
+        tables = Table.metadata.sorted_tables
+        return {table.name for table in tables for row in session.execute(select(table)) if text in str(row)}
+
+
+def stored_keys(store: ObjectStore) -> set[str]:
+    return {item.key for page in store.walk() for item in page}
+
+
+def send_together(database, case: Case) -> None:
+    """Make the case one of a submission, with the name that its file had."""
+    with database.writing() as session:
+        now, submission_id = read_clock(session), uuid4()
+        values = {"id": submission_id, "clinic_id": case.clinic_id, "request_sha256": "", "created_at": now}
+        session.execute(insert(SubmissionRow).values(values))
+        item = {"submission_id": submission_id, "position": 1, "name": ITEM_NAME, "case_id": case.id}
+        session.execute(insert(SubmissionItemRow).values(item))
+
+
+def test_only_what_ended_before_its_own_clinics_retention_is_deleted(database, purge, clinic_id):
+    for_ever, longer = add_clinic(database), add_clinic(database)
+    keep_for(database, clinic_id, 30)
+    keep_for(database, longer, 60)
+    outdated = {end(database, add_case(database, clinic_id), state, 31) for state in FINAL}
+    for state in FINAL:
+        end(database, add_case(database, clinic_id), state, 29)
+        end(database, add_case(database, longer), state, 31)
+        end(database, add_case(database, for_ever), state, 3650)
+    waiting, running = add_case(database, clinic_id), add_case(database, clinic_id)
+    with database.writing() as session:
+        queue.claim_cases(session, 1, 60, read_clock(session))
+        session.execute(
+            update(CaseRow)
+            .where(CaseRow.id.in_([waiting.id, running.id]))
+            .values(submitted_at=read_clock(session) - timedelta(days=99))
+        )
+    purge()
+    assert deleted(database) == outdated
+    purge()
+    assert deleted(database) == outdated
+    with database.reading() as session:
+        entries = [(row.action, row.role, row.case_id) for row in trail.list_entries(session, None, None, 100)]
+    assert sorted(entries) == sorted(("case.purged", "housekeeping", case_id) for case_id in outdated)
+
+
+def test_more_than_are_deleted_at_once_are_deleted_all_the_same(database, purge, clinic_id, monkeypatch):
+    monkeypatch.setattr(housekeeping, "_AT_ONCE", 2)
+    keep_for(database, clinic_id, 1)
+    outdated = {end(database, add_case(database, clinic_id), State.FAILED, 2) for _ in range(5)}
+    purge()
+    assert deleted(database) == outdated
+
+
+def by_its_clinic(database, case: Case) -> None:
+    with database.writing() as session:
+        now = read_clock(session)
+        cases.delete_case(session, clinic_caller(case.clinic_id), case.id, now)
+        trail.audit(session, clinic_caller(case.clinic_id), "case.deleted", [case.id], now)
+
+
+def by_retention(database, case: Case) -> None:
+    keep_for(database, case.clinic_id, 30)
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(finished_at=read_clock(session) - timedelta(days=31)))
+
+
+@pytest.mark.parametrize(
+    ("remove", "action"), [(by_its_clinic, "case.deleted"), (by_retention, "case.purged")], ids=["DELETE", "retention"]
+)
+def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
+    make_triage, database, store, purge, clinic_id, remove, action
+):
+    case = add_photograph(database, store, clinic_id, PHOTOGRAPH, **SECRETS, age=61, request_sha256="e" * 64)
+    send_together(database, case)
+    triage = make_triage(store=store)
+    triage.analyze_waiting()
+    secrets = {*SECRETS.values(), ITEM_NAME, case.photograph.sha256, "e" * 64}
+    keys = {key for key in stored_keys(store) if str(case.id) in key}
+    assert all(tables_with(database, secret) for secret in secrets)
+    assert len(keys) == 2
+
+    remove(database, case)
+    purge()
+    with database.writing() as session:  # one lease later
+        session.execute(update(CaseRow).values(deleted_at=read_clock(session) - timedelta(hours=1)))
+    triage.sweep()
+
+    assert not any(tables_with(database, secret) for secret in secrets)
+    assert tables_with(database, str(case.id)) == {"cases", "submission_items", "audit_events"}
+    assert not keys & stored_keys(store)
+    with database.reading() as session:
+        row = session.get(CaseRow, case.id)
+        assert (row.state, row.age, row.erased_at is not None) == (State.SUCCEEDED, None, True)
+        entries = [row.action for row in trail.list_entries(session, case.id, None, 100)]
+        assert (entries, trail.verify_trail(session).faults) == ([action, "case.succeeded"], [])
+        assert cases.find_submission(session, clinic_id, SECRETS["idempotency_key"]) is None
+    assert add_photograph(database, store, clinic_id, PHOTOGRAPH, **SECRETS).id != case.id
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_case_that_its_clinic_deletes_at_this_moment_holds_up_nobody(database, purge, clinic_id):
+    keep_for(database, clinic_id, 1)
+    first, second = (end(database, add_case(database, clinic_id), State.FAILED, 2) for _ in range(2))
+    purging = threading.Thread(target=purge)
+    with database.writing() as session:
+        cases.delete_case(session, clinic_caller(clinic_id), first, read_clock(session))
+        purging.start()
+        purging.join(20)
+        assert (purging.is_alive(), deleted(database)) == (False, {second})
+
+
+def open_upload(database, store: ObjectStore, clinic_id: UUID, days_ago: float, case_id: UUID | None = None) -> UUID:
+    """Let a clinic have been given a place, and have filled it."""
+    upload_id = uuid4()
+    key = f"uploads/{clinic_id}/{upload_id}"
+    with database.writing() as session:
+        now = read_clock(session)
+        expires_at = now - timedelta(days=days_ago)
+        uploads.add_upload(session, uploads.Upload(upload_id, clinic_id, key, "a" * 64, expires_at), now)
+        if case_id:
+            uploads.use_upload(session, upload_id, case_id)
+    store.put(key, PHOTOGRAPH, "image/jpeg")
+    return upload_id
+
+
+def open_uploads(database) -> set[UUID]:
+    with database.reading() as session:
+        return set(session.scalars(select(UploadRow.id)))
+
+
+def test_expired_uploads_go_with_their_objects_used_or_not_however_many(database, store, purge, clinic_id, monkeypatch):
+    monkeypatch.setattr(uploads, "_AT_ONCE", 2)
+    for used in (False, False, False, True, True):
+        case_id = add_case(database, clinic_id).id if used else None
+        open_upload(database, store, clinic_id, 2, case_id)
+    current = open_upload(database, store, clinic_id, -0.01)
+    purge()
+    assert open_uploads(database) == {current}
+    mine = {key for key in stored_keys(store) if str(clinic_id) in key}
+    assert mine == {f"uploads/{clinic_id}/{current}"}
+
+
+def test_an_upload_whose_object_cannot_be_erased_now_is_dropped_the_next_time(database, store, purge, clinic_id):
+    upload_id = open_upload(database, store, clinic_id, 2)
+
+    class Away:
+        """Erases nothing."""
+
+        def delete(self, key: str) -> None:
+            raise Unavailable("storage_unavailable", "away")
+
+    with pytest.raises(Unavailable):
+        Housekeeping(database, Away()).purge()
+    assert open_uploads(database) == {upload_id}
+    purge()
+    assert open_uploads(database) == set()
+
+
+def test_objects_that_no_row_knows_are_erased_after_a_month_and_no_others(
+    make_triage, database, store, purge, clinic_id, in_days
+):
+    living = add_photograph(database, store, clinic_id, PHOTOGRAPH)
+    make_triage(store=store).analyze_waiting()
+    going, gone = (add_photograph(database, store, clinic_id, PHOTOGRAPH) for _ in range(2))
+    with database.writing() as session:
+        for case in (going, gone):
+            cases.delete_case(session, None, case.id, read_clock(session))
+        cases.mark_erased(session, gone.id, read_clock(session))
+    foreign = {ENCRYPTION_PROBE, "readme.txt", "backups/2026/all.tar", f"uploads/{clinic_id}/{uuid4()}", f"{uuid4()}/x"}
+    orphans = {f"{clinic_id}/{uuid4()}/{'0' * 64}.jpg", f"{uuid4()}/{uuid4()}/overlay.png"}
+    for key in foreign | orphans:
+        store.put(key, b"x", "text/plain")
+    orphans.add(gone.photograph.key)  # a worker stored it late, after the erasure
+    others = {key for key in stored_keys(store) if str(living.id) in key} | {going.photograph.key} | foreign
+    in_days(29.9)
+    purge()
+    assert stored_keys(store) >= others | orphans
+    in_days(30.1)
+    purge()
+    assert stored_keys(store) & (others | orphans) == others
+    assert len(others) == 3 + len(foreign)
+
+
+def test_every_purge_logs_the_trails_newest_hash_so_that_it_is_noted_elsewhere(database, purge, clinic_id, caplog):
+    by_its_clinic(database, add_case(database, clinic_id))
+    with caplog.at_level(logging.INFO):
+        purge()
+    with database.reading() as session:
+        entries, head = trail.read_head(session)
+    assert f"audit_head entries={entries} hash={head}" in caplog.text
+    assert "purged cases=0 uploads=0 orphans=" in caplog.text

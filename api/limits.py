@@ -15,6 +15,7 @@ from shared.settings import Settings
 from shared.store import access, cases, queue
 
 _BACKLOG_COUNTED_EVERY_S = 1.0
+_USE_NOTED_EVERY_S = 60.0
 
 
 class Backlog:
@@ -85,7 +86,7 @@ class KeyUses:
     def note(self, key_id: UUID) -> None:
         """Note this use, unless this process has noted one of the same key within the last minute."""
         now_s = time.monotonic()
-        if now_s - self._noted.get(key_id, float("-inf")) < access.USE_NOTED_EVERY.total_seconds():
+        if now_s - self._noted.get(key_id, float("-inf")) < _USE_NOTED_EVERY_S:
             return
         with self._database.writing() as session:
             access.note_use(session, key_id, read_clock(session))

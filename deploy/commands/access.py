@@ -12,18 +12,21 @@ from shared.settings import load_settings
 from shared.store import access
 
 NONE = "none"
+MOST_DAYS = 36_500
+"""A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
+MOST_CASES = 10_000_000
 
 
 class _OrNone(click.ParamType):
-    """A whole number of at least 1, or the word "none"."""
+    """A whole number from 1 to `most`, or the word "none"."""
 
     name = "number or none"
 
+    def __init__(self, most: int):
+        self._number = click.IntRange(1, most)
+
     def convert(self, value, param, ctx):
-        return NONE if value == NONE else click.IntRange(min=1).convert(value, param, ctx)
-
-
-OR_NONE = _OrNone()
+        return NONE if value == NONE else self._number.convert(value, param, ctx)
 
 
 @click.group()
@@ -53,8 +56,15 @@ def clinic_list(data_dir: Path) -> None:
 
 @clinic.command("set")
 @click.argument("name_or_id")
-@click.option("--waiting-limit", type=OR_NONE, metavar="N|none", help="Cases that may wait at once; none: the default.")
-@click.option("--retention-days", type=OR_NONE, metavar="N|none", help="Days after its end a case is kept.")
+@click.option(
+    "--waiting-limit",
+    type=_OrNone(MOST_CASES),
+    metavar="N|none",
+    help="Cases that may wait at once; none: the default.",
+)
+@click.option(
+    "--retention-days", type=_OrNone(MOST_DAYS), metavar="N|none", help="Days after its end that a case is kept."
+)
 @data_dir_option
 def clinic_set(name_or_id: str, data_dir: Path, **limits: int | str | None) -> None:
     """Change a clinic's limits.
@@ -79,7 +89,7 @@ def key() -> None:
 @key.command("add")
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.CLINIC.value, show_default=True)
 @click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", help="Whose key; required for the role clinic.")
-@click.option("--days", type=click.IntRange(min=1), help="Days until the key expires; never if unset.")
+@click.option("--days", type=click.IntRange(1, MOST_DAYS), help="Days until the key expires; never if unset.")
 @data_dir_option
 def key_add(role: str, clinic_name: str | None, days: int | None, data_dir: Path) -> None:
     """Make a key and print it: the only time that it can be seen.
@@ -122,7 +132,11 @@ def _validity(row, now: datetime) -> str:
 @key.command("rotate")
 @click.argument("prefix")
 @click.option(
-    "--overlap-days", type=click.IntRange(min=0), default=7, show_default=True, help="So long the old key stays valid."
+    "--overlap-days",
+    type=click.IntRange(0, MOST_DAYS),
+    default=7,
+    show_default=True,
+    help="So long the old key stays valid.",
 )
 @data_dir_option
 def key_rotate(prefix: str, overlap_days: int, data_dir: Path) -> None:

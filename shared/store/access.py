@@ -18,7 +18,6 @@ from shared.tables import ApiKeyRow, ClinicRow
 
 _PREFIX_BYTES = 6
 _SECRET_BYTES = 32
-USE_NOTED_EVERY = timedelta(minutes=1)
 _WRONG_KEY = NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
 
 
@@ -124,9 +123,8 @@ def authenticate(session: Session, key: str) -> Caller:
 
 
 def note_use(session: Session, key_id: UUID, now: datetime) -> None:
-    """Remember that a key was used, to within `USE_NOTED_EVERY`."""
-    stale = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at < now - USE_NOTED_EVERY)
-    session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, stale).values(last_used_at=now))
+    """Remember that a key was used."""
+    session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now))
 
 
 def _find_valid_key(session: Session, key_or_prefix: str, now: datetime) -> ApiKeyRow:

@@ -1,17 +1,18 @@
 """Keys open what they should and nothing else, and SQL never holds what would open anything."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import Database
+from shared.database import Database, read_clock
 from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
 from shared.store import access
+from shared.tables import ApiKeyRow
 from tests.factories import add_clinic, add_key
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -28,9 +29,32 @@ def refusal(database: Database, key: str) -> str:
     return caught.value.code
 
 
+def add_expiring_key(database: Database, days: float) -> str:
+    with database.writing() as session:
+        now = read_clock(session)
+        return access.add_key(session, Role.ADMIN, None, now, now + timedelta(days=days))
+
+
+def rotate(database: Database, key_or_prefix: str, overlap_days: float, days_ago: float = 0) -> str:
+    with database.writing() as session:
+        then = read_clock(session) - timedelta(days=days_ago)
+        return access.rotate_key(session, key_or_prefix, then, timedelta(days=overlap_days))
+
+
+def row_of(database: Database, key: str) -> ApiKeyRow:
+    with database.reading() as session:
+        (row,) = [row for row in access.list_keys(session) if row.prefix == prefix_of(key)]
+        session.expunge(row)
+        return row
+
+
+def prefix_of(key: str) -> str:
+    return key.split("_")[1]
+
+
 def revoke(database: Database, key_or_prefix: str) -> None:
     with database.writing() as session:
-        access.revoke_key(session, key_or_prefix, NOW)
+        access.revoke_key(session, key_or_prefix, read_clock(session))
 
 
 @pytest.mark.parametrize("role", [Role.REVIEWER, Role.ADMIN])
@@ -111,6 +135,64 @@ def test_only_a_valid_key_can_be_revoked(database):
         assert key.split("_", 2)[2] not in caught.value.detail
 
 
+def test_a_key_opens_until_it_expires_and_then_says_so_to_its_holder_alone(database):
+    lasting, expired = add_expiring_key(database, 0.01), add_expiring_key(database, -0.01)
+    assert authenticate(database, lasting).role is Role.ADMIN
+    assert refusal(database, expired) == "key_expired"
+    assert refusal(database, f"dq_{prefix_of(expired)}_wrong") == "key_unknown"
+
+
+def test_while_a_rotation_overlaps_both_keys_open_and_afterwards_only_the_new_one(database):
+    clinic_id = add_clinic(database)
+    old = add_key(database, Role.CLINIC, clinic_id)
+    new = rotate(database, old, overlap_days=7)
+    for key in (old, new):
+        caller = authenticate(database, key)
+        assert (caller.role, caller.clinic_id) == (Role.CLINIC, clinic_id)
+    newest = rotate(database, new, overlap_days=7, days_ago=8)
+    assert refusal(database, new) == "key_expired"
+    assert authenticate(database, newest).clinic_id == clinic_id
+
+
+def test_without_an_overlap_the_old_key_ends_at_once(database):
+    old = add_key(database, Role.REVIEWER)
+    new = rotate(database, prefix_of(old), overlap_days=0)
+    assert refusal(database, old) == "key_expired"
+    assert authenticate(database, new).role is Role.REVIEWER
+
+
+def test_a_rotation_never_prolongs_a_key(database):
+    key = add_expiring_key(database, 1)
+    expires_at = row_of(database, key).expires_at
+    rotate(database, key, overlap_days=7)
+    assert row_of(database, key).expires_at == expires_at
+    rotate(database, key, overlap_days=0.5)
+    assert row_of(database, key).expires_at < expires_at
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired", "unknown"])
+def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ended):
+    key = add_expiring_key(database, -1 if ended == "expired" else 1)
+    if ended == "revoked":
+        revoke(database, key)
+    for change in (lambda key: rotate(database, key, 7), lambda key: revoke(database, key)):
+        with pytest.raises(NotFound, match="key_not_found"):
+            change("0" * 12 if ended == "unknown" else key)
+    if ended != "unknown":
+        assert refusal(database, key) == f"key_{ended}"
+    with database.reading() as session:
+        assert len(access.list_keys(session)) == 1
+
+
+def test_when_a_key_was_last_used_stands_in_its_own_row(database):
+    used, other = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
+    for moment in (NOW, NOW + timedelta(seconds=1)):
+        with database.writing() as session:
+            access.note_use(session, row_of(database, used).id, moment)
+        assert row_of(database, used).last_used_at == moment
+    assert row_of(database, other).last_used_at is None
+
+
 @pytest.mark.parametrize(("role", "of_a_clinic"), [(Role.CLINIC, False), (Role.REVIEWER, True), (Role.ADMIN, True)])
 def test_sql_refuses_a_clinics_key_without_a_clinic_and_any_other_with_one(database, role, of_a_clinic):
     clinic_id = add_clinic(database) if of_a_clinic else None
@@ -138,3 +220,21 @@ def test_a_clinic_is_found_by_its_name_and_by_its_id(database):
         assert access.find_clinic(session, "South") == access.find_clinic(session, str(south)) == south
         with pytest.raises(NotFound, match="clinic_not_found"):
             access.find_clinic(session, "West")
+
+
+def test_a_clinics_limits_are_its_own_and_can_be_taken_away_one_by_one(database):
+    south, north = add_clinic(database, "South"), add_clinic(database, "North")
+
+    def set_limits(**limits: int | None) -> list[tuple[int | None, int | None]]:
+        with database.writing() as session:
+            access.set_limits(session, north, **limits)
+        with database.reading() as session:
+            assert access.read_waiting_limit(session, south) is None
+            rows = access.list_clinics(session)
+            assert access.read_waiting_limit(session, north) == rows[0].waiting_limit
+            return [(row.waiting_limit, row.retention_days) for row in rows]
+
+    assert set_limits(waiting_limit=5, retention_days=30) == [(5, 30), (None, None)]
+    assert set_limits(waiting_limit=6) == [(6, 30), (None, None)]
+    assert set_limits(waiting_limit=None) == [(None, 30), (None, None)]
+    assert set_limits(retention_days=None) == [(None, None), (None, None)]

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo up test faults fuzz audit lint clean
+.PHONY: demo up test faults fuzz schemathesis audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -23,6 +23,10 @@ faults: .venv/installed-test
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.fuzz.guided 60
+
+# Thousands of calls that the API's description allows or forbids, with the key of every role.
+schemathesis: .venv/installed-test
+	$(BIN)/pytest tests/api/test_generated_calls.py --full --timeout 3600
 
 # Exclusions of the secrets' scan: digests of files, and passwords made of plain words, as in examples and tests.
 # Without --strict, pip-audit would pass when PyPI's vulnerability service knows none of the packages or is not there.

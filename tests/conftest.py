@@ -24,7 +24,7 @@ ACCESS_KEY, SECRET_KEY = "tests", "tests-secret"
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--full", action="store_true", help="break things for as long and as often as `make faults` does")
+    parser.addoption("--full", action="store_true", help="the long form of what has one: `make faults`, `schemathesis`")
 
 
 @pytest.fixture(autouse=True)

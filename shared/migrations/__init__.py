@@ -1,5 +1,6 @@
 """Brings a database's tables to what this version of the code expects, and says where they differ."""
 
+import time
 from pathlib import Path
 
 from alembic import command
@@ -7,27 +8,50 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
 
 from shared.database import Database
-from shared.errors import ConfigurationInvalid
+from shared.errors import ConfigurationInvalid, Unavailable
 from shared.tables import Table
 
 _UPGRADE_LOCK = 0x6465726D
 """An arbitrary number ("derm") that only upgrades of this database lock."""
 
+_TRIES = 60
+_LOCK_TIMEOUT = "500ms"
+"""Of one lock. Less than PostgreSQL waits before it ends a deadlock: so it is the upgrade that gives way."""
+
+_PAUSE_S = 0.5
+_LOCK_NOT_AVAILABLE, _DEADLOCK = "55P03", "40P01"  # PostgreSQL's codes
+
 
 def upgrade(database: Database) -> None:
     """Run every migration that this database has not seen; of processes that start together, one at a time does.
 
+    The system may go on working meanwhile: an upgrade that does not get hold of a table at once lets go of all others
+    and begins anew.
+
     Raises:
-        Unavailable: the database cannot be reached.
+        Unavailable: the database cannot be reached, or some table was never free.
     """
     with database.reading() as session:
         session.connection()
+    for _ in range(_TRIES):
+        try:
+            return _upgrade(database)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK):
+                raise
+        time.sleep(_PAUSE_S)
+    raise Unavailable("database_busy", "Some table is in use all the time. Please try again.")
+
+
+def _upgrade(database: Database) -> None:
     with database.engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has made the others wait already
             connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
         command.upgrade(_config(connection), "head")
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
@@ -11,6 +12,7 @@ from shared.database import Database
 from shared.errors import ConfigurationInvalid
 from shared.migrations import _config, check_upgraded, find_drift, upgrade
 from shared.tables import Table
+from tests.deploy.stage import wait_until
 from tests.factories import add_clinic
 
 UPGRADE = """
@@ -24,6 +26,11 @@ upgrade(open_database(sys.argv[1]))
 def downgrade(database: Database, revision: str = "base") -> None:
     with database.engine.begin() as connection:
         command.downgrade(_config(connection), revision)
+
+
+def count_waiting_locks(database: Database) -> int:
+    with database.reading() as session:
+        return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 @pytest.fixture
@@ -82,6 +89,20 @@ def test_processes_that_start_together_may_all_upgrade(empty_database, database_
     processes = [subprocess.Popen([sys.executable, "-c", UPGRADE, database_url]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert find_drift(empty_database) == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_upgrade_lets_go_of_everything_while_a_table_is_in_use_and_goes_on_when_it_is_free(database):
+    downgrade(database, "0001")
+    with ThreadPoolExecutor(1) as thread:
+        with database.reading() as session:
+            session.execute(text("SELECT name FROM clinics"))
+            upgraded = thread.submit(upgrade, database)
+            wait_until(lambda: count_waiting_locks(database) == 1)
+            wait_until(lambda: count_waiting_locks(database) == 0)
+            assert not upgraded.done()
+        upgraded.result()
+    assert find_drift(database) == []
 
 
 def test_the_way_down_leaves_no_table_and_the_way_up_works_again(database):

@@ -45,7 +45,10 @@ def check_names(names: list[str]) -> None:
     raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 
-@blueprint.post("", responses={202: CaseOut, **problem_responses(400, 404, 409, 413, 415, 422)})
+@blueprint.post(
+    "",
+    responses={202: CaseOut, **problem_responses(400, 413, 415, 422, upload_not_found=404, upload_used=409)},
+)
 @allow(Role.CLINIC)
 @reads_body(form=SubmitForm, check_names=check_names, json=SubmitUpload)
 def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Response:

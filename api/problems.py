@@ -73,17 +73,18 @@ class Problem(BaseModel):
     code: str
 
 
-def problem_responses(*statuses: int) -> dict[int, dict]:
-    """Return these statuses as OpenAPI responses that hold a problem."""
+def problem_responses(*statuses: int, **of_code: int) -> dict[int, dict]:
+    """Return these statuses as OpenAPI responses that hold a problem; `of_code` gives an example's code its status."""
     schema = {"$ref": "#/components/schemas/Problem"}
+    examples = {status: _TYPICAL_CODES[status] for status in statuses} | {of_code[code]: code for code in of_code}
     return {
-        status: {"content": {"application/problem+json": {"schema": schema, "example": _example(status)}}}
-        for status in statuses
+        status: {"content": {"application/problem+json": {"schema": schema, "example": _example(status, code)}}}
+        for status, code in examples.items()
     }
 
 
-def _example(status: int) -> dict:
-    return _problem(status, _TYPICAL_CODES[status], "What is wrong, and what to do about it.").model_dump()
+def _example(status: int, code: str) -> dict:
+    return _problem(status, code, "What is wrong, and what to do about it.").model_dump()
 
 
 def raise_invalid_field(error: ValidationError) -> None:

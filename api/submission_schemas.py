@@ -20,7 +20,9 @@ class UploadIn(BaseModel):
 
     media_type: Literal["image/jpeg", "image/png", "image/webp"]
     sha256: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)] | None = Field(
-        None, description="of the bytes that will be sent, in hex; others are refused then"
+        None,
+        description="of the bytes that will be sent, in hex; others are refused then",
+        examples=[None],
     )
 
 

@@ -64,7 +64,13 @@ def check_names(names: list[str]) -> None:
         )
 
 
-@blueprint.post("", responses={202: SubmissionOut, **problem_responses(400, 413, 415, 422)})
+@blueprint.post(
+    "",
+    responses={
+        202: SubmissionOut,
+        **problem_responses(400, submission_too_large=413, content_type_unsupported=415, idempotency_key_reused=422),
+    },
+)
 @allow(Role.CLINIC)
 @takes_much
 @reads_body(form=SubmissionForm, check_names=check_names)
@@ -80,7 +86,7 @@ def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
     return response
 
 
-@blueprint.get("/<submission_id>", responses={200: SubmissionOut, **problem_responses(404)})
+@blueprint.get("/<submission_id>", responses={200: SubmissionOut, **problem_responses(submission_not_found=404)})
 @allow(Role.CLINIC)
 def read_submission(path: SubmissionPath) -> Response:
     """Read what became of the photographs that were submitted together."""

@@ -22,7 +22,7 @@ VALID_FOR = timedelta(minutes=15)
 blueprint = guarded_blueprint("uploads", "/v1/uploads", "Photographs that go straight to the object store.")
 
 
-@blueprint.post("", responses={201: UploadOut, **problem_responses(400, 413, 415)})
+@blueprint.post("", responses={201: UploadOut, **problem_responses(400, 413, content_type_unsupported=415)})
 @allow(Role.CLINIC)
 @reads_body(json=UploadIn)
 def open_upload(sent: UploadIn) -> Response:

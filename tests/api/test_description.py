@@ -98,6 +98,9 @@ def test_a_photograph_is_described_as_a_form_with_a_file_or_as_json_that_names_a
     }
     assert (form["required"], json["required"]) == (["image"], ["upload_id"])
     assert json["properties"]["upload_id"]["format"] == "uuid"
+    assert form["properties"]["site"]["examples"] == json["properties"]["site"]["examples"] == ["left calf"]
+    examples = {status: next(iter(answer["content"].values())) for status, answer in operation["responses"].items()}
+    assert examples["404"]["example"]["code"] == "upload_not_found"
     assert form["properties"].keys() - {"image"} == json["properties"].keys() - {"upload_id"}
     assert [parameter["name"] for parameter in operation["parameters"]] == ["Idempotency-Key"]
     assert set(operation["responses"]["202"]["headers"]) == {"Location", "Retry-After"}

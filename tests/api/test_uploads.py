@@ -175,6 +175,19 @@ def test_many_threads_make_one_case_of_one_upload_and_leave_nothing_behind(
     assert (stored_keys(clinic), lies_there(clinic)) == ([row.photograph_key], [])
 
 
+def test_a_request_that_is_overtaken_by_its_own_repetition_gives_the_same_case(clinic, app, services, monkeypatch):
+    upload_id, fetch, overtaking = filled(clinic), services.store.get_up_to, []
+
+    def fetch_too_late(*arguments) -> bytes:
+        monkeypatch.setattr(services.store, "get_up_to", fetch)
+        overtaking.append(submit_upload(Api(app.test_client(), clinic.key), upload_id, SAME_KEY))
+        return fetch(*arguments)  # what lay there is gone
+
+    monkeypatch.setattr(services.store, "get_up_to", fetch_too_late)
+    overtaken = submit_upload(clinic, upload_id, SAME_KEY)
+    assert (overtaken.status_code, overtaken.json) == (202, overtaking[0].json)
+
+
 def test_open_uploads_count_as_waiting_cases(open_app, clinic, expire):
     narrow = Api(open_app(clinic_waiting_limit=2).test_client(), clinic.key)
     narrow.submit()

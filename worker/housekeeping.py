@@ -1,4 +1,4 @@
-"""Removes what is kept no longer: cases past their clinic's retention, expired uploads, orphaned objects."""
+"""Removes what is kept no longer: outdated cases, expired uploads, orphaned objects, refused files' names."""
 
 import logging
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from uuid import UUID
 
 from shared.database import Database, read_clock
 from shared.storage import ObjectStore, StoredObject, case_of_key
-from shared.store import access, cases, trail, uploads
+from shared.store import access, cases, submissions, trail, uploads
 
 _AT_ONCE = 200
 # An object without a row is no patient's case; but after a database was restored from yesterday's backup it may be all
 # that is left of one, so a human gets a month to notice.
 _ORPHAN_GRACE = timedelta(days=30)
+_REFUSED_NAMES_KEPT = timedelta(days=30)
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ class Housekeeping:
     def purge(self) -> None:
         """Remove all that is kept no longer, and log the audit trail's newest hash, so that it is noted elsewhere."""
         outdated, expired, orphans = self._delete_outdated(), self._drop_expired_uploads(), self._erase_orphans()
+        with self._database.writing() as session:
+            submissions.forget_refused_names(session, read_clock(session) - _REFUSED_NAMES_KEPT)
         with self._database.reading() as session:
             entries, head = trail.read_head(session)
         log.info("purged cases=%d uploads=%d orphans=%d", outdated, expired, orphans)

@@ -121,6 +121,13 @@ def finish_submission(session: Session, submission_id: UUID, now: datetime) -> N
     )
 
 
+def forget_refused_names(session: Session, begun_before: datetime) -> None:
+    """Remove the names of refused photographs: they may tell who is on them, and go with no case."""
+    begun = select(SubmissionRow.id).where(SubmissionRow.created_at < begun_before)
+    refused = SubmissionItemRow.submission_id.in_(begun), SubmissionItemRow.case_id.is_(None)
+    session.execute(update(SubmissionItemRow).where(*refused, SubmissionItemRow.name != "").values(name=""))
+
+
 def read_submission(session: Session, clinic_id: UUID, submission_id: UUID) -> Submission:
     """Return a clinic's submission; photographs whose case was deleted are left out.
 

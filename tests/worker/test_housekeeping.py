@@ -14,7 +14,7 @@ from shared.domain import Case, State
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, open_object_store
-from shared.store import access, cases, queue, trail, uploads
+from shared.store import access, cases, queue, submissions, trail, uploads
 from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow, Table, UploadRow
 from tests import images
 from tests.factories import add_case, add_clinic, add_photograph, clinic_caller
@@ -211,6 +211,19 @@ def test_expired_uploads_go_with_their_objects_used_or_not_however_many(database
     assert open_uploads(database) == {current}
     mine = {key for key in stored_keys(store) if str(clinic_id) in key}
     assert mine == {f"uploads/{clinic_id}/{current}"}
+
+
+def test_the_name_of_a_refused_file_is_forgotten_after_a_month_and_a_cases_is_not(database, purge, clinic_id, in_days):
+    case_id, submission_id = add_case(database, clinic_id).id, uuid4()
+    with database.writing() as session:
+        submissions.add_submission(session, submission_id, clinic_id, None, "", read_clock(session))
+        submissions.add_item(session, submission_id, 1, "kept", case_id)
+        submissions.add_item(session, submission_id, 2, "refused", error=("image_empty", "It is empty."))
+    for days, names in ((29, ["kept", "refused"]), (31, ["kept", ""])):
+        in_days(days)
+        purge()
+        with database.reading() as session:
+            assert [item.name for item in submissions.read_submission(session, clinic_id, submission_id).items] == names
 
 
 def test_an_upload_whose_object_cannot_be_erased_now_is_dropped_the_next_time(database, store, purge, clinic_id):

@@ -14,7 +14,7 @@ from redis import Redis
 from deploy.embedded.program import find_free_port
 from deploy.embedded.valkey import valkey_program, valkey_url
 from shared import dispatch
-from shared.dispatch import ANALYZE, ANALYZE_QUEUE, SWEEP, SWEEP_QUEUE, Doorbell, make_celery
+from shared.dispatch import ANALYZE, ANALYZE_QUEUE, PURGE, SWEEP, SWEEP_QUEUE, Doorbell, make_celery
 from shared.settings import Settings
 from tests.deploy.stage import Stage, is_running, wait_until
 
@@ -72,17 +72,27 @@ def test_ringing_for_many_batches_puts_one_message_for_each(make, broker_url, br
     assert broker.llen(ANALYZE_QUEUE) == 3
 
 
-def test_the_sweep_goes_to_a_queue_of_its_own(make, broker_url, broker):
-    make(broker_url).send_task(SWEEP)
-    assert (broker.llen(SWEEP_QUEUE), broker.llen(ANALYZE_QUEUE)) == (1, 0)
+def test_sweeps_and_purges_go_to_a_queue_of_their_own(make, broker_url, broker):
+    celery = make(broker_url)
+    for task in (SWEEP, PURGE):
+        celery.send_task(task)
+    assert (broker.llen(SWEEP_QUEUE), broker.llen(ANALYZE_QUEUE)) == (2, 0)
 
 
 def test_the_sweep_is_on_the_schedule_and_expires_when_no_worker_takes_it(make, broker_url, settings):
     schedule = make(broker_url).conf.beat_schedule
-    assert [entry["task"] for entry in schedule.values()] == [SWEEP]
+    assert [entry["task"] for entry in schedule.values()] == [SWEEP, PURGE]
     assert schedule[SWEEP]["schedule"] == settings.sweep_interval_s
     # Machines whose clocks differ by a minute must not take each other's messages for expired.
     assert schedule[SWEEP]["options"]["expires"] > 60
+
+
+def test_the_purge_is_due_once_a_day_and_at_an_hour_so_that_a_restart_of_the_clock_does_not_put_it_off(
+    make, broker_url
+):
+    purge = make(broker_url).conf.beat_schedule[PURGE]
+    assert (purge["schedule"].hour, purge["schedule"].minute) == ({3}, {17})
+    assert 3600 < purge["options"]["expires"] < 24 * 3600
 
 
 def test_a_broker_that_answers_passes_the_check(make, broker_url):

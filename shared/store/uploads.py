@@ -61,13 +61,15 @@ def find_upload(session: Session, clinic_id: UUID, upload_id: UUID, now: datetim
 
 
 def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
-    """Tie an upload to the case that was made of it.
+    """Tie an upload to the case that was made of it; from now on the case alone has the digest, and may be deleted.
 
     Raises:
         Conflict: `upload_used`: another request was faster.
     """
     used = session.execute(
-        update(UploadRow).where(UploadRow.id == upload_id, UploadRow.case_id.is_(None)).values(case_id=case_id)
+        update(UploadRow)
+        .where(UploadRow.id == upload_id, UploadRow.case_id.is_(None))
+        .values(case_id=case_id, sha256=None)
     )
     if not used.rowcount:
         raise _used()

@@ -80,14 +80,17 @@ def stored_keys(store: ObjectStore) -> set[str]:
     return {item.key for page in store.walk() for item in page}
 
 
-def send_together(database, case: Case) -> None:
-    """Make the case one of a submission, with the name that its file had."""
+def note_how_it_came(database, case: Case) -> None:
+    """Make the case one of a submission, with the name that its file had, and one that came by an upload."""
     with database.writing() as session:
         now, submission_id = read_clock(session), uuid4()
         values = {"id": submission_id, "clinic_id": case.clinic_id, "request_sha256": "", "created_at": now}
         session.execute(insert(SubmissionRow).values(values))
         item = {"submission_id": submission_id, "position": 1, "name": ITEM_NAME, "case_id": case.id}
         session.execute(insert(SubmissionItemRow).values(item))
+        upload = uploads.Upload(uuid4(), case.clinic_id, "x", case.photograph.sha256, now + timedelta(days=1))
+        uploads.add_upload(session, upload, now)
+        uploads.use_upload(session, upload.id, case.id)
 
 
 def test_only_what_ended_before_its_own_clinics_retention_is_deleted(database, purge, clinic_id):
@@ -144,7 +147,7 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
     make_triage, database, store, purge, clinic_id, remove, action
 ):
     case = add_photograph(database, store, clinic_id, PHOTOGRAPH, **SECRETS, age=61, request_sha256="e" * 64)
-    send_together(database, case)
+    note_how_it_came(database, case)
     triage = make_triage(store=store)
     triage.analyze_waiting()
     secrets = {*SECRETS.values(), ITEM_NAME, case.photograph.sha256, "e" * 64}
@@ -159,7 +162,7 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
     triage.sweep()
 
     assert not any(tables_with(database, secret) for secret in secrets)
-    assert tables_with(database, str(case.id)) == {"cases", "submission_items", "audit_events"}
+    assert tables_with(database, str(case.id)) == {"cases", "submission_items", "uploads", "audit_events"}
     assert not keys & stored_keys(store)
     with database.reading() as session:
         row = session.get(CaseRow, case.id)

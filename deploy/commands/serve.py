@@ -1,6 +1,7 @@
 """Commands that run something: the whole stack, or one of its processes."""
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -36,8 +37,9 @@ def up(data_dir: Path, port: int) -> None:
 
 
 def print_event(name: str, event: str, detail: str) -> None:
-    """Show what the supervisor does."""
-    click.echo(f"{name:<10} {event} {detail}", err=event in ("died", "killed"))
+    """Show what the supervisor does. A full disk or a closed terminal must not end it."""
+    with suppress(OSError):
+        click.echo(f"{name:<10} {event} {detail}", err=event in ("broken", "died", "killed"))
 
 
 @click.command()

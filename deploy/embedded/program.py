@@ -22,14 +22,16 @@ class Program:
     """What to start, how to tell that it is ready, how to stop it.
 
     `env` is the child's complete environment: nothing is inherited. `is_ready` is cheap and answers False for "not
-    yet"; without one, the next program does not wait and nobody says that this one is ready. `user_id` is the user to
-    run as, which only root may choose.
+    yet"; without one, the next program does not wait and nobody says that this one is ready. `is_broken` is told what
+    the program logs once it is ready, and whether to start it again is its answer. `user_id` is the user to run as,
+    which only root may choose.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     is_ready: Callable[[], bool] | None = None
+    is_broken: Callable[[str], bool] | None = None
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
     stop_signal: signal.Signals = signal.SIGTERM

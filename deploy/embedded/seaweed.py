@@ -1,6 +1,7 @@
 """An S3 server of our own: where the photographs lie when no object store is given by URL."""
 
 import secrets
+import shutil
 from pathlib import Path
 
 import boto3
@@ -21,6 +22,9 @@ PORT_OFFSETS = (*range(len(SERVERS)), *range(10_000, 10_000 + len(SERVERS)))
 MEMORY_LIMIT = "512MiB"
 
 PROBE_KEY = ".dermqueue-ready"
+
+DISK_FULL = "no space left on device"
+ROOM_BYTES = 16 * 1024 * 1024
 
 
 def seaweed_url(first_port: int) -> str:
@@ -48,6 +52,8 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
         argv=_argv(folder, first_port, bucket),
         env=_environment(folder, access_key, secret_key, encryption_key),
         is_ready=lambda: _takes_and_gives(client, bucket),
+        # Its index, once it met a full disk, refuses every change until the process is another, even with room again.
+        is_broken=lambda news: DISK_FULL in news and shutil.disk_usage(folder).free > ROOM_BYTES,
         stop_timeout_s=60.0,  # usually 2 s, but its volume server has taken 27
     )
 

@@ -27,7 +27,7 @@ LONGEST_BACKOFF_S = 10.0
 RECOVERED_AFTER_S = 30.0
 TAIL_LINES = 15
 
-# Called with the program's name, one of started, ready, died, killed and stopped, and a detail for a human.
+# Called with the program's name, one of started, ready, broken, died, killed and stopped, and a detail for a human.
 OnEvent = Callable[[str, str, str], None]
 
 
@@ -41,6 +41,7 @@ class _Child:
     process: subprocess.Popen
     started_at_s: float
     ready: bool = False
+    log_read_bytes: int = 0
     backoff_s: float = FIRST_BACKOFF_S
     restart_at_s: float | None = None
 
@@ -123,12 +124,16 @@ class Supervisor:
             self._plan_restart(child)
         elif not child.ready:
             self._became_ready(child)
+        elif child.program.is_broken is not None and child.program.is_broken(self._read_on(child)):
+            self._on_event(child.program.name, "broken", "says that it cannot go on as it is; it is started again")
+            _kill_group(child.process)
 
     def _became_ready(self, child: _Child) -> bool:
         if child.program.is_ready is None:
             child.ready = True
         elif child.program.is_ready():
             child.ready = True
+            child.log_read_bytes = self._log_path(child.program).stat().st_size
             self._on_event(child.program.name, "ready", f"after {time.monotonic() - child.started_at_s:.1f} s")
         return child.ready
 
@@ -160,6 +165,13 @@ class Supervisor:
         tail = "\n".join(self._log_tail(program, TAIL_LINES))
         log = self._log_path(program)
         return StartFailed("program_not_started", f"{program.name} {what}. The end of its log, {log}:\n{tail}")
+
+    def _read_on(self, child: _Child) -> str:
+        with self._log_path(child.program).open("rb") as log:
+            log.seek(child.log_read_bytes)
+            news = log.read()
+        child.log_read_bytes += len(news)
+        return news.decode(errors="replace")
 
     def _log_tail(self, program: Program, lines: int) -> list[str]:
         return self._log_path(program).read_text(errors="replace").splitlines()[-lines:]

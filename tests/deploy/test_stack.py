@@ -1,9 +1,14 @@
 """What the local stack makes of its folder and of the variables."""
 
+import errno
+import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from deploy.commands.serve import print_event
 from deploy.stack import keeps_data_elsewhere, prepare_servers
 
 
@@ -32,6 +37,16 @@ def test_a_server_that_is_given_is_not_embedded(tmp_path, monkeypatch, variable)
     assert ("seaweed" in names(programs)) == (variable != "DERMQUEUE_S3_BUCKET")
     assert settings.database_url.startswith("sqlite") == (variable != "DERMQUEUE_DATABASE_URL")
     assert keeps_data_elsewhere()
+
+
+def test_a_full_disk_does_not_end_whoever_tells_what_the_supervisor_does(monkeypatch):
+    class FullDisk(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    print_event("worker", "started", "process 1")
+    assert sys.stdout.getvalue() == "worker     started process 1\n"
 
 
 def test_a_folder_that_was_moved_opens_its_own_database(tmp_path):

@@ -31,6 +31,13 @@ half.write_text(str(child.pid))
 half.rename(sys.argv[1])
 time.sleep(600)
 """
+CONFESS = """
+import pathlib, sys, time
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+print("cannot go on", flush=True)
+time.sleep(600)
+"""
 SUPERVISE_A_SLEEPER = """
 import sys
 from pathlib import Path
@@ -82,6 +89,22 @@ def test_a_killed_program_starts_again_and_the_callback_says_so(stage: Stage):
     assert not is_running(first)
     assert is_running(stage.pid("phoenix"))
     assert stage.pid("neighbour") == neighbour
+
+
+def test_a_program_whose_log_says_that_it_is_broken_is_started_again_once(stage: Stage, tmp_path: Path):
+    trouble = tmp_path / "trouble"
+    trouble.touch()
+
+    def is_broken(news: str) -> bool:
+        if "cannot go on" in news:
+            trouble.unlink()
+        return "cannot go on" in news
+
+    stage.start(python("invalid", CONFESS, trouble, is_ready=lambda: True, is_broken=is_broken))
+    first = stage.pid("invalid")
+    stage.run_until(lambda: stage.count("invalid", "ready") == 2)
+    assert [event for _, event in stage.told()] == ["started", "ready", "broken", "died", "started", "ready"]
+    assert not is_running(first)
 
 
 def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage):

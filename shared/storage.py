@@ -27,6 +27,7 @@ _PAUSE_AFTER_TIMEOUT_S = 2.0
 _LONGEST_TRIAL_S = 20.0  # both tries of a call, with room
 _CONNECTION_WAIT_S = 2.0
 ENCRYPTION_PROBE = ".dermqueue-encryption"
+UPLOADS = "uploads/"
 
 
 def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_type: str) -> str:
@@ -41,7 +42,7 @@ def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
 
 def upload_key(clinic_id: UUID, upload_id: UUID) -> str:
     """Return where a clinic puts a photograph by itself; no case's objects lie there."""
-    return f"uploads/{clinic_id}/{upload_id}"
+    return f"{UPLOADS}{clinic_id}/{upload_id}"
 
 
 def digest_in_key(key: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.database import Database, read_clock
-from shared.storage import ObjectStore, StoredObject, case_of_key
+from shared.storage import UPLOADS, ObjectStore, StoredObject, case_of_key
 from shared.store import access, cases, submissions, trail, uploads
 
 _AT_ONCE = 200
@@ -72,7 +72,7 @@ class Housekeeping:
             return uploads.list_expired(session, read_clock(session))
 
     def _erase_orphans(self) -> int:
-        """Erase objects of cases that no row knows."""
+        """Erase objects of cases that no row knows, and of uploads: none that a row knows is that old."""
         with self._database.reading() as session:
             stored_before = read_clock(session) - _ORPHAN_GRACE
         return sum(self._erase_unknown(page, stored_before) for page in self._store.walk())
@@ -81,7 +81,9 @@ class Housekeeping:
         case_of = {item.key: case_of_key(item.key) for item in page if item.stored_at < stored_before}
         with self._database.reading() as session:
             known = cases.find_known(session, {case_id for case_id in case_of.values() if case_id})
-        unknown = [key for key, case_id in case_of.items() if case_id and case_id not in known]
+        unknown = [
+            key for key, case_id in case_of.items() if key.startswith(UPLOADS) or (case_id and case_id not in known)
+        ]
         for key in unknown:
             self._store.delete(key)
         return len(unknown)

@@ -22,6 +22,7 @@ from shared.storage import photograph_key
 from shared.store import cases, submissions, trail, uploads
 
 _SEAT_TIMEOUT_S = 10
+_CHUNK_BYTES = 256 * 1024
 
 Tie = Callable[[Session], None]
 """What else is written in the transaction that accepts a case."""
@@ -104,19 +105,25 @@ def submit_item(
         raise RequestInvalid(
             "name_unreadable", "The file's name is not UTF-8 or holds control characters. Rename it and send it again."
         ) from error
-    key = f"{submission_id}/{position}"
-    asked = _Request(caller, fields, key, digest_request({"item": key}))
+    # No key is needed: a place in a submission can be taken once, and that is written together with the case.
+    asked = _Request(caller, fields, None, digest_request({"submission": str(submission_id), "position": position}))
     case = _store(to, asked, item.read)
     _accept(to, asked, case, lambda session: submissions.add_item(session, submission_id, position, item.name, case.id))
 
 
 def digest_request(fields: dict, *files: IO[bytes]) -> str:
-    """Return a SHA-256 that differs for every two requests that are not the same; the files are read, not loaded."""
-    digests = []
+    """Return the SHA-256 of what was said and sent; the files are read and not loaded.
+
+    Where there are several, `fields` must say how long each is, or two requests could look the same.
+    """
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for file in files:
-        digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        digest.update(b"\0")
         file.seek(0)
-    return hashlib.sha256(json.dumps([fields, digests], sort_keys=True).encode()).hexdigest()
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        file.seek(0)
+    return digest.hexdigest()
 
 
 def read_up_to(file: IO[bytes], limit_bytes: int) -> bytes:
@@ -210,7 +217,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
             to.store.delete(case.photograph.key)
         if winner := _find_accepted(to, asked):
             return winner
-        raise  # the winner was deleted meanwhile
+        raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
     to.doorbell.ring()
     return accepted
 

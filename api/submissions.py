@@ -1,5 +1,6 @@
 """The routes of submissions: many photographs at once. The good ones are taken in, the others told what is wrong."""
 
+import io
 import unicodedata
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
@@ -136,7 +137,8 @@ def _list_items(form: SubmissionForm, max_photograph_bytes: int) -> Sequence[Ite
 
 def _digest(form: SubmissionForm) -> str:
     files = [form.archive] if form.archive else form.image
-    fields = {"priority": form.priority, "names": [file.filename for file in form.image]}
+    sent = [(file.filename, file.seek(0, io.SEEK_END)) for file in form.image]
+    fields = {"priority": form.priority, "photographs": sent}
     return digest_request(fields, *(file.stream for file in files))
 
 

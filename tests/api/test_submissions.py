@@ -14,6 +14,7 @@ from tests.archives import zipped
 
 PNG = images.encode(images.lesion(), "PNG")
 THREE = [File(JPEG, "a.jpg"), File(PNG, "b.png"), File(JPEG, "c.jpg")]
+PNG_HALVES = PNG.partition(b"\0")
 SAME_KEY = {"Idempotency-Key": "submission-1"}
 NO_COUNTS = dict.fromkeys(("queued", "running", "succeeded", "rejected", "failed", "cancelled", "refused", "total"), 0)
 WAYS = ["images", "archive"]
@@ -123,6 +124,12 @@ def test_the_same_request_with_the_same_key_is_one_submission(clinic, way, rows,
     assert len(rows("cases")) == len(rows("audit_events")) == len(stored_keys(clinic)) == rung() == 3
 
 
+def test_what_was_taken_in_is_not_even_stored_again(clinic, open_app, nowhere):
+    first = send_many(clinic, THREE, SAME_KEY)
+    distant = Api(open_app(s3_endpoint_url=f"http://{nowhere}").test_client(), clinic.key)
+    assert send_many(distant, THREE, SAME_KEY).json == first.json
+
+
 def test_without_a_key_the_same_photographs_are_two_submissions(clinic, rows):
     first, again = (send_many(clinic, THREE).json["id"] for _ in range(2))
     assert first != again
@@ -140,9 +147,10 @@ def test_two_clinics_may_use_the_same_key(clinic, other_clinic):
         (THREE[::-1], {}),
         ([*THREE[:2], File(PNG, "c.jpg")], {}),
         ([*THREE[:2], File(JPEG, "d.jpg")], {}),
+        ([File(JPEG + b"\0" + PNG_HALVES[0], "a.jpg"), File(PNG_HALVES[2], "b.png"), THREE[2]], {}),
         (THREE, {"priority": "urgent"}),
     ],
-    ids=["fewer", "another order", "another photograph", "another name", "another priority"],
+    ids=["fewer", "another order", "another photograph", "another name", "another border", "another priority"],
 )
 def test_the_same_key_with_another_request_is_refused(clinic, other, fields, rows, stored_keys):
     send_many(clinic, THREE, SAME_KEY)

@@ -10,7 +10,7 @@ from flask import Request, Response, request
 from pydantic import BaseModel, ValidationError
 
 from api.problems import raise_invalid_field
-from shared.errors import RequestInvalid
+from shared.errors import RequestInvalid, Unavailable
 
 FORM, JSON = "multipart/form-data", "application/json"
 _JSON_BYTES = 64 * 1024
@@ -59,7 +59,10 @@ def _read_form(schema: type[BaseModel], check_names: CheckNames) -> BaseModel:
             "boundary_missing",
             "The Content-Type names no boundary. Leave this header to your HTTP library: it sets it with the body.",
         )
-    sent = [(name or "", value) for part in (request.form, request.files) for name, value in part.items(multi=True)]
+    try:
+        sent = [(name or "", value) for part in (request.form, request.files) for name, value in part.items(multi=True)]
+    except OSError as error:  # the disk on which files lie until they are taken in is full
+        raise Unavailable("storage_unavailable", "There is no room for the upload now. Please try again.") from error
     names = [name for name, _ in sent]
     check_names(names)
     lists = {name for name, field in schema.model_fields.items() if get_origin(field.annotation) is list}

@@ -1,6 +1,7 @@
 """A photograph comes in: what the clinic is answered, and what lies in SQL, in S3 and in the queue afterwards."""
 
 import hashlib
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -126,6 +127,11 @@ def test_without_the_database_nothing_is_accepted(open_app, clinic, dead_databas
     assert read_problem(answer, 503)["code"] == "database_unavailable"
     assert int(answer.headers["Retry-After"]) > 0
     assert stored_keys(clinic) == []
+
+
+def test_a_photograph_for_which_the_disk_has_no_room_is_passing_trouble(clinic, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # where large uploads lie until they are read
+    assert read_problem(clinic.submit(bytes(1024 * 1024)), 503)["code"] == "storage_unavailable"
 
 
 def test_the_same_request_with_the_same_key_is_one_case(clinic, rows, stored_keys, rung):

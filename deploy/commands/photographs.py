@@ -146,7 +146,7 @@ def submit_files(
             for case in pool.map(send, files):
                 cases.append(case)
                 progress.advance(task)
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C above all
             client.stop()  # or the pool would be waited for, and it may wait for room
             raise
     return cases

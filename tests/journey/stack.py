@@ -32,7 +32,7 @@ class RunningStack:
         command = (*DERMQUEUE, "up", "--data-dir", str(data_dir), "--port", str(find_free_port()))
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
-        wait_until(self._is_ready, timeout_s=90)
+        wait_until(self._is_ready, timeout_s=240)
         self.connection = json.loads(self._connection_file.read_text())
         self.http = self.client("clinic_key")
 

@@ -238,9 +238,9 @@ def test_postgres_answers_and_stops():
 
 
 def test_a_port_is_free_only_when_its_companions_are(monkeypatch: pytest.MonkeyPatch):
+    port = find_free_port((0, 1))
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1] - 1
+        taken.bind(("127.0.0.1", port + 1))
         monkeypatch.setattr(program, "CANDIDATE_PORTS", [port])
         with pytest.raises(ConfigurationInvalid, match="no_free_port"):
             find_free_port((0, 1))

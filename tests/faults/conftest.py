@@ -3,7 +3,7 @@
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,20 +27,29 @@ def sizes(request) -> Sizes:
     return FULL if request.config.getoption("--full") else SHORT
 
 
-@pytest.fixture(scope="package", params=["embedded", "postgresql"])
-def rig(request) -> Iterator[Rig]:
-    """The system on SQLite and its own broker; and on a PostgreSQL and a broker that it is only told by URL.
+@pytest.fixture(scope="session")
+def outcomes(request) -> list[Outcome]:
+    return request.config.stash.setdefault(OUTCOMES, [])
 
-    One of each serves every test: what a test broke heals before it ends.
-    """
-    outcomes = request.config.stash.setdefault(OUTCOMES, [])
-    with ExitStack() as resources:
-        # Not pytest's folder: PostgreSQL, which does not run as root, must reach it.
-        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="dermqueue-faults-")))
+
+@pytest.fixture(scope="package", params=["embedded", "postgresql"])
+def rig(request, outcomes) -> Iterator[Rig]:
+    """One of each flavour serves every test: what a test broke heals before it ends."""
+    # Not pytest's folder: PostgreSQL, which does not run as root, must reach it.
+    with tempfile.TemporaryDirectory(prefix="dermqueue-faults-") as name:
+        folder = Path(name)
         folder.chmod(0o755)
+        with running_rig(request.param, folder, outcomes) as running:
+            yield running
+
+
+@contextmanager
+def running_rig(flavour: str, folder: Path, outcomes: list[Outcome]) -> Iterator[Rig]:
+    """Run the system on SQLite and its own broker, or on a PostgreSQL and a broker that it is only told by URL."""
+    with ExitStack() as resources:
         variables = {"DERMQUEUE_LEASE_S": str(LEASE_S), "DERMQUEUE_BATCH_SIZE": str(BATCH_SIZE)}
         programs = []
-        if request.param == "postgresql":
+        if flavour == "postgresql":
             sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
             programs = [
                 postgres_program(folder, sql_port, SURVIVES_A_KILL),
@@ -51,7 +60,7 @@ def rig(request) -> Iterator[Rig]:
         servers = resources.enter_context(Keeper(folder, programs))
         stack = RunningStack(folder / "stack", variables)
         resources.callback(stack.stop)
-        running = Rig(request.param, stack, servers, outcomes)
+        running = Rig(flavour, stack, servers, outcomes)
         resources.callback(running.close)
         running.await_ready("worker", "beat")
         yield running
@@ -66,7 +75,7 @@ def pytest_collection_modifyitems(config, items) -> None:
     names = ("only_on",) if config.getoption("--full") else ("only_on", "briefly_on")
     for item in items[:]:
         markers = [marker for name in names for marker in item.iter_markers(name)]
-        if any(item.callspec.params["rig"] not in marker.args for marker in markers):
+        if any(set(marker.args).isdisjoint(item.callspec.params.values()) for marker in markers):
             items.remove(item)
 
 

@@ -69,6 +69,10 @@ class Rig:
         wait_until(lambda: self._send_signal(name, signal.SIGKILL), timeout_s=30)
         return datetime.now(UTC)
 
+    def pid(self, name: str) -> int:
+        """Return the process that was started last under this name."""
+        return self._keeper_of(name).pid(name)
+
     def log_of(self, name: str) -> str:
         """Return what a program has said so far."""
         log = self.stack.data_dir / "logs" / f"{name}.log"
@@ -234,7 +238,7 @@ class Rig:
 
     def _send_signal(self, name: str, number: signal.Signals) -> bool:
         try:
-            os.kill(self._keeper_of(name).pid(name), number)
+            os.kill(self.pid(name), number)
         except ProcessLookupError:
             return False
         return True

@@ -12,11 +12,13 @@ SEED = 20170301
 class Sizes:
     """`cases` are submitted during an ordinary fault, and what goes away stays away for `away_s`.
 
+    Once a server is back, cases come out again within `recovery_s`; the short form allows for a machine that is busy.
     A storm of kills and the rush of many clinics have numbers of their own.
     """
 
     cases: int
     away_s: float
+    recovery_s: float
     deaths: int
     storm_cases: int
     storm_kills: int
@@ -26,11 +28,20 @@ class Sizes:
 
 
 SHORT = Sizes(
-    cases=24, away_s=3, deaths=1, storm_cases=60, storm_kills=3, rush_cases=100, rush_clinics=10, rush_connections=40
+    cases=24,
+    away_s=3,
+    recovery_s=60,
+    deaths=1,
+    storm_cases=60,
+    storm_kills=3,
+    rush_cases=100,
+    rush_clinics=10,
+    rush_connections=40,
 )
 FULL = Sizes(
     cases=200,
     away_s=60,
+    recovery_s=10,
     deaths=10,
     storm_cases=2000,
     storm_kills=50,

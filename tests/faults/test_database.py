@@ -12,7 +12,6 @@ from shared.domain import State
 from tests.deploy.stage import wait_until
 from tests.faults import dying
 from tests.faults.audit import until_first_end
-from tests.faults.sizes import RECOVERY_S
 
 
 @pytest.mark.only_on("postgresql")
@@ -29,7 +28,7 @@ def test_a_postgresql_that_is_restarted_costs_no_case(rig, sizes, how, fault):
     outcome = rig.settle(load, f"PostgreSQL {fault}, then started again", times=2, recovery=recovery)
     assert load.refused == {}
     assert outcome.failed == 0
-    assert outcome.recovery_s <= RECOVERY_S
+    assert outcome.recovery_s <= sizes.recovery_s
 
 
 @pytest.mark.only_on("embedded")
@@ -43,7 +42,7 @@ def test_a_database_that_somebody_else_locks_holds_cases_up_and_loses_none(rig, 
         healed_at = datetime.now(UTC)
     outcome = rig.settle(load, "SQLite locked by another process", recovery=until_first_end(healed_at))
     assert outcome.failed == 0
-    assert outcome.recovery_s <= RECOVERY_S
+    assert outcome.recovery_s <= sizes.recovery_s
 
 
 def test_a_process_that_dies_in_the_middle_of_a_commit_leaves_it_done_or_undone(rig, sizes, tmp_path):

@@ -15,7 +15,6 @@ import shared.migrations
 from shared.database import Database
 from shared.migrations import read_migration, upgrade
 from tests.faults.audit import until_first_end
-from tests.faults.sizes import RECOVERY_S
 
 VERSIONS = Path(shared.migrations.__file__).parent / "versions"
 NEXT_MIGRATION = """
@@ -56,7 +55,7 @@ def test_the_version_before_serves_during_a_migration_and_starts_again_after_it(
         recovery = until_first_end(begun_at)
         outcome = rig.settle(load, "migration under load, then API and worker killed", recovery=recovery)
     assert outcome.failed == 0
-    assert outcome.recovery_s <= RECOVERY_S
+    assert outcome.recovery_s <= sizes.recovery_s
 
 
 @contextmanager

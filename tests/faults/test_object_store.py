@@ -7,7 +7,6 @@ import pytest
 
 from tests.faults.audit import until_first_end
 from tests.faults.load import PHOTOGRAPHS
-from tests.faults.sizes import RECOVERY_S
 
 
 @pytest.mark.briefly_on("embedded")
@@ -20,7 +19,7 @@ def test_while_the_object_store_is_away_nothing_is_accepted_and_nothing_is_half_
             assert int(answer.headers["Retry-After"]) > 0
             time.sleep(sizes.away_s)
         healed_at = datetime.now(UTC)
-    settle(rig, load, "S3 killed and away while cases are submitted", healed_at)
+    settle(rig, sizes, load, "S3 killed and away while cases are submitted", healed_at)
 
 
 @pytest.mark.briefly_on("postgresql")
@@ -30,13 +29,13 @@ def test_cases_that_are_analysed_while_the_object_store_is_away_lose_no_attempt(
     with rig.away("seaweed"):
         time.sleep(sizes.away_s)
         assert not [trace for trace in rig.observe(load) if trace.state.is_final]
-    settle(rig, load, "S3 killed and away while cases are analysed", datetime.now(UTC))
+    settle(rig, sizes, load, "S3 killed and away while cases are analysed", datetime.now(UTC))
 
 
-def settle(rig, load, fault: str, healed_at: datetime) -> None:
+def settle(rig, sizes, load, fault: str, healed_at: datetime) -> None:
     outcome = rig.settle(load, fault, recovery=until_first_end(healed_at))
     assert outcome.failed == 0  # as a row without its photograph would have
-    assert outcome.recovery_s <= RECOVERY_S
+    assert outcome.recovery_s <= sizes.recovery_s
     assert {trace.attempts for trace in rig.observe(load)} == {1}
 
 

@@ -13,7 +13,6 @@ import pytest
 from deploy.embedded.program import find_free_port
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program
 from deploy.embedded.valkey import valkey_program, valkey_url
-from tests.faults.conftest import OUTCOMES
 from tests.faults.keeper import Keeper
 from tests.faults.network.proxy import Proxy
 from tests.faults.rig import Rig
@@ -39,12 +38,11 @@ def proxies(rig) -> Proxies:
 
 
 @pytest.fixture(scope="package", params=["embedded", "postgresql"])
-def rig(request) -> Iterator[Rig]:
+def rig(request, outcomes) -> Iterator[Rig]:
     """The system on SQLite and its own broker; and on a PostgreSQL and a broker that it is only told by URL.
 
     Leases are as long as usual, and so longer than the time-outs. The API's threads are few, so that few can block it.
     """
-    outcomes = request.config.stash.setdefault(OUTCOMES, [])
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="dermqueue-faults-")))
         folder.chmod(0o755)  # PostgreSQL, which does not run as root, must reach it

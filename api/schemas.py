@@ -9,7 +9,12 @@ from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.domain import CLASSES, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
+from shared.photograph import MAX_ASPECT, MAX_PIXELS, MAX_PIXELS_WHOLE, MIN_SIDE
 
+PHOTOGRAPH = (
+    f"JPEG, PNG or WebP of at most {MAX_PIXELS / 1e6:.0f} megapixels ({MAX_PIXELS_WHOLE / 1e6:.0f} in a WebP or a"
+    f" progressive JPEG), its shorter side at least {MIN_SIDE} px, its longer side at most {MAX_ASPECT} times as long"
+)
 _PLAIN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]*$"
 """What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks."""
 
@@ -52,7 +57,7 @@ class CaseFields(BaseModel):
 class SubmitForm(CaseFields):
     """One photograph of one lesion, with what is known of it."""
 
-    image: FileStorage = Field(description="JPEG, PNG or WebP")
+    image: FileStorage = Field(description=PHOTOGRAPH)
 
 
 class SubmitUpload(CaseFields):

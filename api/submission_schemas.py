@@ -8,7 +8,7 @@ from uuid import UUID
 from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from api.schemas import ErrorOut
+from api.schemas import PHOTOGRAPH, ErrorOut
 from shared.domain import Priority, State
 from shared.store.submissions import Submission
 
@@ -48,7 +48,7 @@ class SubmissionForm(BaseModel):
     image: list[FileStorage] = Field(
         default_factory=list,
         json_schema_extra={"minItems": 1},
-        description="JPEG, PNG or WebP; the field may be repeated",
+        description=f"{PHOTOGRAPH}; the field may be repeated",
     )
     archive: FileStorage | None = Field(None, description="a zip of JPEG, PNG or WebP files")
     priority: Priority = Field(Priority.ROUTINE, description="of every case")

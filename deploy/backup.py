@@ -29,7 +29,7 @@ from deploy.backup_file import (
 )
 from deploy.embedded.program import write_private
 from deploy.embedded.supervisor import OnEvent
-from deploy.stack import KEYS, keeps_data_elsewhere, local_store, own_folder
+from deploy.stack import KEYS, RESTORING, keeps_data_elsewhere, local_store, own_folder
 from shared.database import Database, open_database
 from shared.errors import ConfigurationInvalid, ObjectMissing
 from shared.migrations import read_migration, upgrade
@@ -179,8 +179,8 @@ def _opened(file: Path) -> Iterator[Database]:
 
 
 def _staged(data_dir: Path) -> Path:
-    """Return where the database waits until all is restored; its being there marks a restore that was cut off."""
-    return data_dir / f"{DATABASE}.restoring"
+    """Return where the database waits until all is restored."""
+    return data_dir / RESTORING
 
 
 def _refuse_taken(data_dir: Path) -> None:

@@ -29,6 +29,9 @@ from shared.store import access
 
 CONNECTION = "connection.json"
 KEYS = "keys.json"
+RESTORING = "dermqueue.sqlite3.restoring"
+"""The database's name until all is restored: its being there marks a restore that was cut off."""
+
 _DEMO_CLINIC = "Demo clinic"
 _BUCKET = "dermqueue"
 _S3_SERVER = {f"DERMQUEUE_S3_{name}" for name in ("BUCKET", "ENDPOINT_URL", "ACCESS_KEY", "SECRET_KEY")}
@@ -47,9 +50,15 @@ class LocalStack:
         """Start everything and return the connection, which `connection.json` then holds too.
 
         Raises:
-            ConfigurationInvalid: a setting is wrong, or another stack uses this folder or this port.
+            ConfigurationInvalid: a setting is wrong, or another stack uses this port; `restore_unfinished`.
             StartFailed: a program did not become ready.
         """
+        if (self.data_dir / RESTORING).exists():
+            raise ConfigurationInvalid(
+                "restore_unfinished",
+                f"A restore into {self.data_dir} was cut off. Repeat the same call of `dermqueue restore`, or choose"
+                " another --data-dir.",
+            )
         settings, servers = prepare_servers(self.data_dir)
         self._supervisor.start(servers, self.stop_event)
         database = open_database(settings.database_url)

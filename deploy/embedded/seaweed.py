@@ -1,5 +1,6 @@
 """An S3 server of our own: where the photographs lie when no object store is given by URL."""
 
+import hashlib
 import secrets
 import shutil
 from pathlib import Path
@@ -41,7 +42,7 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
     disk still gives away the objects' names (ids and digests), sizes and times, and SQLite's rows.
 
     Raises:
-        ConfigurationInvalid: `encryption_key_missing`.
+        ConfigurationInvalid: `encryption_key_missing`; `encryption_key_wrong`.
     """
     folder = data_dir.resolve() / "seaweed"
     encryption_key = _ensure_encryption_key(data_dir / "seaweed.key", store_exists=folder.exists())
@@ -61,7 +62,9 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
 def _ensure_encryption_key(path: Path, store_exists: bool) -> str:
     """Return the key, 256 bits in hex. A second key would make all that was stored under the first one unreadable."""
     if path.exists():
-        return path.read_text().strip()
+        key = path.read_text().strip()
+        _refuse_another_key(path, key)
+        return key
     if store_exists or path.is_symlink():
         raise ConfigurationInvalid(
             "encryption_key_missing",
@@ -70,7 +73,22 @@ def _ensure_encryption_key(path: Path, store_exists: bool) -> str:
         )
     key = secrets.token_hex(32)
     write_private(path, key + "\n")
+    _refuse_another_key(path, key)
     return key
+
+
+def _refuse_another_key(path: Path, key: str) -> None:
+    """Compare the key with the digest that its first use left in the data folder."""
+    digest = path.with_name("seaweed.key.sha256")
+    found = hashlib.sha256(key.encode()).hexdigest()
+    if not digest.exists():
+        write_private(digest, found + "\n")
+    elif digest.read_text().strip() != found:
+        raise ConfigurationInvalid(
+            "encryption_key_wrong",
+            f"{path} holds another key than the one that this store began with: what is stored could not be read. Bring"
+            " the right key back.",
+        )
 
 
 def _argv(folder: Path, first_port: int, bucket: str) -> tuple[str, ...]:

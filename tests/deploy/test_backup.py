@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from deploy import backup
 from deploy.backup_file import BackupError
 from deploy.cli import main
-from deploy.stack import local_store, own_folder
+from deploy.stack import local_stack, local_store, own_folder
 from shared.database import Database, open_database, read_clock
 from shared.domain import Case
 from shared.errors import ConfigurationInvalid, Unavailable
@@ -249,6 +249,8 @@ def test_a_restore_that_was_cut_off_is_taken_up_by_the_same_command(save, saved_
     with pytest.raises(KeyboardInterrupt):
         restore(file, target, power_fails)
     assert not (target / "dermqueue.sqlite3").exists()
+    with pytest.raises(ConfigurationInvalid, match="restore_unfinished"), local_stack(target, 1, print) as stack:
+        stack.start()
 
     report = restore(file, target)
     assert (report.cases, report.objects, report.missing) == (3, 4, [])

@@ -184,6 +184,7 @@ def test_an_encrypted_object_survives_an_orderly_restart_and_is_nothing_without_
         stage.start(store)
         assert object_store(port, "AES256").get("kept") == b"kept"
     (tmp_path / "seaweed.key").write_text("0" * 64)
+    (tmp_path / "seaweed.key.sha256").unlink()
     with Stage(tmp_path) as stage:
         stage.start(seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases"))
         with pytest.raises(Unavailable):
@@ -223,6 +224,9 @@ def test_a_store_whose_key_is_away_is_not_started_with_another_one(tmp_path: Pat
         seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
     elsewhere.write_text("0" * 64)
     assert seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases").env["WEED_S3_SSE_KEK"] == "0" * 64
+    elsewhere.write_text("1" * 64)
+    with pytest.raises(ConfigurationInvalid, match="encryption_key_wrong"):
+        seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")
     file.unlink()
     with pytest.raises(ConfigurationInvalid, match="encryption_key_missing"):
         seaweed_program(tmp_path, port, "key", SECRET_KEY, "cases")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from deploy.embedded import tether
 from deploy.embedded.program import find_free_port
 from tests.deploy.stage import wait_until
 
@@ -29,7 +30,9 @@ class RunningStack:
         data_dir.mkdir(parents=True, exist_ok=True)
         self.output = data_dir / "up.log"
         self._connection_file = data_dir / "connection.json"
-        command = (*DERMQUEUE, "up", "--data-dir", str(data_dir), "--port", str(find_free_port()))
+        # A run of the tests that is killed takes its stacks along.
+        tethered = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), "-")
+        command = (*tethered, *DERMQUEUE, "up", "--data-dir", str(data_dir), "--port", str(find_free_port()))
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
         wait_until(self._is_ready, timeout_s=240)

@@ -1,0 +1,42 @@
+"""The file of predictions keeps what it was given, and says where it is broken."""
+
+import numpy as np
+import pytest
+
+from shared.errors import ConfigurationInvalid
+from worker.training.predictions import Predictions, read_predictions, write_predictions
+
+HEADER = "image_id,label,fold,logit_melanoma,logit_seborrheic_keratosis,logit_nevus"
+
+
+def test_predictions_are_read_back_to_the_last_bit(tmp_path):
+    logits = np.random.default_rng(1).normal(size=(3, 3)) * 1e-3
+    written = Predictions(("A", "B", "A"), np.array([0, 2, 0]), logits, np.array([0, 1, 1]))
+    write_predictions(written, tmp_path / "p.csv")
+    read = read_predictions(tmp_path / "p.csv")
+    assert read.ids == ("A", "B", "A")
+    for name in ("labels", "logits", "folds"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name), strict=True)
+
+
+def test_labels_are_written_as_names(tmp_path):
+    write_predictions(
+        Predictions(("A",), np.array([1]), np.array([[0.5, 1.0, -2.0]]), np.array([4])), tmp_path / "p.csv"
+    )
+    assert (tmp_path / "p.csv").read_text().splitlines() == [HEADER, "A,seborrheic_keratosis,4,0.5,1.0,-2.0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (f"{HEADER}\nA,nevus,0,1,2,3\nB,wart,0,1,2,3\n", "line 3.*wart"),
+        (f"{HEADER}\nA,nevus,0,1,2,nan\n", "line 2.*nan"),
+        (f"{HEADER}\nA,nevus,0,1\n", "line 2"),
+        ("image_id,label\nA,nevus\n", "line 2.*fold"),
+        (f"{HEADER}\n", "no row"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_the_place(tmp_path, text, named):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(ConfigurationInvalid, match=named):
+        read_predictions(tmp_path / "p.csv")

@@ -20,18 +20,23 @@ SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 
 class Preprocessing(BaseModel):
-    """How a photograph becomes the network's input. `mean` and `std` are per RGB channel of values in [0, 1]."""
+    """How a photograph becomes the network's input.
+
+    Values in [0, 1], less `mean`, over `std`, per RGB channel. `image-mean`: each image's own mean takes the place of
+    `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610).
+    """
 
     model_config = ConfigDict(frozen=True)
 
     input_side: int = Field(description="side of the square input, in px")
     resize: Literal["squash-256-jpeg-bilinear"] = "squash-256-jpeg-bilinear"
+    normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def describe(self) -> str:
         """Return the name under which a result records its preprocessing."""
-        return f"{self.resize}-{self.input_side}"
+        return f"{self.resize}-{self.input_side}-{self.normalisation}"
 
 
 class Figure(BaseModel):

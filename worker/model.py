@@ -42,9 +42,8 @@ class Model:
         Raises:
             ModelUnusable: `model_output_invalid`: the network gave something that is not a finite number.
         """
-        preprocessing = self.manifest.preprocessing
         with self._on_device:
-            inputs = normalise(torch.from_numpy(pixels).to(self._device), preprocessing.mean, preprocessing.std)
+            inputs = normalise(torch.from_numpy(pixels).to(self._device), self.manifest.preprocessing)
             logits, features = self._network(inputs)
             maps = class_activation_maps(features, self._network.classifier.weight).cpu()
             logits = logits.double().cpu()

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from shared.bundle import Preprocessing
 from shared.domain import CLASSES
 
 
@@ -59,11 +60,15 @@ def in_float32(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Turn uint8 pixels (N, side, side, 3) into the network's float32 input (N, 3, side, side)."""
-    return standardise(pixels.permute(0, 3, 1, 2).float().div_(255), mean, std)
+    return standardise(pixels.permute(0, 3, 1, 2).float().div_(255), preprocessing)
 
 
-def standardise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Shift and scale each channel of images (N, 3, side, side) in [0, 1] by its mean and standard deviation."""
-    return (images - images.new_tensor(mean).view(3, 1, 1)) / images.new_tensor(std).view(3, 1, 1)
+def standardise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Shift and scale each channel of images (N, 3, side, side) in [0, 1] as a bundle of this preprocessing does."""
+    if preprocessing.normalisation == "image-mean":
+        mean = images.mean(dim=(2, 3), keepdim=True)
+    else:
+        mean = images.new_tensor(preprocessing.mean).view(3, 1, 1)
+    return (images - mean) / images.new_tensor(preprocessing.std).view(3, 1, 1)

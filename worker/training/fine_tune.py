@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from shared.bundle import Preprocessing
 from shared.domain import CLASSES
 from worker.gradcam import class_activation_maps
 from worker.model import choose_device
@@ -24,6 +25,11 @@ from worker.training.recipe import Recipe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _preprocessing(side: int) -> Preprocessing:
+    return Preprocessing(input_side=side, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +72,7 @@ class FineTuning:
             self.optimizer, recipe.peak_learning_rate, recipe.epochs * self.steps_per_epoch
         )
         self.history: list[Epoch] = []
+        self.preprocessing = _preprocessing(recipe.input_side)
 
     def run(self, train: LabelledImages, val: LabelledImages, on_step: Callable[[int, int], None]) -> Path:
         """Train to the end, from the last checkpoint if there is one, and return the best weights' path.
@@ -104,7 +111,7 @@ class FineTuning:
         return float(np.mean(losses)), correct / (self.steps_per_epoch * recipe.batch_size)
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        inputs = standardise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
+        inputs = standardise(images, self.preprocessing).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits, _ = self.network(inputs)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
@@ -164,7 +171,7 @@ def predict(network: LesionNetwork, images: LabelledImages) -> tuple[Tensor, Ten
     device = network.classifier.weight.device
     logits, maps = [], []
     for pixels in images.pixels.split(32):
-        chunk_logits, features = network(normalise(pixels.to(device), IMAGENET_MEAN, IMAGENET_STD))
+        chunk_logits, features = network(normalise(pixels.to(device), _preprocessing(images.pixels.shape[1])))
         logits.append(chunk_logits.float().cpu())
         maps.append(class_activation_maps(features, network.classifier.weight).float().cpu())
     return torch.cat(logits), torch.cat(maps)

@@ -47,8 +47,8 @@ class Readings:
     def n_images(self) -> int:
         return len(np.unique(self.ids))
 
-    def only(self, rows: np.ndarray) -> "Readings":
-        """Return the rows that are True in `rows` (n,)."""
+    def take(self, rows: np.ndarray) -> "Readings":
+        """Return these rows, named by number or by a mask, in the order that they are named in."""
         referred = {point: flags[rows] for point, flags in self.referred.items()}
         return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred)
 

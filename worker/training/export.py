@@ -15,7 +15,7 @@ from shared.domain import CLASSES, OperatingPoint
 from worker.model import choose_device, load_model
 from worker.network import LesionNetwork, in_float32
 from worker.training.dataset import LabelledImages
-from worker.training.evaluation import measure
+from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.fine_tune import IMAGENET_MEAN, IMAGENET_STD, predict
 from worker.training.recipe import Recipe
 
@@ -75,11 +75,16 @@ def write_bundle(
         figures={},
         limits=LIMITS,
     )
-    manifest = manifest.model_copy(update={"figures": measure(probabilities, labels, manifest)})
+    manifest = manifest.model_copy(update={"figures": _figures(probabilities, labels, val.ids, manifest)})
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
     (folder / CARD_NAME).write_text(write_card(manifest))
     load_model(folder, choose_device("cpu"))
     return folder
+
+
+def _figures(probabilities: np.ndarray, labels: np.ndarray, ids: tuple[str, ...], manifest: Manifest) -> dict:
+    referred = {p.name: probabilities[:, MELANOMA] >= p.threshold for p in manifest.operating_points}
+    return measure(Readings(np.array(ids), labels, probabilities, referred))
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:

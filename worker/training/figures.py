@@ -56,7 +56,7 @@ class Readings:
 def measure(readings: Readings) -> dict[str, Figure]:
     """Return every figure that these images allow, by name: one class alone has no AUC."""
     rates = {name: _rate(*sets) for name, sets in _rates(readings).items()}
-    spans = intervals(readings, rates | _scores(readings))
+    spans = intervals(readings, _scores(readings) | rates)
     n_of = {name: np.unique(readings.ids[among]).size for name, (_, among) in _rates(readings).items()}
     return {
         name: _figure(value, low, high, n_of.get(name, readings.n_images), is_rate=name in rates)
@@ -122,18 +122,18 @@ def _scores(readings: Readings) -> dict[str, Measure]:
         if 0 < (labels == index).sum() < len(labels)
     }
     scores: dict[str, Measure] = {f"auc_{name}": ranking.auc for name, ranking in rankings.items()}
-    if melanoma := rankings.get("melanoma"):
-        scores["specificity_at_95_sensitivity"] = partial(melanoma.specificity_at, _SENSITIVITY)
-        scores["average_precision_melanoma"] = melanoma.average_precision
     if {"melanoma", "seborrheic_keratosis"} <= rankings.keys():
         scores["auc_mean"] = partial(auc_mean, rankings["melanoma"], rankings["seborrheic_keratosis"])
+    if melanoma := rankings.get("melanoma"):
+        scores["average_precision_melanoma"] = melanoma.average_precision
+        scores["specificity_at_95_sensitivity"] = partial(melanoma.specificity_at, _SENSITIVITY)
     recalls = [_rate(probabilities.argmax(axis=1) == i, labels == i) for i in np.unique(labels)]
     scores["balanced_accuracy"] = lambda weights: np.mean([recall(weights) for recall in recalls], axis=0)
-    truth = np.eye(len(CLASSES))[labels]
-    scores["brier_score"] = partial(_mean, ((probabilities - truth) ** 2).sum(axis=1))
     scores["expected_calibration_error"] = partial(
         calibration_error, probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     )
+    truth = np.eye(len(CLASSES))[labels]
+    scores["brier_score"] = partial(_mean, ((probabilities - truth) ** 2).sum(axis=1))
     return scores
 
 

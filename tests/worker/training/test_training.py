@@ -1,6 +1,5 @@
-"""`dermqueue train` and `dermqueue evaluate` on a handful of images and a random ResNet-50."""
+"""`dermqueue train` on a handful of images and a random ResNet-50."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -85,22 +84,6 @@ def test_training_keeps_a_history_of_every_epoch(run_folder):
     lines = (run_folder / "history.csv").read_text().splitlines()
     assert lines[0].startswith("epoch,train_loss")
     assert len(lines) == 3
-
-
-def test_evaluation_measures_the_bundle_and_writes_a_report(workplace, run_folder, tmp_path):
-    report = tmp_path / "report.json"
-    arguments = (
-        "--bundle",
-        run_folder / "bundle",
-        "--images",
-        workplace / "images",
-        "--labels",
-        workplace / "labels.csv",
-    )
-    done = CliRunner().invoke(main, ["evaluate", *map(str, arguments), "--report", str(report)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert "auc_melanoma" in done.output
-    assert json.loads(report.read_text())["auc_melanoma"]["n"] == len(ROWS)
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_epoch_to_the_same_weights(workplace, run_folder, tmp_path):

@@ -16,7 +16,11 @@ from shared.errors import ModelUnusable
 MANIFEST_NAME = "bundle.json"
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "card.md"
+EXPERIMENTS_NAME = "experiments.md"
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
+
+MAX_WEIGHTS_BYTES = 50_000_000
+"""A bundle goes wherever a worker starts: a ResNet-50 of half precision fits."""
 
 
 class Preprocessing(BaseModel):
@@ -72,7 +76,9 @@ class Manifest(BaseModel):
     data_sha256: str = Field(description="digest over the training labels and image names")
     trained_on: str
     licence: str
+    sources: tuple[str, ...] = Field((), description="each data set and the starting weights, with their licences")
     figures: dict[str, Figure]
+    measured_on: str = Field("", description="what the figures were measured on, and how")
     limits: tuple[str, ...]
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:

@@ -9,25 +9,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_folder = click.Path(exists=True, file_okay=False, path_type=Path)
-_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
+_folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def data_option(**details):
+    """Return the option that names labelled images."""
+    kind = (_folder_type, file_type)
+    return click.option("--data", type=kind, multiple=True, metavar="IMAGES LABELS", **details)
 
 
 @click.command()
 @click.option("--bundle", help="What is measured: a shipped bundle's name, or a bundle's folder.")
+@data_option(help="A folder of images and the CSV of their diagnoses, as the ISIC archive has them; can be repeated.")
 @click.option(
-    "--data",
-    type=(_folder, _file),
-    multiple=True,
-    metavar="IMAGES LABELS",
-    help="A folder of images and the CSV of their diagnoses, as the ISIC archive has them; can be repeated.",
-)
-@click.option(
-    "--predictions", type=_file, help="Instead of both: what `dermqueue cross-validate` wrote, predictions.csv."
+    "--predictions", type=file_type, help="Instead of both: what `dermqueue cross-validate` wrote, predictions.csv."
 )
 @click.option(
     "--metadata",
-    type=_file,
+    type=file_type,
     multiple=True,
     help="A CSV with image_id, age (or age_approximate) and sex: figures by age and sex. Can be repeated.",
 )

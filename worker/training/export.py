@@ -30,6 +30,7 @@ from worker.training.figures import Readings, measure
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import Predictions
 from worker.training.recipe import Recipe
+from worker.training.report import count_in_words
 
 _STRONG_ACTIVATION = 0.95
 """Quantile of a class's strongest activations on its own images that is drawn at full strength."""
@@ -46,7 +47,7 @@ class Run:
 
     recipe: Recipe
     data_sha256: str
-    n_images: int
+    trained_on: str
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,12 @@ def read_run(path: Path) -> Run:
     """
     try:
         run = json.loads(path.read_bytes())
-        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], run["n_images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
+        trained_on = (
+            f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
+        )
+        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigurationInvalid(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
         ) from error
@@ -127,7 +132,7 @@ def _describe(
         heatmap_scales=(1.0,) * len(CLASSES),
         weights_sha256=weights_sha256,
         data_sha256=run.data_sha256,
-        trained_on=f"{run.n_images} images",
+        trained_on=run.trained_on,
         licence=description.licence,
         sources=description.sources,
         figures=measure(nested),

@@ -42,7 +42,15 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "run").mkdir()
     torch.manual_seed(1)
     save_file(LesionNetwork().state_dict(), folder / "run" / "weights.safetensors")
-    run = {"recipe": RECIPE, "data_sha256": "da7a" * 16, "n_images": 6, "more": "is ignored"}
+    run = {
+        "recipe": RECIPE,
+        "data_sha256": "da7a" * 16,
+        "n_images": 6,
+        "n_by_class": {"melanoma": 2, "seborrheic_keratosis": 2, "nevus": 2},
+        "starting_weights": "imagenet.safetensors",
+        "n_teachers": 0,
+        "more": "is ignored",
+    }
     (folder / "run" / "run.json").write_text(json.dumps(run))
     write_predictions(made_up_predictions(300), folder / "predictions.csv")
     write_data(folder / "data", ROWS)
@@ -81,7 +89,10 @@ def test_a_worker_loads_it_and_it_reads_as_the_recipe_trained_it(bundle):
     manifest = load_model(bundle, CPU).manifest
     assert (manifest.name, manifest.version) == ("little", "7")
     assert (manifest.preprocessing.normalisation, manifest.preprocessing.input_side) == ("image-mean", 32)
-    assert (manifest.data_sha256, manifest.trained_on) == ("da7a" * 16, "6 images")
+    assert (manifest.data_sha256, manifest.trained_on) == (
+        "da7a" * 16,
+        "6 images (2 melanoma, 2 seborrheic keratosis, 2 nevus) from imagenet.safetensors",
+    )
 
 
 def test_its_weights_are_the_runs_in_half_precision_and_small_enough(workplace, bundle):

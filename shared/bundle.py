@@ -17,6 +17,7 @@ MANIFEST_NAME = "bundle.json"
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "card.md"
 EXPERIMENTS_NAME = "experiments.md"
+S3_SCHEME = "s3://"
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 MAX_WEIGHTS_BYTES = 50_000_000
@@ -121,6 +122,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelUnusable("bundle_labels", f"The bundle's labels are {manifest.labels}; this code knows {CLASSES}.")
     manifest.operating_point()
     return manifest
+
+
+def read_card(folder: Path) -> str:
+    """Return a bundle's card, Markdown.
+
+    Raises:
+        ModelUnusable: it is missing or is no text.
+    """
+    try:
+        return (folder / CARD_NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelUnusable("bundle_damaged", f"There is no readable {CARD_NAME} in {folder}.") from error
 
 
 def verify_weights(folder: Path, manifest: Manifest) -> None:

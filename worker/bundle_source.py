@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shared.bundle import CARD_NAME, MANIFEST_NAME, MAX_WEIGHTS_BYTES, WEIGHTS_NAME, find_bundle
+from shared.bundle import CARD_NAME, MANIFEST_NAME, MAX_WEIGHTS_BYTES, S3_SCHEME, WEIGHTS_NAME, find_bundle
 from shared.errors import ModelUnusable, ObjectMissing, Unavailable
 from shared.settings import Settings
 from shared.storage import ObjectStore, open_object_store
 
-S3_SCHEME = "s3://"
 _LIMITS_BYTES = {MANIFEST_NAME: 1_000_000, CARD_NAME: 1_000_000, WEIGHTS_NAME: MAX_WEIGHTS_BYTES}
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_manifest, verify_weights
+from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
 from shared.errors import ModelUnusable
 from worker.gradcam import class_activation_maps
 from worker.network import LesionNetwork, in_float32, normalise
@@ -67,10 +67,10 @@ def load_model(folder: Path, device: torch.device) -> Model:
     """
     manifest = read_manifest(folder)
     verify_weights(folder, manifest)
+    card = read_card(folder)
     network = LesionNetwork(len(manifest.labels))
     try:
         network.load_state_dict(in_float32(load_file(folder / WEIGHTS_NAME)))
-        card = (folder / CARD_NAME).read_text(encoding="utf-8")
     except (RuntimeError, SafetensorError, OSError) as error:
         raise ModelUnusable(
             "bundle_damaged", f"The bundle in {folder} does not hold a {manifest.architecture}."

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from shared.bundle import Preprocessing
 from shared.domain import CLASSES
+from shared.errors import ConfigurationInvalid
 
 
 class LesionNetwork(nn.Module):
@@ -40,19 +42,40 @@ class LesionNetwork(nn.Module):
 _STAGES = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
-def load_imagenet_weights(network: LesionNetwork, path: Path) -> None:
-    """Fill the feature layers from a ResNet-50 v1 file with torchvision's key names; the classifier stays random.
+def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:
+    """Fill the network from a safetensors file: ResNet-50 v1 in torchvision's key names, or one that we wrote.
+
+    The classifier is taken over where the file says that it was made for the same classes, and stays random otherwise.
 
     Raises:
-        RuntimeError: a weight is missing or has another shape.
+        ConfigurationInvalid: the file is no safetensors, or a weight is missing or has another shape.
     """
+    try:
+        with safe_open(path, "pt") as file:
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dictionary
+            same_classes = (file.metadata() or {}).get("classes") == ",".join(classes)
+        weights = in_float32(stored)
+        if same_classes:
+            network.classifier.load_state_dict(_below("classifier.", weights))
+        network.features.load_state_dict(_below("features.", weights) or _from_torchvision(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigurationInvalid("weights_unusable", f"{path} does not hold a ResNet-50: {error}") from error
+
+
+def save_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:
+    """Write float32 weights as safetensors that `load_starting_weights` reads, the classes beside them."""
+    state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    save_file(state, path, metadata={"classes": ",".join(classes)})
+
+
+def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _from_torchvision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     by_stage = {name: str(position) for position, name in enumerate(_STAGES)}
-    weights = {}
-    for key, value in in_float32(load_file(path)).items():
-        stage, _, rest = key.partition(".")
-        if stage in by_stage:
-            weights[f"{by_stage[stage]}.{rest}"] = value
-    network.features.load_state_dict(weights)
+    parts = ((key.partition("."), value) for key, value in weights.items())
+    return {f"{by_stage[stage]}.{rest}": value for (stage, _, rest), value in parts if stage in by_stage}
 
 
 def in_float32(weights: dict[str, Tensor]) -> dict[str, Tensor]:

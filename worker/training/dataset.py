@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,21 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def count(self) -> dict[str, int]:
+        """Return how many images each class has."""
+        return dict(zip(self.classes, torch.bincount(self.labels, minlength=len(self.classes)).tolist(), strict=True))
+
+    def subset(self, rows: np.ndarray) -> "LabelledImages":
+        """Return a copy of some of the images, with a digest of its own."""
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            pixels=self.pixels[rows],
+            labels=self.labels[rows],
+            groups=tuple(self.groups[row] for row in rows),
+            digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
+        )
 
 
 def read_images(
@@ -130,8 +145,3 @@ def shrink(pixels: Tensor, side: int) -> Tensor:
     """Return pixels uint8 (n, s, s, 3) of `TRAINING_SIDE` as `squash` gives them at another side."""
     images = (Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in pixels.numpy())
     return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-
-
-def read_isic(images: Path, ground_truth: Path, side: int) -> LabelledImages:
-    """Read one folder and its CSV file."""
-    return read_images([(images, ground_truth)], side)

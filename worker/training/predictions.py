@@ -1,10 +1,12 @@
 """What a network said of labelled images, kept as a CSV file: calibration, figures and distillation start from it."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
@@ -61,6 +63,24 @@ def read_predictions(path: Path) -> Predictions:
     if not ids:
         raise ConfigurationInvalid("predictions_malformed", f"{path.name} has no row under {', '.join(COLUMNS)}.")
     return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds))
+
+
+def mean_probabilities(parts: Sequence[Predictions], ids: Sequence[str]) -> np.ndarray:
+    """Return float64 (len(ids), classes): each image's probabilities, averaged over all its rows.
+
+    Raises:
+        ConfigurationInvalid: `predictions_incomplete`, an image has no row.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    for part in parts:
+        for image_id, probabilities in zip(part.ids, softmax(part.logits, axis=1), strict=True):
+            rows.setdefault(image_id, []).append(probabilities)
+    missing = [image_id for image_id in ids if image_id not in rows]
+    if missing:
+        raise ConfigurationInvalid(
+            "predictions_incomplete", f"{len(missing)} images have no prediction, {missing[0]} for one."
+        )
+    return np.stack([np.mean(rows[image_id], axis=0) for image_id in ids])
 
 
 def _finite(text: str) -> float:

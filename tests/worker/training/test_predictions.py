@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shared.errors import ConfigurationInvalid
-from worker.training.predictions import Predictions, read_predictions, write_predictions
+from worker.training.predictions import Predictions, mean_probabilities, read_predictions, write_predictions
 
 HEADER = "image_id,label,fold,logit_melanoma,logit_seborrheic_keratosis,logit_nevus"
 
@@ -40,3 +40,17 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_place(tmp_path, text, na
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(ConfigurationInvalid, match=named):
         read_predictions(tmp_path / "p.csv")
+
+
+def test_probabilities_are_averaged_over_an_images_rows_in_all_files():
+    logits = np.log([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]])
+    one = Predictions(("A", "B"), np.array([0, 2]), logits, np.array([0, 1]))
+    other = Predictions(("A",), np.array([0]), np.log([[0.4, 0.3, 0.3]]) + 7, np.array([0]))
+    expected = [[0.2, 0.2, 0.6], [0.6, 0.2, 0.2]]
+    np.testing.assert_allclose(mean_probabilities((one, other), ("B", "A")), expected)
+
+
+def test_an_image_without_a_prediction_is_named():
+    one = Predictions(("A",), np.array([0]), np.zeros((1, 3)), np.array([0]))
+    with pytest.raises(ConfigurationInvalid, match="2 images have no prediction, C"):
+        mean_probabilities((one,), ("A", "C", "D"))

@@ -28,7 +28,10 @@ _MODELS = "models"
     required=True,
     help="The predictions.csv of a cross-validation by the same recipe: it is calibrated and measured on them.",
 )
-@data_option(help="Labelled images, which set the scale of the heatmaps' colours: those it was trained on will do.")
+@data_option(
+    required=True,
+    help="Labelled images, which set the scale of the heatmaps' colours: those it was trained on will do.",
+)
 @click.option("--name", required=True, help="The bundle's name.")
 @click.option("--version", required=True, help="The bundle's version.")
 @click.option("--licence", required=True, help="The bundle's own licence.")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional
 
-from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ModelUnusable
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.training.fine_tune import FineTuning, predict, rate_factor
@@ -144,6 +144,35 @@ def test_head_and_backbone_have_rates_of_their_own(tmp_path):
     assert (after["classifier.weight"] - before["classifier.weight"]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalisation": "image-mean"},
+        *({"loss": {name: 0.5}} for name in ("label_smoothing", "class_balance", "focal_gamma", "mixup_alpha")),
+        {"augmentation": {"brightness": 0.2}},
+        {"warmup_share": 0.5},
+        {"weight_decay": 0.5},
+    ],
+    ids=str,
+)
+def test_every_part_of_a_recipe_changes_what_is_learnt(tmp_path, change):
+    images = coloured_images(n=20, side=64)  # of seven, seven and six
+    weights = []
+    for name, recipe in (("plain", tiny_recipe(epochs=1)), ("changed", tiny_recipe(epochs=1, **change))):
+        (tmp_path / name).mkdir()
+        torch.manual_seed(0)
+        weights.append(FineTuning(recipe, TinyLesionNetwork(), tmp_path / name, images).run(ignore).classifier.weight)
+    assert not torch.equal(*weights)
+
+
+def test_the_averaged_weights_are_judged_and_the_rate_is_that_of_the_last_step(tmp_path):
+    val, recipe = coloured_images(n=12, seed=9, side=32), tiny_recipe(epochs=2, ema_decay=0.9)
+    tuning = start(tmp_path, recipe, val=val)
+    logits = predict(tuning.run(ignore), val.pixels, recipe.preprocessing)
+    assert tuning.history[-1].val_loss == pytest.approx(functional.cross_entropy(logits, val.labels).item())
+    assert tuning.history[-1].learning_rate == pytest.approx(1e-2 * rate_factor(11 / 12, 0))
+
+
 def test_rates_rise_to_their_peak_and_fall_to_nothing():
     assert rate_factor(0, 0.1) == 0
     assert rate_factor(0.05, 0.1) == 0.5
@@ -155,10 +184,12 @@ def test_rates_rise_to_their_peak_and_fall_to_nothing():
 
 def test_the_average_follows_the_weights_at_its_decay_and_faster_at_first(tmp_path):
     tuning = start(tmp_path, tiny_recipe(ema_decay=0.999))
-    weight = tuning.network.classifier.bias
+    weight, mean = tuning.network.classifier.bias, tuning.network.features[1].running_mean
     for n, value in enumerate((1.0, 2.0)):  # the first is taken as it is; then (1 + 1) / (10 + 1) of it stays
         with torch.no_grad():
             weight.fill_(value)
+            mean.fill_(value)
         tuning.averaged.update_parameters(tuning.network)
         expected = 1.0 if n == 0 else 1.0 * 2 / 11 + 2.0 * 9 / 11
-        assert tuning.averaged.module.classifier.bias.tolist() == pytest.approx([expected] * len(CLASSES))
+        assert tuning.averaged.module.classifier.bias.tolist() == pytest.approx([expected] * 3)
+        assert tuning.averaged.module.features[1].running_mean.tolist() == pytest.approx([expected] * 6)

@@ -26,12 +26,18 @@ def local_bundle(model: str, settings: Settings | None) -> Iterator[Path]:
     if not model.startswith(S3_SCHEME):
         yield find_bundle(model)
         return
-    bucket, _, prefix = model.removeprefix(S3_SCHEME).rstrip("/").partition("/")
+    bucket, prefix = place_in_s3(model)
     store = open_object_store(settings.model_copy(update={"s3_bucket": bucket}))
     with TemporaryDirectory(prefix="dermqueue-bundle-") as folder:
         for name, limit_bytes in _LIMITS_BYTES.items():
-            (Path(folder) / name).write_bytes(_fetch(store, model, f"{prefix}/{name}".lstrip("/"), limit_bytes))
+            (Path(folder) / name).write_bytes(_fetch(store, model, f"{prefix}{name}", limit_bytes))
         yield Path(folder)
+
+
+def place_in_s3(model: str) -> tuple[str, str]:
+    """Return the bucket of `s3://bucket/prefix`, and what comes before the names of its objects."""
+    bucket, _, prefix = model.removeprefix(S3_SCHEME).rstrip("/").partition("/")
+    return bucket, f"{prefix}/" if prefix else ""
 
 
 def _fetch(store: ObjectStore, model: str, key: str, limit_bytes: int) -> bytes:

@@ -12,7 +12,7 @@ from shared.errors import DermQueueError, ModelUnusable, Unavailable
 from shared.settings import Settings
 from tests.conftest import BUCKET
 from tests.worker.training.bundles import write_random_bundle
-from worker.bundle_source import local_bundle
+from worker.bundle_source import local_bundle, place_in_s3
 from worker.model import load_model
 
 NAMES = {MANIFEST_NAME, CARD_NAME, WEIGHTS_NAME}
@@ -37,11 +37,23 @@ def refusal(model: str, settings: Settings) -> DermQueueError:
     return caught.value
 
 
-@pytest.mark.parametrize("end", ["", "/"])
-def test_a_bundle_in_s3_is_loaded_and_its_copy_is_gone_afterwards(settings, store, tmp_path, end):
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        ("s3://lesions/models/open", ("lesions", "models/open/")),
+        ("s3://lesions/models/open/", ("lesions", "models/open/")),
+        ("s3://models", ("models", "")),
+        ("s3://models/", ("models", "")),
+    ],
+)
+def test_an_address_is_a_bucket_and_a_prefix_whether_or_not_it_ends_in_a_slash(model, place):
+    assert place_in_s3(model) == place
+
+
+def test_a_bundle_in_s3_is_loaded_and_its_copy_is_gone_afterwards(settings, store, tmp_path):
     bundle, prefix = write_random_bundle(tmp_path / "bundle"), f"models/{uuid4()}"
     parts = {name.partition(".")[0]: (bundle / name).read_bytes() for name in NAMES}
-    with local_bundle(put(store, prefix, **parts) + end, settings) as folder:
+    with local_bundle(put(store, prefix, **parts), settings) as folder:
         model = load_model(folder, torch.device("cpu"))
         assert {file.name for file in folder.iterdir()} == NAMES
     assert not folder.exists()

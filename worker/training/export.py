@@ -110,6 +110,7 @@ def write_bundle(
     _write_manifest(folder, manifest)
     scales = _heatmap_scales(load_model(folder, choose_device("auto")), sources, on_step)
     _write_manifest(folder, manifest.model_copy(update={"heatmap_scales": scales}))
+    folder.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
     return folder

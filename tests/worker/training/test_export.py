@@ -136,6 +136,7 @@ def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle
 
 def test_every_user_of_the_machine_may_read_it(bundle):
     assert {file.stat().st_mode & 0o777 for file in bundle.iterdir()} == {0o644}
+    assert bundle.stat().st_mode & 0o777 == 0o755
 
 
 def test_predictions_of_one_fold_are_refused(workplace, tmp_path):

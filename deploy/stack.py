@@ -7,7 +7,7 @@ import secrets
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from shared.store import access
 
 CONNECTION = "connection.json"
 KEYS = "keys.json"
+MODEL_VARIABLE = "DERMQUEUE_MODEL"
 RESTORING = "dermqueue.sqlite3.restoring"
 """The database's name until all is restored: its being there marks a restore that was cut off."""
 
@@ -159,8 +160,31 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
         programs.append(seaweed_program(data_dir, port, *keys, kept["DERMQUEUE_S3_BUCKET"]))
     else:
         kept = {name: value for name, value in kept.items() if not name.startswith("DERMQUEUE_S3_")}
-    write_private(path, "".join(f"{name}={value}\n" for name, value in kept.items()))
+    _keep(path, kept)
     return load_settings(data_dir), programs
+
+
+def chosen_model(data_dir: Path) -> str:
+    """Return what a stack that starts now on this folder would load: the variable's, the kept, or the default model."""
+    kept = dotenv_values(data_dir / STACK_ENV) if (data_dir / STACK_ENV).exists() else {}
+    return os.environ.get(MODEL_VARIABLE) or kept.get(MODEL_VARIABLE) or Settings.model_fields["model"].default
+
+
+def choose_model(data_dir: Path, model: str) -> bool:
+    """Keep a model in `stack.env` for the next start; return whether a stack runs, which goes on with its own."""
+    path = data_dir / STACK_ENV
+    with ExitStack() as resources:
+        try:
+            resources.enter_context(own_folder(data_dir))
+            is_running = False
+        except ConfigurationInvalid:
+            is_running = True
+        _keep(path, (dict(dotenv_values(path)) if path.exists() else {}) | {MODEL_VARIABLE: model})
+    return is_running
+
+
+def _keep(path: Path, variables: dict[str, str | None]) -> None:
+    write_private(path, "".join(f"{name}={value}\n" for name, value in variables.items()))
 
 
 def own_programs(data_dir: Path, port: int) -> list[Program]:

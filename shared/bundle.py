@@ -16,22 +16,32 @@ from shared.errors import ModelUnusable
 MANIFEST_NAME = "bundle.json"
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "card.md"
+EXPERIMENTS_NAME = "experiments.md"
+S3_SCHEME = "s3://"
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
+
+MAX_WEIGHTS_BYTES = 50_000_000
+"""A bundle goes wherever a worker starts: a ResNet-50 of half precision fits."""
 
 
 class Preprocessing(BaseModel):
-    """How a photograph becomes the network's input. `mean` and `std` are per RGB channel of values in [0, 1]."""
+    """How a photograph becomes the network's input.
+
+    Values in [0, 1], less `mean`, over `std`, per RGB channel. `image-mean`: each image's own mean takes the place of
+    `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610).
+    """
 
     model_config = ConfigDict(frozen=True)
 
     input_side: int = Field(description="side of the square input, in px")
     resize: Literal["squash-256-jpeg-bilinear"] = "squash-256-jpeg-bilinear"
+    normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def describe(self) -> str:
         """Return the name under which a result records its preprocessing."""
-        return f"{self.resize}-{self.input_side}"
+        return f"{self.resize}-{self.input_side}-{self.normalisation}"
 
 
 class Figure(BaseModel):
@@ -67,7 +77,9 @@ class Manifest(BaseModel):
     data_sha256: str = Field(description="digest over the training labels and image names")
     trained_on: str
     licence: str
+    sources: tuple[str, ...] = Field((), description="each data set and the starting weights, with their licences")
     figures: dict[str, Figure]
+    measured_on: str = Field("", description="what the figures were measured on, and how")
     limits: tuple[str, ...]
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
@@ -110,6 +122,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelUnusable("bundle_labels", f"The bundle's labels are {manifest.labels}; this code knows {CLASSES}.")
     manifest.operating_point()
     return manifest
+
+
+def read_card(folder: Path) -> str:
+    """Return a bundle's card, Markdown.
+
+    Raises:
+        ModelUnusable: it is missing or is no text.
+    """
+    try:
+        return (folder / CARD_NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelUnusable("bundle_damaged", f"There is no readable {CARD_NAME} in {folder}.") from error
 
 
 def verify_weights(folder: Path, manifest: Manifest) -> None:

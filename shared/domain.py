@@ -63,7 +63,10 @@ class Role(StrEnum):
 
 
 class OperatingPoint(BaseModel):
-    """A threshold on the melanoma probability, and what it gave on the data that it was chosen on."""
+    """A threshold on the melanoma probability, and what it gives by the card's measurement.
+
+    The intervals are of 95 %; bundles made before they were measured, and results of these, have none.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,6 +74,8 @@ class OperatingPoint(BaseModel):
     threshold: float = Field(ge=0, le=1)
     sensitivity: float = Field(ge=0, le=1)
     specificity: float = Field(ge=0, le=1)
+    sensitivity_interval: tuple[float, float] | None = None
+    specificity_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

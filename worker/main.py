@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from shared.bundle import find_bundle
 from shared.database import Database, open_database, read_clock
 from shared.dispatch import ANALYZE_QUEUE, SWEEP_QUEUE, Doorbell, make_celery
 from shared.migrations import check_upgraded
@@ -14,6 +13,7 @@ from shared.settings import Settings
 from shared.storage import open_object_store
 from shared.store import models
 from worker.analysis import Analyst
+from worker.bundle_source import local_bundle
 from worker.housekeeping import Housekeeping
 from worker.model import Model, choose_device, load_model
 from worker.tasks import register_tasks
@@ -29,11 +29,13 @@ def run_worker(settings: Settings) -> int:
 
     Raises:
         ModelUnusable: the bundle is damaged; nothing was claimed.
+        Unavailable: the bundle lies in S3, which cannot be reached or refuses.
         ConfigurationInvalid: the database needs `dermqueue db upgrade`.
     """
     database = open_database(settings.database_url)
     check_upgraded(database)
-    model = load_model(find_bundle(settings.model), choose_device(settings.device))
+    with local_bundle(settings.model, settings) as folder:
+        model = load_model(folder, choose_device(settings.device))
     announce_model(database, model)
     celery = make_celery(settings)
     triage = make_triage(settings, database, celery, model)

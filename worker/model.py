@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_manifest, verify_weights
+from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
 from shared.errors import ModelUnusable
 from worker.gradcam import class_activation_maps
 from worker.network import LesionNetwork, in_float32, normalise
@@ -42,9 +42,8 @@ class Model:
         Raises:
             ModelUnusable: `model_output_invalid`: the network gave something that is not a finite number.
         """
-        preprocessing = self.manifest.preprocessing
         with self._on_device:
-            inputs = normalise(torch.from_numpy(pixels).to(self._device), preprocessing.mean, preprocessing.std)
+            inputs = normalise(torch.from_numpy(pixels).to(self._device), self.manifest.preprocessing)
             logits, features = self._network(inputs)
             maps = class_activation_maps(features, self._network.classifier.weight).cpu()
             logits = logits.double().cpu()
@@ -68,10 +67,10 @@ def load_model(folder: Path, device: torch.device) -> Model:
     """
     manifest = read_manifest(folder)
     verify_weights(folder, manifest)
+    card = read_card(folder)
     network = LesionNetwork(len(manifest.labels))
     try:
         network.load_state_dict(in_float32(load_file(folder / WEIGHTS_NAME)))
-        card = (folder / CARD_NAME).read_text(encoding="utf-8")
     except (RuntimeError, SafetensorError, OSError) as error:
         raise ModelUnusable(
             "bundle_damaged", f"The bundle in {folder} does not hold a {manifest.architecture}."

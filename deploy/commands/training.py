@@ -1,75 +1,176 @@
-"""Commands that make a bundle and measure one."""
+"""Commands that train networks: one on all its data, or one per fold of a cross-validation."""
 
-import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_folder = click.Path(exists=True, file_okay=False, path_type=Path)
-_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+from deploy.commands.evaluation import data_option, file_type
+
+_folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
+_out_type = click.Path(file_okay=False, path_type=Path)
+
+
+def _training_options(command: Callable) -> Callable:
+    """Add what both commands take."""
+    options = (
+        data_option(
+            required=True,
+            help="A folder of images and the CSV of their diagnoses; repeat it to join several. The columns tell which"
+            " layout it is: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000 or PAD-UFES-20.",
+        ),
+        click.option(
+            "--weights",
+            type=file_type,
+            required=True,
+            help="Where to start: ResNet-50 v1 (ImageNet) with torchvision's key names, or an earlier run's"
+            " weights.safetensors.",
+        ),
+        click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
+        click.option(
+            "--set",
+            "changes",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Another value for one thing in the recipe, such as epochs=20 or loss.mixup_alpha=0.4; can be"
+            " repeated.",
+        ),
+        click.option(
+            "--teacher",
+            "teachers",
+            type=file_type,
+            multiple=True,
+            help="A cross-validation's predictions.csv: their probabilities become part of the target, as large as"
+            " loss.teacher_share. Several are averaged.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.option("--images", type=_folder, required=True, help="Folder of training images, named IMAGE_ID.jpg.")
-@click.option("--labels", type=_file, required=True, help="CSV: image_id, melanoma, seborrheic_keratosis (0 or 1).")
-@click.option("--val-images", type=_folder, required=True, help="Folder of validation images.")
-@click.option("--val-labels", type=_file, required=True, help="Their CSV. The best epoch is chosen on them.")
-@click.option("--weights", type=_file, required=True, help="ImageNet ResNet-50 v1 weights, safetensors.")
-@click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file.")
-@click.option("--name", required=True, help="The bundle's name.")
-@click.option("--version", required=True, help="The bundle's version.")
-@click.option("--licence", default="not stated", show_default=True, help="What the card says of data, weights and use.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The run's folder.")
-def train(images, labels, val_images, val_labels, weights, recipe, name, version, licence, out) -> None:
-    """Fine-tune the network on labelled images and write a bundle to OUT/bundle.
+@_training_options
+@click.option(
+    "--val-data",
+    type=(_folder_type, file_type),
+    multiple=True,
+    metavar="IMAGES LABELS",
+    help="Images that are not trained on: their loss and accuracy after every epoch.",
+)
+@click.option("--out", type=_out_type, required=True, help="The run's folder.")
+def train(data, weights, recipe, changes, teachers, val_data, out) -> None:
+    """Train one network on all its data.
 
-    The layout is the ISIC archive's own: a folder of images and a ground-truth CSV; an image that is neither melanoma
-    nor seborrheic keratosis is a nevus. A run that was interrupted goes on from its last epoch when started again.
+    OUT gets weights.safetensors (an average over the last steps' weights), history.csv and curves.png (loss and
+    accuracy), tensorboard/, and run.json, which says how it was done. A run that was interrupted, however roughly, goes
+    on from its last epoch when the same command is given again. Nothing is chosen on the validation data.
+
+    Shipped recipes: default; paper (Rokad and Nagarajan 2019, taken literally); pretrain (every diagnosis of a larger
+    data set, to start another training from); student (default, half taught by a teacher).
+
+    \b
+    Examples:
+      dermqueue train --data train/ train.csv --val-data val/ val.csv --weights imagenet.safetensors --out runs/one
+      dermqueue train --recipe pretrain --data ham/ HAM10000_metadata.csv --weights imagenet.safetensors --out runs/ham
+      dermqueue train --data train/ train.csv --data val/ val.csv --weights runs/ham/weights.safetensors --out runs/two
+      dermqueue train --recipe student --teacher runs/cv/predictions.csv --data train/ train.csv --data val/ val.csv \\
+        --weights runs/ham/weights.safetensors --out runs/student
+      tensorboard --logdir runs/one/tensorboard
+    """
+    from worker.training.predictions import read_predictions  # torch is loaded only where it is used
+    from worker.training.recipe import read_recipe
+    from worker.training.run import train_network
+
+    chosen = read_recipe(recipe, changes)
+    taught_by = tuple(read_predictions(teacher) for teacher in teachers)
+    with _progress() as (on_image, on_step):
+        images = _read(data, chosen, on_image)
+        val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
+        train_network(chosen, weights, out, images, on_step, val, taught_by)
+    click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
+    if chosen.target == "class":
+        click.echo("`dermqueue bundle` makes of them, and of a cross-validation, what a worker can load.")
+
+
+@click.command("cross-validate")
+@_training_options
+@click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="As many networks are trained.")
+@click.option("--out", type=_out_type, required=True, help="Folder of the runs, one below it for each fold.")
+def cross_validate(data, weights, recipe, changes, teachers, folds, out) -> None:
+    """Train one network per fold and let each judge the images that it has not seen.
+
+    The folds have each class alike; images of one lesion or patient, and near-duplicates, are never divided. The
+    network that a fold gets is its last epoch's average: nothing is chosen on the images kept aside, so what
+    OUT/predictions.csv says of them is honest, and serves `dermqueue evaluate`, `dermqueue bundle` and --teacher.
+    Choose recipes by this, never on images that the figures are to be reported on. A student's own figures flatter a
+    little where its teachers had learnt from the images that are kept aside from it.
+
+    Folds are trained one after another, each as `dermqueue train` does; an interrupted call goes on where it was.
 
     \b
     Example:
-      dermqueue train --images train/ --labels train.csv --val-images val/ --val-labels val.csv \\
-        --weights resnet50_imagenet.safetensors --name my-model --version 1 --out runs/my-model
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
+        --recipe default --set epochs=20 --out runs/cv-20-epochs
+      dermqueue evaluate --predictions runs/cv-20-epochs/predictions.csv
     """
-    from worker.training.dataset import read_isic  # torch is loaded only where it is used
-    from worker.training.export import write_bundle
-    from worker.training.fine_tune import FineTuning
+    from worker.training.cross_validation import PREDICTIONS_NAME, challenge_figures
+    from worker.training.cross_validation import cross_validate as run_folds
+    from worker.training.predictions import read_predictions
     from worker.training.recipe import read_recipe
 
-    out.mkdir(parents=True, exist_ok=True)
-    chosen = read_recipe(recipe)
-    training_set = read_isic(images, labels, chosen.source_side)
-    validation_set = read_isic(val_images, val_labels, chosen.input_side)
-    columns = TextColumn("training"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("training", total=None)
-        fine_tuning = FineTuning(chosen, weights, out, len(training_set))
-        best = fine_tuning.run(
-            training_set, validation_set, lambda step, total: progress.update(task, completed=step, total=total)
+    chosen = read_recipe(recipe, changes)
+    taught_by = tuple(read_predictions(teacher) for teacher in teachers)
+    with _progress() as (on_image, on_step):
+        images = _read(data, chosen, on_image)
+        predictions = run_folds(chosen, weights, out, images, folds, on_step, taught_by)
+    for name, value in challenge_figures(predictions).items():
+        click.echo(f"{name:<26} {value:.3f}")
+    click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
+
+
+def _read(sources, recipe, on_image):
+    """Read the images to train on, and say what is among them."""
+    from shared.domain import CLASSES
+    from worker.training.dataset import read_images
+
+    classes = CLASSES if recipe.target == "class" else None
+    images = read_images(sources, classes=classes, on_image=on_image)
+    click.echo(f"{len(images)} images: {_listed(images.count())}.", err=True)
+    if images.left_out:
+        click.echo(f"Left out, for other diagnoses: {_listed(images.left_out)}.", err=True)
+    return images
+
+
+def _read_alike(sources, recipe, classes, on_image):
+    from worker.training.dataset import read_images
+
+    return read_images(sources, recipe.input_side, classes, on_image)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[int, int, float], None]]]:
+    """Show bars with the time left, and yield what moves that of reading and that of training, with its loss."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        bars = {}
+
+        def move(what: str, done: int, total: int, description: str) -> None:
+            if done == 1 or what not in bars:  # what a resumed run had done does not count for the time left
+                bars[what] = shown.add_task(description, total=total, completed=done)
+            shown.update(bars[what], completed=done, total=total, description=description)
+
+        yield (
+            lambda done, total: move("reading", done, total, "reading images"),
+            lambda done, total, loss: move("training", done, total, f"training, loss {loss:.3f}"),
         )
-    bundle = write_bundle(
-        out / "bundle", best, chosen, training_set, validation_set, name=name, version=version, licence=licence
-    )
-    click.echo(f"The bundle is in {bundle}. Use it with DERMQUEUE_MODEL={bundle}")
 
 
-@click.command()
-@click.option("--bundle", required=True, help="A shipped bundle's name, or a bundle's folder.")
-@click.option("--images", type=_folder, required=True, help="Folder of images, named IMAGE_ID.jpg.")
-@click.option("--labels", type=_file, required=True, help="CSV: image_id, melanoma, seborrheic_keratosis (0 or 1).")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the figures as JSON.")
-def evaluate(bundle, images, labels, report) -> None:
-    """Measure a bundle on labelled images: AUC, accuracy, sensitivity and specificity, with 95 % intervals."""
-    from shared.bundle import find_bundle
-    from worker.training.evaluation import evaluate_bundle
-
-    figures = evaluate_bundle(find_bundle(bundle), images, labels)
-    for name, figure in figures.items():
-        click.echo(f"{name:<48} {figure.value:.3f}  [{figure.low:.3f}, {figure.high:.3f}]  n={figure.n}")
-    if report:
-        report.write_text(json.dumps({name: figure.model_dump() for name, figure in figures.items()}, indent=2) + "\n")
-
-
-COMMANDS = (train, evaluate)
+COMMANDS = (train, cross_validate)

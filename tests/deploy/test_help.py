@@ -18,13 +18,14 @@ def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 COMMANDS = dict(_commands(main))
 SERVING = ("up", "demo", "api", "worker", "beat", "db")
-USING = ("submit", "watch", "fetch", "clinic", "key", "train", "evaluate")
+USING = ("submit", "watch", "fetch", "clinic", "key", "train", "evaluate", "bundle")
 OVERSEEING = "clinic set, key list, key rotate, audit list, audit verify, failed list, failed requeue, purge"
 
 
 def test_every_promised_command_is_there():
     assert {*SERVING, *USING} <= {path[0] for path in COMMANDS}
     assert {("db", "upgrade"), ("db", "check"), ("clinic", "add"), ("key", "add"), ("key", "revoke")} <= set(COMMANDS)
+    assert {("model", name) for name in ("list", "show", "verify", "use")} <= set(COMMANDS)
     assert {tuple(name.split()) for name in OVERSEEING.split(", ")} <= set(COMMANDS)
 
 

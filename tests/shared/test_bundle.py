@@ -55,7 +55,7 @@ def test_a_whole_bundle_is_read_and_its_weights_are_verified(bundle):
     manifest = read_manifest(bundle)
     verify_weights(bundle, manifest)
     assert manifest.labels == CLASSES
-    assert manifest.preprocessing.describe() == "squash-256-jpeg-bilinear-224"
+    assert manifest.preprocessing.describe() == "squash-256-jpeg-bilinear-224-imagenet"
 
 
 def test_a_manifest_is_the_same_after_it_was_stored_in_sql(bundle):

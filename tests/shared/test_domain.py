@@ -39,6 +39,13 @@ def test_an_operating_point_holds_shares_between_0_and_1(field, value):
         OperatingPoint(**POINT.model_dump() | {field: value})
 
 
+def test_an_operating_point_of_before_there_were_intervals_is_read_and_one_with_them_survives_storage():
+    old = {"name": "sensitive", "threshold": 0.2, "sensitivity": 0.9, "specificity": 0.7}
+    assert OperatingPoint.model_validate(old) == POINT
+    told = POINT.model_copy(update={"sensitivity_interval": (0.8, 0.95), "specificity_interval": (0.6, 0.8)})
+    assert OperatingPoint.model_validate_json(told.model_dump_json()) == told
+
+
 def test_an_analysis_ranks_by_the_probability_of_melanoma():
     analysis = Analysis((0.7, 0.2, 0.1), Decision.REFER, POINT, "digest", "squash", "0.1", (), "key")
     assert analysis.melanoma_probability == 0.7

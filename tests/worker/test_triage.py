@@ -53,7 +53,7 @@ def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, 
     stored = np.frombuffer(maps.values, "<f4").reshape(len(CLASSES), maps.height, maps.width)
     np.testing.assert_array_equal(stored, expected.maps[0])
     assert (done.model_name, done.model_version, done.analysis.model_digest) == ("tiny", "1", "d" * 64)
-    assert done.analysis.preprocessing == f"squash-256-jpeg-bilinear-{SIDE}"
+    assert done.analysis.preprocessing == f"squash-256-jpeg-bilinear-{SIDE}-imagenet"
     assert done.analysis.code_version
     assert manifest["name"] == "tiny"
     overlay = images.Image.open(io.BytesIO(store.get(done.analysis.overlay_key)))

@@ -1,4 +1,4 @@
-"""Random rotations, flips, scales, shifts and colour changes, on whole batches and on any device."""
+"""Random changes of place, colour and sharpness, on whole batches and on any device."""
 
 import math
 
@@ -8,19 +8,33 @@ from torch.nn import functional
 
 from worker.training.recipe import Augmentation
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+# Red, green and blue to brightness and two axes of colour, and back (NTSC's YIQ): a turn of the two is a turn of hue.
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_RGB = torch.linalg.inv(_YIQ)
+# Where a Gaussian is cut off, in standard deviations: 5 % of it lie further out.
+_KERNEL_SIGMAS = 2
 
 
 def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generator) -> Tensor:
-    """Return float32 (N, 3, side, side) in [0, 1], each image changed on its own; `pixels` is uint8 (N, s, s, 3)."""
+    """Return float32 (N, 3, side, side) in [0, 1], each image changed on its own; `pixels` is uint8 (N, s, s, 3).
+
+    Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any device.
+    """
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     grid = functional.affine_grid(
         _random_affine(len(images), ranges, generator).to(images.device),
         [len(images), 3, side, side],
         align_corners=False,
     )
-    warped = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return _random_colour(warped, ranges, generator).clamp_(0, 1)
+    images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    images = _random_colour(images, ranges, generator)
+    if ranges.blur_px:
+        images = _random_focus(images, ranges, generator)
+    if ranges.noise:
+        images = _random_noise(images, ranges, generator)
+    if ranges.cutout:
+        images = _random_cutout(images, ranges.cutout, generator)
+    return images.clamp_(0, 1)
 
 
 def _uniform(n: int, spread: float, generator: Generator) -> Tensor:
@@ -30,20 +44,82 @@ def _uniform(n: int, spread: float, generator: Generator) -> Tensor:
 def _random_affine(n: int, ranges: Augmentation, generator: Generator) -> Tensor:
     angle = _uniform(n, math.radians(ranges.rotation_deg), generator)
     zoom = 1 + _uniform(n, ranges.scale, generator)
-    flip = torch.randint(0, 2, (n,), generator=generator) * 2 - 1
+    flip = torch.randint(0, 2, (2, n), generator=generator) * 2 - 1
+    width, height = (1 + _uniform(n, ranges.stretch, generator)) * flip[0], flip[1]
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     shift = torch.stack([_uniform(n, 2 * ranges.shift, generator) for _ in range(2)], dim=1)
-    return torch.stack(
-        [torch.stack([cos * flip, -sin, shift[:, 0]], dim=1), torch.stack([sin * flip, cos, shift[:, 1]], dim=1)], dim=1
-    )
+    across = torch.stack([cos * width, -sin * width, shift[:, 0]], dim=1)
+    down = torch.stack([sin * height, cos * height, shift[:, 1]], dim=1)
+    return torch.stack([across, down], dim=1)
 
 
 def _random_colour(images: Tensor, ranges: Augmentation, generator: Generator) -> Tensor:
+    n = len(images)
+
     def factor(spread: float) -> Tensor:
-        return (1 + _uniform(len(images), spread, generator)).view(-1, 1, 1, 1).to(images.device)
+        return (1 + _uniform(n, spread, generator)).view(-1, 1, 1, 1).to(images.device)
 
     images = images * factor(ranges.brightness)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = mean + (images - mean) * factor(ranges.contrast)
-    grey = (images * images.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    return grey + (images - grey) * factor(ranges.saturation)
+    saturation, hue = (
+        1 + _uniform(n, ranges.saturation, generator),
+        _uniform(n, math.radians(ranges.hue_deg), generator),
+    )
+    warmth = _uniform(n, ranges.warmth, generator)
+    mixing = _colour_matrices(saturation, hue, warmth).to(images.device)
+    return torch.einsum("nij,njhw->nihw", mixing, images)
+
+
+def _colour_matrices(saturation: Tensor, hue: Tensor, warmth: Tensor) -> Tensor:
+    """Return (n, 3, 3): turn the hue by radians, scale the distance from grey, then lift red and lower blue."""
+    zero, one = torch.zeros_like(hue), torch.ones_like(hue)
+    cos, sin = saturation * hue.cos(), saturation * hue.sin()
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+    gains = torch.stack([1 + warmth, one, 1 - warmth], dim=1)
+    return gains.unsqueeze(2) * (_RGB @ turn @ _YIQ)
+
+
+def _some(n: int, share: float, generator: Generator) -> Tensor:
+    """Return 1 for each image that a degradation meets and 0 for the others."""
+    return (torch.rand(n, generator=generator) < share).float()
+
+
+def _random_focus(images: Tensor, ranges: Augmentation, generator: Generator) -> Tensor:
+    """Blur some images and sharpen others: add what a blur takes away, from -1 times (all of it) to `sharpen` times."""
+    n = len(images)
+    sigma = (torch.rand(n, generator=generator) * ranges.blur_px).clamp_min(0.1)
+    amount = torch.rand(n, generator=generator) * (1 + ranges.sharpen) - 1
+    amount = (amount * _some(n, ranges.degraded_share, generator)).view(-1, 1, 1, 1).to(images.device)
+    return images + amount * (images - blur(images, sigma.to(images.device)))
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Return images (N, C, h, w), each blurred by a Gaussian of its own standard deviation `sigma` (N,) in px."""
+    n, channels = images.shape[:2]
+    radius = max(1, math.ceil(_KERNEL_SIGMAS * float(sigma.max())))
+    at = torch.arange(-radius, radius + 1, device=images.device)
+    kernels = torch.exp(-0.5 * (at / sigma.unsqueeze(1)) ** 2)
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    padded = functional.pad(images, [radius] * 4, mode="reflect").flatten(0, 1).unsqueeze(0)
+    rows = functional.conv2d(padded, kernels.view(-1, 1, 1, len(at)), groups=n * channels)
+    return functional.conv2d(rows, kernels.view(-1, 1, len(at), 1), groups=n * channels).view_as(images)
+
+
+def _random_noise(images: Tensor, ranges: Augmentation, generator: Generator) -> Tensor:
+    strength = torch.rand(len(images), generator=generator) * ranges.noise
+    strength = (strength * _some(len(images), ranges.degraded_share, generator)).view(-1, 1, 1, 1)
+    seed = int(torch.randint(2**62, (), generator=generator))  # drawn where the images are: it is much
+    grain = torch.Generator(images.device).manual_seed(seed)
+    return images + strength.to(images.device) * torch.randn(images.shape, generator=grain, device=images.device)
+
+
+def _random_cutout(images: Tensor, area: float, generator: Generator) -> Tensor:
+    """Paint a square of up to `area` of each image with its mean colour (DeVries and Taylor 2017, arXiv 1708.04552)."""
+    n, side = len(images), images.shape[2]
+    draws = torch.rand(n, 3, generator=generator).to(images.device)
+    half = (draws[:, 0] * area).sqrt().view(-1, 1) / 2
+    at = (torch.arange(side, device=images.device) + 0.5) / side
+    across, down = ((at - draws[:, axis].view(-1, 1)).abs() < half for axis in (1, 2))
+    covered = (down.unsqueeze(2) & across.unsqueeze(1)).unsqueeze(1)
+    return torch.where(covered, images.mean(dim=(2, 3), keepdim=True), images)

@@ -1,87 +1,147 @@
-"""Reads the ISIC archive's own layout: a folder of images and a ground-truth CSV."""
+"""Reads folders of images with their CSV files of diagnoses into memory, and says all that is wrong with them first."""
 
-import csv
 import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
-from shared.photograph import decode_photograph, squash
+from shared.photograph import TRAINING_SIDE, decode_photograph, squash
+from worker.training.labels import SUFFIXES, Label, read_labels
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+_NAMED_PROBLEMS = 20
+
+Source = tuple[Path, Path]
+"""A folder of images and the CSV file with their diagnoses."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Decoded images in memory: `pixels` uint8 (n, side, side, 3), `labels` int64 (n,), indices into `CLASSES`."""
+    """Decoded images in memory.
+
+    `pixels` is uint8 (n, side, side, 3); `labels` int64 (n,), indices into `classes`. Images of one of `groups` show
+    the same lesion or patient. `left_out` counts the images of diagnoses that are not among `classes`. The digest is
+    that of names, labels and files.
+    """
 
     ids: tuple[str, ...]
     pixels: Tensor
     labels: Tensor
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+    left_out: dict[str, int]
     digest: str
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def count(self) -> dict[str, int]:
+        """Return how many images each class has."""
+        return dict(zip(self.classes, torch.bincount(self.labels, minlength=len(self.classes)).tolist(), strict=True))
 
-def read_isic(images: Path, ground_truth: Path, side: int) -> LabelledImages:
-    """Read every image that the CSV names, whole frames squashed to `side` px.
+    def subset(self, rows: np.ndarray) -> "LabelledImages":
+        """Return a copy of some of the images, with a digest of its own."""
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            pixels=self.pixels[rows],
+            labels=self.labels[rows],
+            groups=tuple(self.groups[row] for row in rows),
+            digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
+        )
 
-    The CSV has `image_id, melanoma, seborrheic_keratosis` with values 0 and 1; neither means nevus (ISIC-2017 Part 3).
+
+def read_images(
+    sources: Sequence[Source],
+    side: int = TRAINING_SIDE,
+    classes: tuple[str, ...] | None = CLASSES,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> LabelledImages:
+    """Read every image that the CSV files name, whole frames squashed to `side` px.
+
+    `classes` is what is to be told apart, None all the diagnoses that there are. `on_image` is called with the number
+    of images read and of those to read.
 
     Raises:
-        ConfigurationInvalid: a row, an image or a class is missing or unusable; the sentence names it.
+        ConfigurationInvalid: `data_unusable`, with every row, image and class that is wrong or missing.
     """
-    labels = _read_labels(ground_truth)
-    paths = [_find_image(images, image_id) for image_id in labels]
-    counts = np.bincount(list(labels.values()), minlength=len(CLASSES))
-    for name, count in zip(CLASSES, counts, strict=True):
-        if count == 0:
-            raise ConfigurationInvalid("class_without_samples", f"{ground_truth.name} has no image of class {name}.")
+    problems: list[str] = []
+    found = _find_images(sources, problems)
+    classes = classes or tuple(sorted({label.diagnosis for label, _ in found} - {"unknown"}))
+    kept = [(label, path) for label, path in found if label.diagnosis in classes]
+    left_out = Counter(label.diagnosis for label, _ in found if label.diagnosis not in classes)
+    for name in set(classes) - {label.diagnosis for label, _ in kept}:
+        problems.append(f"{', '.join(labels.name for _, labels in sources)}: there is no image of the class {name}.")
+    pixels, digests = _decode_all([path for _, path in kept], side, problems, on_image)
+    if problems:
+        raise ConfigurationInvalid("data_unusable", _summary(problems))
+    rows = [label for label, _ in kept]
+    lines = (f"{row.image_id},{row.diagnosis},{digest}" for row, digest in zip(rows, digests, strict=True))
+    return LabelledImages(
+        ids=tuple(row.image_id for row in rows),
+        pixels=torch.from_numpy(pixels),
+        labels=torch.tensor([classes.index(row.diagnosis) for row in rows]),
+        groups=tuple(row.group for row in rows),
+        classes=classes,
+        left_out=dict(left_out),
+        digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+    )
+
+
+def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[Label, Path]]:
+    found, first_place = [], {}
+    for folder, ground_truth in sources:
+        files = {file.stem: file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
+        for label in read_labels(ground_truth, problems):
+            if label.image_id in first_place:
+                problems.append(f"{label.place}: {label.image_id} is already in {first_place[label.image_id]}.")
+            elif label.image_id not in files:
+                problems.append(f"{label.place}: no image {label.image_id} ({', '.join(SUFFIXES)}) in {folder}.")
+            else:
+                found.append((label, files[label.image_id]))
+            first_place.setdefault(label.image_id, label.place)
+    return found
+
+
+def _decode_all(
+    paths: list[Path], side: int, problems: list[str], on_image: Callable[[int, int], None]
+) -> tuple[np.ndarray, list[str]]:
+    """Return pixels and the files' digests: as a worker decodes, so that the same pixels are met there and here."""
+    pixels, digests = np.zeros((len(paths), side, side, 3), np.uint8), []
+
+    def decode(at: int) -> str | ImageRejected:
+        data = paths[at].read_bytes()
+        try:
+            pixels[at] = squash(decode_photograph(data, min_side=2 * side), side)
+        except ImageRejected as rejection:
+            return rejection
+        return hashlib.sha256(data).hexdigest()
+
     with ThreadPoolExecutor() as pool:
-        pixels = np.stack(list(pool.map(lambda path: _read_squashed(path, side), paths)))
-    digest = hashlib.sha256("\n".join(f"{i},{label}" for i, label in labels.items()).encode()).hexdigest()
-    return LabelledImages(tuple(labels), torch.from_numpy(pixels), torch.tensor(list(labels.values())), digest)
+        for at, outcome in enumerate(pool.map(decode, range(len(paths)))):
+            if isinstance(outcome, ImageRejected):
+                problems.append(f"{paths[at]} cannot be used: {outcome.detail}")
+            else:
+                digests.append(outcome)
+            on_image(at + 1, len(paths))
+    return pixels, digests
 
 
-def _read_labels(ground_truth: Path) -> dict[str, int]:
-    labels = {}
-    with ground_truth.open(newline="") as rows:
-        for line, row in enumerate(csv.DictReader(rows), start=2):
-            try:
-                melanoma, keratosis = float(row["melanoma"]), float(row["seborrheic_keratosis"])
-                image_id = row["image_id"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise ConfigurationInvalid(
-                    "labels_malformed",
-                    f"{ground_truth.name} line {line}: needs image_id, melanoma and seborrheic_keratosis (0 or 1).",
-                ) from error
-            if (melanoma, keratosis) not in ((0, 0), (1, 0), (0, 1)):
-                raise ConfigurationInvalid(
-                    "label_unknown", f"{ground_truth.name} line {line}: {image_id} has no label of {CLASSES}."
-                )
-            labels[image_id] = CLASSES.index(
-                "melanoma" if melanoma else "seborrheic_keratosis" if keratosis else "nevus"
-            )
-    return labels
+def _summary(problems: list[str]) -> str:
+    more = len(problems) - _NAMED_PROBLEMS
+    named = "\n".join(f"  {problem}" for problem in problems[:_NAMED_PROBLEMS])
+    return f"The data cannot be used as they are:\n{named}" + (f"\n  … and {more} more." if more > 0 else "")
 
 
-def _find_image(folder: Path, image_id: str) -> Path:
-    for suffix in SUFFIXES:
-        if (path := folder / f"{image_id}{suffix}").is_file():
-            return path
-    raise ConfigurationInvalid("image_missing", f"No image {image_id} ({', '.join(SUFFIXES)}) in {folder}.")
-
-
-def _read_squashed(path: Path, side: int) -> np.ndarray:
-    """Decode as a worker does: what is learnt and calibrated here must meet the same pixels there."""
-    try:
-        return squash(decode_photograph(path.read_bytes(), min_side=2 * side), side)
-    except ImageRejected as error:
-        raise ConfigurationInvalid("image_unreadable", f"{path} cannot be used: {error.detail}") from error
+def shrink(pixels: Tensor, side: int) -> Tensor:
+    """Return pixels uint8 (n, s, s, 3) of `TRAINING_SIDE` as `squash` gives them at another side."""
+    images = (Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in pixels.numpy())
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))

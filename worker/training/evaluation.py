@@ -1,76 +1,116 @@
-"""Figures of a bundle on labelled images, each with a bootstrap interval."""
+"""Measures a bundle on labelled images, or a cross-validation by its predictions."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+import torch
+from sklearn.metrics import confusion_matrix
 
-from shared.bundle import Figure, Manifest
-from shared.domain import CLASSES, OperatingPoint
-from worker.model import choose_device, load_model
-from worker.training.dataset import read_isic
+from shared.domain import CLASSES
+from shared.errors import ConfigurationInvalid
+from worker.model import Model
+from worker.training.calibration import POINTS, read_nested
+from worker.training.comparison import compare
+from worker.training.dataset import LabelledImages, Source, read_images
+from worker.training.figures import MELANOMA, Readings, measure
+from worker.training.groups import People, measure_groups
+from worker.training.pictures import draw_pictures
+from worker.training.predictions import read_predictions
+from worker.training.report import Report, write_report
 
-_RESAMPLES = 1000
-_CALIBRATION_BINS = 10
 _BATCH = 32
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
-"""(probabilities (n, classes), labels (n,)) → figure."""
+OnStep = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, how much there is."""
 
 
-def evaluate_bundle(folder: Path, images: Path, ground_truth: Path) -> dict[str, Figure]:
-    """Run a bundle over labelled images as a worker would and return its figures by name."""
-    model = load_model(folder, choose_device("auto"))
-    labelled = read_isic(images, ground_truth, model.manifest.preprocessing.input_side)
-    probabilities = np.concatenate([model.read(chunk.numpy()).probabilities for chunk in labelled.pixels.split(_BATCH)])
-    return measure(probabilities, labelled.labels.numpy(), model.manifest)
+@dataclass(frozen=True)
+class Subject:
+    """Who read the images and what was said. `left_out` counts images of diagnoses that no bundle knows."""
+
+    name: str
+    images: str
+    readings: Readings
+    operating_point: str
+    left_out: dict[str, int]
 
 
-def measure(probabilities: np.ndarray, labels: np.ndarray, manifest: Manifest) -> dict[str, Figure]:
-    """Return every figure with its 95 % interval.
+def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -> Subject:
+    """Run a bundle over labelled images as a worker would; not every class has to be among them.
 
-    Args:
-        probabilities: (n, classes), rows sum to one.
-        labels: (n,), indices into `CLASSES`.
+    Raises:
+        ConfigurationInvalid: `data_unusable`.
     """
-    return {name: _with_interval(figure, probabilities, labels) for name, figure in _measures(manifest).items()}
+    manifest = model.manifest
+    images = read_images(
+        sources, manifest.preprocessing.input_side, classes=None, on_image=lambda *done: on_step("decoding", *done)
+    )
+    rows, labels = _known(images)
+    probabilities = []
+    for chunk in torch.from_numpy(rows).split(_BATCH):
+        probabilities.append(model.read(images.pixels[chunk].numpy()).probabilities)
+        on_step("analysing", min(len(rows), len(probabilities) * _BATCH), len(rows))
+    probabilities = np.concatenate(probabilities)
+    points = manifest.operating_points
+    referred = {point.name: probabilities[:, MELANOMA] >= point.threshold for point in points}
+    return Subject(
+        f"{manifest.name} {manifest.version}",
+        ", ".join(folder.name for folder, _ in sources),
+        Readings(np.array(images.ids)[rows], labels, probabilities, referred),
+        manifest.default_operating_point,
+        dict(Counter(images.classes[i] for i in images.labels.tolist() if images.classes[i] not in CLASSES)),
+    )
 
 
-def _measures(manifest: Manifest) -> dict[str, Measure]:
-    measures: dict[str, Measure] = {
-        f"auc_{name}": lambda p, y, i=i: float(roc_auc_score(y == i, p[:, i])) for i, name in enumerate(CLASSES)
-    }
-    measures["accuracy"] = lambda p, y: float((p.argmax(axis=1) == y).mean())
-    measures["expected_calibration_error"] = expected_calibration_error
-    for point in manifest.operating_points:
-        measures[f"sensitivity_{point.name}"] = lambda p, y, point=point: _rates(p, y, point)[0]
-        measures[f"specificity_{point.name}"] = lambda p, y, point=point: _rates(p, y, point)[1]
-    return measures
+def read_cross_validation(path: Path) -> Subject:
+    """Take a cross-validation's predictions, each calibrated on the other folds.
+
+    Raises:
+        ConfigurationInvalid: `predictions_malformed`; `predictions_one_fold`.
+    """
+    predictions = read_predictions(path)
+    folds = len(set(predictions.folds.tolist()))
+    how = f"Cross-validated over {folds} folds, calibrated on the other folds each time"
+    return Subject(str(path), how, read_nested(predictions), POINTS[0], {})
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean distance of confidence from accuracy over ten equal bins (Guo et al. 2017, arXiv 1706.04599)."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    gaps = [(bins == b).mean() * abs(correct[bins == b].mean() - confidence[bins == b].mean()) for b in np.unique(bins)]
-    return float(sum(gaps))
+def evaluate(subject: Subject, people: People, against: Subject | None) -> Report:
+    """Return all figures, those by age and sex where they are known, and the comparison with a second subject.
+
+    Raises:
+        ConfigurationInvalid: `readings_differ`.
+    """
+    readings = subject.readings
+    answers = readings.probabilities.argmax(axis=1)
+    return Report(
+        subject=subject.name,
+        images=subject.images,
+        n=readings.n_images,
+        n_by_class={name: len(np.unique(readings.ids[readings.labels == i])) for i, name in enumerate(CLASSES)},
+        left_out=subject.left_out,
+        operating_point=subject.operating_point,
+        figures=measure(readings),
+        confusion=confusion_matrix(readings.labels, answers, labels=range(len(CLASSES))).tolist(),
+        groups=measure_groups(readings, people) if people else [],
+        against=against.name if against else None,
+        comparison=compare(readings, against.readings) if against else None,
+    )
 
 
-def _rates(probabilities: np.ndarray, labels: np.ndarray, point: OperatingPoint) -> tuple[float, float]:
-    """Return sensitivity and specificity for melanoma at a threshold."""
-    melanoma = labels == CLASSES.index("melanoma")
-    referred = probabilities[:, CLASSES.index("melanoma")] >= point.threshold
-    return float(referred[melanoma].mean()), float((~referred[~melanoma]).mean())
+def write_evaluation(folder: Path, subject: Subject, report: Report) -> None:
+    """Write `report.json`, `report.md` and its pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_pictures(folder, subject.readings, report.figures)
+    write_report(folder, report)
 
 
-def _with_interval(figure: Measure, probabilities: np.ndarray, labels: np.ndarray) -> Figure:
-    """Resample within each class, so that no resample lacks one (Efron's percentile interval)."""
-    generator = np.random.default_rng(0)
-    of_class = [np.flatnonzero(labels == i) for i in range(len(CLASSES))]
-    values = []
-    for _ in range(_RESAMPLES):
-        chosen = np.concatenate([generator.choice(rows, len(rows)) for rows in of_class])
-        values.append(figure(probabilities[chosen], labels[chosen]))
-    low, high = np.quantile(values, (0.025, 0.975))
-    return Figure(value=figure(probabilities, labels), low=low, high=high, n=len(labels))
+def _known(images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images have a diagnosis that bundles know, and their labels among `CLASSES`."""
+    index_of = np.array([CLASSES.index(name) if name in CLASSES else -1 for name in images.classes], int)
+    labels = index_of[images.labels.numpy()]
+    if not (labels >= 0).any():
+        raise ConfigurationInvalid("data_unusable", f"No image has one of the diagnoses {', '.join(CLASSES)}.")
+    return np.flatnonzero(labels >= 0), labels[labels >= 0]

@@ -1,159 +1,181 @@
-"""Turns trained weights into a bundle: calibrates, chooses thresholds, measures, writes and reads it back."""
+"""Turns a run's weights and a cross-validation's predictions into a bundle: calibrated, described, and read back."""
 
 import hashlib
-from datetime import UTC, datetime
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from sklearn.metrics import roc_curve
-from torch.nn import functional
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Manifest, Preprocessing
-from shared.domain import CLASSES, OperatingPoint
-from worker.model import choose_device, load_model
-from worker.network import LesionNetwork, in_float32
-from worker.training.dataset import LabelledImages
-from worker.training.evaluation import measure
-from worker.training.fine_tune import IMAGENET_MEAN, IMAGENET_STD, predict
+from shared.bundle import (
+    CARD_NAME,
+    EXPERIMENTS_NAME,
+    MANIFEST_NAME,
+    MAX_WEIGHTS_BYTES,
+    WEIGHTS_NAME,
+    Manifest,
+)
+from shared.domain import CLASSES
+from shared.errors import ConfigurationInvalid
+from worker.model import Model, choose_device, load_model
+from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
+from worker.training.card import LIMITS, write_card
+from worker.training.dataset import Source, read_images
+from worker.training.figures import Readings, measure
+from worker.training.groups import People, measure_groups
+from worker.training.predictions import Predictions
 from worker.training.recipe import Recipe
+from worker.training.report import count_in_words
 
-_SCREENING_SENSITIVITY = 0.95
 _STRONG_ACTIVATION = 0.95
-"""Quantile of the validation images' strongest activations that is drawn at full strength."""
+"""Quantile of a class's strongest activations on its own images that is drawn at full strength."""
 
 _LEAST_SCALE = 1e-3
 """A class that hardly activates on its own images (a network that learnt nothing of it) is drawn faintly."""
 
-LIMITS = (
-    "A decision aid for clinicians: it decides nothing alone.",
-    "Trained on dermoscopy images of mostly light skin; on other skin and on smartphone photographs it is unproven.",
-    "Knows three diagnoses; carcinomas and everything else are forced into one of them.",
-    "Does not tell whether a photograph shows a lesion at all.",
-    "Thresholds come from a small validation set; see the intervals.",
-)
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run left in its `run.json`."""
+
+    recipe: Recipe
+    data_sha256: str
+    trained_on: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What only a person knows of a bundle. `sources`: each data set and the starting weights, with their licences."""
+
+    name: str
+    version: str
+    licence: str
+    sources: tuple[str, ...]
+    people: People
+    experiments: Path | None
+
+
+def read_run(path: Path) -> Run:
+    """Read a run's `run.json`.
+
+    Raises:
+        ConfigurationInvalid: `run_malformed`.
+    """
+    try:
+        run = json.loads(path.read_bytes())
+        taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
+        trained_on = (
+            f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
+        )
+        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationInvalid(
+            "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
+        ) from error
 
 
 def write_bundle(
     folder: Path,
     weights: Path,
-    recipe: Recipe,
-    train: LabelledImages,
-    val: LabelledImages,
-    *,
-    name: str,
-    version: str,
-    licence: str,
+    run: Run,
+    predictions: Predictions,
+    sources: Sequence[Source],
+    description: Description,
+    on_step: Callable[[str, int, int], None],
 ) -> Path:
-    """Write the bundle, verified by loading it, and return its folder. Everything is chosen on `val`."""
+    """Write the bundle, verified by loading it, and return its folder.
+
+    Temperature, thresholds and figures come from the predictions, the heatmaps' scales from what the network itself
+    sees on the images of `sources`.
+
+    Raises:
+        ConfigurationInvalid: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
+        ModelUnusable: what was written cannot be loaded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    network = LesionNetwork()
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    save_file({key: value.contiguous() for key, value in half.items()}, folder / WEIGHTS_NAME)
-    (folder / WEIGHTS_NAME).chmod(0o644)  # the library writes for its own user alone, but workers are another
-    network.load_state_dict(in_float32(half))
-    logits, maps = predict(network, val)
-    temperature = fit_temperature(logits, val.labels)
-    probabilities = (logits.double() / temperature).softmax(dim=1).numpy()
-    labels = val.labels.numpy()
-    manifest = Manifest(
-        name=name,
-        version=version,
-        architecture=recipe.network,
-        labels=CLASSES,
-        preprocessing=Preprocessing(input_side=recipe.input_side, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        temperature=temperature,
-        operating_points=choose_operating_points(probabilities, labels),
-        default_operating_point="screening",
-        heatmap_scales=_heatmap_scales(maps, labels),
-        weights_sha256=hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest(),
-        data_sha256=train.digest,
-        trained_on=f"{len(train)} images, chosen and calibrated on {len(val)}",
-        licence=licence,
-        figures={},
-        limits=LIMITS,
-    )
-    manifest = manifest.model_copy(update={"figures": measure(probabilities, labels, manifest)})
-    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (folder / CARD_NAME).write_text(write_card(manifest))
-    load_model(folder, choose_device("cpu"))
+    nested = read_nested(predictions)
+    manifest = _describe(run, predictions, nested, description, _write_half(weights, folder / WEIGHTS_NAME))
+    if description.experiments:
+        shutil.copyfile(description.experiments, folder / EXPERIMENTS_NAME)
+    groups = measure_groups(nested, description.people) if description.people else []
+    card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
+    (folder / CARD_NAME).write_text(card, encoding="utf-8")
+    _write_manifest(folder, manifest)
+    scales = _heatmap_scales(load_model(folder, choose_device("auto")), sources, on_step)
+    _write_manifest(folder, manifest.model_copy(update={"heatmap_scales": scales}))
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
     return folder
 
 
-def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the temperature with the least negative log-likelihood (Guo et al. 2017, arXiv 1706.04599)."""
-    candidates = np.geomspace(0.2, 5, 400)
-    losses = [functional.cross_entropy(logits.double() / t, labels).item() for t in candidates]
-    return float(candidates[int(np.argmin(losses))])
-
-
-def choose_operating_points(probabilities: np.ndarray, labels: np.ndarray) -> tuple[OperatingPoint, ...]:
-    """Return `screening` (sensitivity of at least 95 %) and `balanced` (the greatest sum of both, Youden 1950).
-
-    A threshold lies midway to the next lower probability, so that a rounding error cannot turn a decision.
-    """
-    melanoma = labels == CLASSES.index("melanoma")
-    curve = roc_curve(melanoma, probabilities[:, CLASSES.index("melanoma")], drop_intermediate=False)
-    false_positive, true_positive, thresholds = (values[1:] for values in curve)  # the first point refers nobody
-    screening = int(np.argmax(true_positive >= _SCREENING_SENSITIVITY))
-    balanced = int(np.argmax(true_positive - false_positive))
-    midway = (thresholds + np.append(thresholds[1:], 0.0)) / 2
-    return tuple(
-        OperatingPoint(
-            name=point,
-            threshold=float(midway[at]),
-            sensitivity=float(true_positive[at]),
-            specificity=float(1 - false_positive[at]),
-        )
-        for point, at in (("screening", screening), ("balanced", balanced))
+def _describe(
+    run: Run, predictions: Predictions, nested: Readings, description: Description, weights_sha256: str
+) -> Manifest:
+    """Return the manifest; the scales of its heatmaps are not known yet."""
+    calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
+    return Manifest(
+        name=description.name,
+        version=description.version,
+        architecture=run.recipe.network,
+        labels=CLASSES,
+        preprocessing=run.recipe.preprocessing,
+        temperature=calibration.temperature,
+        operating_points=describe_points(calibration, nested),
+        default_operating_point=POINTS[0],
+        heatmap_scales=(1.0,) * len(CLASSES),
+        weights_sha256=weights_sha256,
+        data_sha256=run.data_sha256,
+        trained_on=run.trained_on,
+        licence=description.licence,
+        sources=description.sources,
+        figures=measure(nested),
+        measured_on=(
+            f"Cross-validated on {nested.n_images} images: each was read by one of {folds} networks of the same recipe"
+            " that had not seen it, with temperature and thresholds chosen on the other folds"
+        ),
+        limits=LIMITS,
     )
 
 
-def _heatmap_scales(maps: torch.Tensor, labels: np.ndarray) -> tuple[float, ...]:
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
+
+
+def _write_half(weights: Path, target: Path) -> str:
+    """Write the weights in half precision and return the file's digest."""
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise ConfigurationInvalid("weights_unusable", f"{weights} is no safetensors file.") from error
+    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    if broken := [key for key, value in half.items() if not torch.isfinite(value).all()]:
+        raise ConfigurationInvalid("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")
+    save_file({key: value.contiguous() for key, value in half.items()}, target)
+    if (size := target.stat().st_size) > MAX_WEIGHTS_BYTES:
+        at_most = f"a bundle's weights have {MAX_WEIGHTS_BYTES / 1e6:.0f} MB at the most"
+        raise ConfigurationInvalid("weights_unusable", f"{target} has {size / 1e6:.0f} MB; {at_most}.")
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _heatmap_scales(
+    model: Model, sources: Sequence[Source], on_step: Callable[[str, int, int], None]
+) -> tuple[float, ...]:
     """Return per class the activation that only one in twenty images of that class exceeds."""
-    strongest = maps.amax(dim=(2, 3)).numpy()
+    side = model.manifest.preprocessing.input_side
+    images = read_images(sources, side, on_image=lambda *done: on_step("decoding", *done))
+    strongest = []
+    for chunk in images.pixels.split(_BATCH):
+        strongest.append(model.read(chunk.numpy()).maps.max(axis=(2, 3)))
+        on_step("looking", min(len(images), len(strongest) * _BATCH), len(images))
+    strongest, labels = np.concatenate(strongest), images.labels.numpy()
     usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
     return tuple(max(scale, _LEAST_SCALE) for scale in usual)
-
-
-def write_card(manifest: Manifest) -> str:
-    """Return the bundle's card as Markdown."""
-    figures = "\n".join(
-        f"| {name.replace('_', ' ')} | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {figure.n} |"
-        for name, figure in manifest.figures.items()
-    )
-    points = "\n".join(
-        f"| {p.name} | {p.threshold:.4f} | {p.sensitivity:.3f} | {p.specificity:.3f} |"
-        for p in manifest.operating_points
-    )
-    limits = "\n".join(f"- {limit}" for limit in manifest.limits)
-    return f"""# {manifest.name} {manifest.version}
-
-{manifest.architecture}, {manifest.preprocessing.input_side} px, one forward pass. Written {datetime.now(UTC):%Y-%m-%d}.
-Licence: {manifest.licence}. Trained on {manifest.trained_on}.
-
-**A decision aid for clinicians. It decides nothing alone.**
-
-## Figures
-
-On the validation images, which also chose the epoch, the temperature and the thresholds: they flatter. 95 % bootstrap
-intervals.
-
-| figure | value | interval | images |
-| --- | --- | --- | --- |
-{figures}
-
-## Operating points
-
-A case is referred when its melanoma probability reaches the threshold.
-
-| name | threshold | sensitivity | specificity |
-| --- | --- | --- | --- |
-{points}
-
-## Limits
-
-{limits}
-"""

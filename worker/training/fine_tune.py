@@ -1,10 +1,10 @@
-"""The training loop: AdamW, a one-cycle learning rate, an average of the weights; resumable after every epoch."""
+"""The training loop: AdamW, warm-up and cosine, an average of the weights; resumable after every epoch."""
 
-import csv
+import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,157 +14,197 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from shared.domain import CLASSES
-from worker.gradcam import class_activation_maps
-from worker.model import choose_device
-from worker.network import LesionNetwork, load_imagenet_weights, normalise, standardise
+from shared.bundle import Preprocessing
+from shared.errors import ConfigurationInvalid, ModelUnusable
+from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment
+from worker.training.curves import Epoch, write_curves
 from worker.training.dataset import LabelledImages
+from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
 from worker.training.recipe import Recipe
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+_CHALLENGE = ("melanoma", "seborrheic_keratosis")
+_PREDICTED_AT_ONCE = 64
+
+OnStep = Callable[[int, int, float], None]
+"""(steps done, steps in all, loss of the step before)"""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave; AUCs and accuracy are those of the averaged weights on the validation images."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_auc_melanoma: float
-    val_auc_keratosis: float
-    seconds: float
-
-    @property
-    def mean_auc(self) -> float:
-        return (self.val_auc_melanoma + self.val_auc_keratosis) / 2
-
-
 class FineTuning:
-    """One run of a recipe. Its folder holds `checkpoint.pt`, `best.pt` and `history.csv`."""
+    """One run of a recipe. Until it is over, its folder holds `checkpoint.pt`, beside the epochs' figures."""
 
-    def __init__(self, recipe: Recipe, imagenet_weights: Path, folder: Path, n_train: int):
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.folder, self.device = recipe, folder, choose_device("auto")
-        network = LesionNetwork()
-        load_imagenet_weights(network, imagenet_weights)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.averaged = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
-        )
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.peak_learning_rate, weight_decay=recipe.weight_decay
-        )
-        self.steps_per_epoch = n_train // recipe.batch_size
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.peak_learning_rate, recipe.epochs * self.steps_per_epoch
-        )
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: LesionNetwork,
+        folder: Path,
+        train: LabelledImages,
+        val: LabelledImages | None = None,
+        teacher: Tensor | None = None,
+    ):
+        """Prepare a run on the network's device; `teacher` holds probabilities (n, classes) for `train`.
+
+        Raises:
+            ConfigurationInvalid: there are fewer images than a batch takes.
+        """
+        self.recipe, self.folder, self.train, self.val = recipe, folder, train, val
+        self.network = network.to(memory_format=torch.channels_last)
+        self.device = network.classifier.weight.device
+        self.steps_per_epoch = len(train) // recipe.batch_size
+        if not self.steps_per_epoch:
+            raise ConfigurationInvalid(
+                "batch_too_large", f"A batch takes {recipe.batch_size} images, and there are {len(train)}."
+            )
+        self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
+        self.optimizer = self._make_optimizer()
+        self.targets = make_targets(train.labels, len(train.classes), recipe.loss, teacher)
+        weights = weigh_classes(train.labels, len(train.classes), recipe.loss.class_balance)
+        self.class_weights = weights.to(self.device)
         self.history: list[Epoch] = []
+        self.identity = self._identify()
 
-    def run(self, train: LabelledImages, val: LabelledImages, on_step: Callable[[int, int], None]) -> Path:
-        """Train to the end, from the last checkpoint if there is one, and return the best weights' path.
+    def run(self, on_step: OnStep) -> LesionNetwork:
+        """Train to the end, from the last checkpoint if there is one, and return the network with averaged weights.
 
-        The best epoch is the one with the highest mean of the two AUCs on the validation images, which are read at the
-        recipe's input side. `on_step` is called with the steps done and the steps in all.
+        Raises:
+            ConfigurationInvalid: `run_of_another_kind`, the folder holds another recipe's run or one on other data.
+            ModelUnusable: `training_diverged`, the loss is no longer a number.
         """
         self._resume()
-        on_step(len(self.history) * self.steps_per_epoch, self.recipe.epochs * self.steps_per_epoch)
         for epoch in range(len(self.history), self.recipe.epochs):
             started = time.monotonic()
-            loss, accuracy = self._train_epoch(epoch, train, on_step)
-            self.history.append(self._validate(epoch, loss, accuracy, val, started))
-            log.info("epoch_finished %s", self.history[-1])
-            if self.history[-1].mean_auc == max(e.mean_auc for e in self.history):
-                torch.save(self.averaged.module.state_dict(), self.folder / "best.pt")
+            loss, accuracy = self._train_epoch(epoch, on_step)
+            self.history.append(self._judge(epoch, loss, accuracy, started))
             self._save()
-        return self.folder / "best.pt"
+            write_curves(self.history, self.folder)
+            log.info("epoch_finished %s", self.history[-1])
+        return self.averaged.module
 
-    def _train_epoch(
-        self, epoch: int, train: LabelledImages, on_step: Callable[[int, int], None]
-    ) -> tuple[float, float]:
-        recipe = self.recipe
+    def refuse_other(self, identity: str) -> None:
+        """Raise `run_of_another_kind` unless what the folder holds came from the same recipe, data and weights."""
+        if identity != self.identity:
+            raise ConfigurationInvalid(
+                "run_of_another_kind",
+                f"{self.folder} holds a run of another recipe, on other data or from other weights."
+                " Give this one a folder of its own, or remove that one.",
+            )
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        rates = {"features": self.recipe.backbone_learning_rate, "classifier": self.recipe.head_learning_rate}
+        groups = [
+            {"params": list(getattr(self.network, part).parameters()), "lr": rate, "peak": rate}
+            for part, rate in rates.items()
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.recipe.weight_decay, fused=True)
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], n_averaged: int | Tensor) -> None:
+        """Move the average towards the weights; it is short at first, so that it forgets where it started."""
+        n = int(n_averaged)
+        get_ema_multi_avg_fn(min(self.recipe.ema_decay, (1 + n) / (10 + n)))(averaged, current, n)
+
+    def _train_epoch(self, epoch: int, on_step: OnStep) -> tuple[float, float]:
+        """Return the mean loss and the accuracy. All that is random comes from the recipe's seed and the epoch."""
+        recipe, total = self.recipe, self.recipe.epochs * self.steps_per_epoch
         generator = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
-        order = torch.randperm(len(train), generator=generator)
+        order = torch.randperm(len(self.train), generator=generator)
         self.network.train()
-        losses, correct = [], 0
-        for step in range(self.steps_per_epoch):
-            chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            labels = train.labels[chosen].to(self.device)
-            images = augment(train.pixels[chosen].to(self.device), recipe.input_side, recipe.augmentation, generator)
-            loss, logits = self._step(images, labels)
+        losses, correct = [], torch.zeros((), device=self.device)
+        for step, chosen in enumerate(order.split(recipe.batch_size)[: self.steps_per_epoch]):
+            done = epoch * self.steps_per_epoch + step
+            pixels = self.train.pixels[chosen].to(self.device, non_blocking=True)
+            images = augment(pixels, recipe.input_side, recipe.augmentation, generator)
+            targets = self.targets[chosen].to(self.device, non_blocking=True)
+            if recipe.loss.mixup_alpha:
+                images, targets = mix(images, targets, recipe.loss.mixup_alpha, generator)
+            loss, logits = self._learn(images, targets, done / total)
             losses.append(loss)
-            correct += int((logits.argmax(dim=1) == labels).sum())
-            on_step(epoch * self.steps_per_epoch + step + 1, recipe.epochs * self.steps_per_epoch)
-        return float(np.mean(losses)), correct / (self.steps_per_epoch * recipe.batch_size)
+            correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
+            # The loss before, not this one: to wait for it would leave a GPU idle while the next batch is prepared.
+            on_step(done + 1, total, _finite(losses[max(step - 1, 0)], done))
+        return float(torch.stack(losses).mean()), float(correct) / (self.steps_per_epoch * recipe.batch_size)
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        inputs = standardise(images, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
+    def _learn(self, images: Tensor, targets: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate_factor(progress, self.recipe.warmup_share)
+        inputs = standardise(images, self.recipe.preprocessing).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits, _ = self.network(inputs)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.schedule.step()
         self.averaged.update_parameters(self.network)
-        return loss.item(), logits.detach()
+        return loss.detach(), logits.detach()
 
-    def _validate(self, epoch: int, loss: float, accuracy: float, val: LabelledImages, started: float) -> Epoch:
-        logits, _ = predict(self.averaged.module, val)
-        probabilities, labels = logits.softmax(dim=1).numpy(), val.labels.numpy()
-        auc = {name: roc_auc_score(labels == i, probabilities[:, i]) for i, name in enumerate(CLASSES)}
-        return Epoch(
-            epoch=epoch + 1,
-            train_loss=loss,
-            train_accuracy=accuracy,
-            val_loss=functional.cross_entropy(logits, val.labels).item(),
-            val_accuracy=float((probabilities.argmax(axis=1) == labels).mean()),
-            val_auc_melanoma=float(auc["melanoma"]),
-            val_auc_keratosis=float(auc["seborrheic_keratosis"]),
-            seconds=time.monotonic() - started,
-        )
+    def _judge(self, epoch: int, loss: float, accuracy: float, started: float) -> Epoch:
+        figures = dict.fromkeys(("val_loss", "val_accuracy", "val_auc_melanoma", "val_auc_mean"))
+        if self.val is not None:
+            logits = predict(self.averaged.module, self.val.pixels, self.recipe.preprocessing)
+            figures = _judge_logits(logits, self.val)
+        rate = self.optimizer.param_groups[0]["lr"]
+        seconds = time.monotonic() - started
+        return Epoch(epoch + 1, rate, loss, accuracy, **figures, seconds=seconds)
+
+    def _parts(self) -> dict:
+        return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer}
 
     def _save(self) -> None:
-        parts = {
-            "network": self.network,
-            "averaged": self.averaged,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-        }
-        state = {name: part.state_dict() for name, part in parts.items()}
+        state = {name: part.state_dict() for name, part in self._parts().items()}
         partial = self.folder / "checkpoint.partial"
-        torch.save(state | {"history": [vars(e) for e in self.history]}, partial)
+        torch.save(state | {"history": [vars(e) for e in self.history], "identity": self.identity}, partial)
         partial.replace(self.folder / "checkpoint.pt")
-        with (self.folder / "history.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(vars(self.history[0])))
-            writer.writeheader()
-            writer.writerows(vars(e) for e in self.history)
 
     def _resume(self) -> None:
         checkpoint = self.folder / "checkpoint.pt"
         if not checkpoint.exists():
             return
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
-        for name in ("network", "averaged", "optimizer", "schedule"):
-            getattr(self, name).load_state_dict(state[name])
+        self.refuse_other(state["identity"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.history = [Epoch(**row) for row in state["history"]]
         log.info("training_resumed epoch=%d", len(self.history))
 
+    def _identify(self) -> str:
+        digest = hashlib.sha256(self.recipe.model_dump_json().encode() + self.train.digest.encode())
+        for value in (self.targets, *self.network.state_dict().values()):
+            digest.update(value.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+
+def rate_factor(progress: float, warmup_share: float) -> float:
+    """Return the learning rate as a share of its peak: a line up to it, then half a cosine down to 0."""
+    if progress < warmup_share:
+        return progress / warmup_share
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup_share) / (1 - warmup_share)))
+
+
+def _finite(loss: Tensor, step: int) -> float:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise ModelUnusable(
+            "training_diverged", f"The loss is no longer a number after {step} steps. Try lower learning rates."
+        )
+    return value
+
+
+def _judge_logits(logits: Tensor, val: LabelledImages) -> dict[str, float]:
+    probabilities, labels = logits.softmax(dim=1).numpy(), val.labels.numpy()
+    aucs = [float(roc_auc_score(labels == at, probabilities[:, at])) for at in map(val.classes.index, _CHALLENGE)]
+    return {
+        "val_loss": functional.cross_entropy(logits, val.labels).item(),
+        "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+        "val_auc_melanoma": aucs[0],
+        "val_auc_mean": float(np.mean(aucs)),
+    }
+
 
 @torch.inference_mode()
-def predict(network: LesionNetwork, images: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Return logits (n, classes) and raw class activation maps (n, classes, h, w) of every image, in float32."""
+def predict(network: LesionNetwork, pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return float32 logits (n, classes); `pixels` is uint8 (n, side, side, 3) of the preprocessing's input side."""
     network.eval()
     device = network.classifier.weight.device
-    logits, maps = [], []
-    for pixels in images.pixels.split(32):
-        chunk_logits, features = network(normalise(pixels.to(device), IMAGENET_MEAN, IMAGENET_STD))
-        logits.append(chunk_logits.float().cpu())
-        maps.append(class_activation_maps(features, network.classifier.weight).float().cpu())
-    return torch.cat(logits), torch.cat(maps)
+    chunks = (normalise(chunk.to(device), preprocessing) for chunk in pixels.split(_PREDICTED_AT_ONCE))
+    return torch.cat([network(chunk)[0].float().cpu() for chunk in chunks])

@@ -1,47 +1,91 @@
 """Recipes: small files that say how a network is trained."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.bundle import Preprocessing
 from shared.errors import ConfigurationInvalid
 
 RECIPES = Path(__file__).parent / "recipes"
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Augmentation(BaseModel):
-    """Random changes to each training image. Flips are always on; a lesion has no up and no left."""
+    """Random changes to each training image, drawn evenly from ± the value given; 0 leaves out.
+
+    Flips are always on: a lesion has no up and no left. There is no JPEG among the degradations: whatever a clinic
+    sends goes through the same JPEG as the training images (`shared.photograph.squash`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rotation_deg: float = Field(ge=0, le=180)
-    scale: float = Field(ge=0, lt=1)
-    shift: float = Field(ge=0, lt=0.5, description="fraction of the side")
-    brightness: float = Field(ge=0, lt=1)
-    contrast: float = Field(ge=0, lt=1)
-    saturation: float = Field(ge=0, lt=1)
+    rotation_deg: float = Field(0, ge=0, le=180)
+    scale: float = Field(0, ge=0, lt=1, description="share of the size")
+    stretch: float = Field(0, ge=0, lt=1, description="share of the width; training images are squashed frames")
+    shift: float = Field(0, ge=0, lt=0.5, description="share of the side")
+    brightness: float = Field(0, ge=0, lt=1)
+    contrast: float = Field(0, ge=0, lt=1)
+    saturation: float = Field(0, ge=0, lt=1)
+    hue_deg: float = Field(0, ge=0, le=180, description="turn of the colour circle")
+    warmth: float = Field(0, ge=0, lt=1, description="red gets brighter by this share and blue darker, or the reverse")
+    degraded_share: float = Field(0, ge=0, le=1, description="of the images that focus changes, and that noise meets")
+    blur_px: float = Field(0, ge=0, le=8, description="standard deviation of the blur, at most")
+    sharpen: float = Field(0, ge=0, le=4, description="times the detail that the blur would take, at most")
+    noise: float = Field(0, ge=0, le=0.5, description="standard deviation, at most, of values in [0, 1]")
+    cutout: float = Field(0, ge=0, le=0.5, description="area of a square painted over, at most, of the image's")
+
+
+class Loss(BaseModel):
+    """What is minimised: a cross-entropy, plain where every value is 0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label_smoothing: float = Field(0, ge=0, lt=1, description="share of the target that all classes divide up")
+    class_balance: float = Field(0, ge=0, le=1, description="an image weighs (1 / its class's frequency) to this power")
+    focal_gamma: float = Field(0, ge=0, le=5, description="a class's share of the loss weighs (1 - p) to this power")
+    mixup_alpha: float = Field(0, ge=0, le=2, description="two images are blended by Beta(alpha, alpha)")
+    teacher_share: float = Field(0, ge=0, le=1, description="of the target that comes from the teacher")
 
 
 class Recipe(BaseModel):
+    """How a network is trained. Learning rates are AdamW's, per step, at their peak."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: Literal["resnet50-v1"]
-    input_side: int = Field(ge=32, multiple_of=32)
-    source_side: int = Field(ge=32, description="images are kept in memory at this side and augmented from there")
+    target: Literal["class", "diagnosis"] = Field(
+        "class", description="the three classes, or (to train others from there) every diagnosis of the data"
+    )
+    normalisation: Literal["imagenet", "image-mean"] = "imagenet"
+    input_side: int = Field(ge=32, le=512, multiple_of=32, description="px")
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
-    peak_learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    label_smoothing: float = Field(ge=0, lt=1)
-    ema_decay: float = Field(ge=0, lt=1)
+    backbone_learning_rate: float = Field(gt=0)
+    head_learning_rate: float = Field(gt=0)
+    warmup_share: float = Field(0, ge=0, lt=1, description="of all steps: the rates rise to their peak, then fall to 0")
+    weight_decay: float = Field(0, ge=0)
+    ema_decay: float = Field(0, ge=0, lt=1, description="of the averaged weights, per step; 0: the last weights")
     seed: int
-    augmentation: Augmentation
+    loss: Loss = Loss()
+    augmentation: Augmentation = Augmentation()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a bundle with these weights does to a photograph."""
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if self.normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
+        return Preprocessing(input_side=self.input_side, normalisation=self.normalisation, mean=mean, std=std)
 
 
-def read_recipe(name_or_path: str) -> Recipe:
+def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its name among the shipped ones, or from a TOML file.
+
+    Each of `changes` puts another value in the place of the file's: `epochs=20`, `loss.mixup_alpha=0.2`.
 
     Raises:
         ConfigurationInvalid: there is none, or a field is unknown or out of range.
@@ -50,9 +94,23 @@ def read_recipe(name_or_path: str) -> Recipe:
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        for change in changes:
+            _merge(values, tomllib.loads(change))
+        return Recipe.model_validate(values)
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ConfigurationInvalid("recipe_unknown", f"No recipe {name_or_path!r}; shipped: {known}.") from error
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationInvalid("recipe_malformed", f"{path.name}: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationInvalid("recipe_malformed", f"{path.name}: {wrong}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationInvalid("recipe_malformed", f"{path.name} or a change to it: {error}.") from error
+
+
+def _merge(values: dict, changes: dict) -> None:
+    for key, change in changes.items():
+        if isinstance(change, dict):
+            _merge(values.setdefault(key, {}), change)
+        else:
+            values[key] = change

@@ -1,73 +1,144 @@
-"""The ISIC archive's layout, and what is said of data that cannot be used."""
+"""The layouts that are read, and what is said of data that cannot be used."""
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
+import torch
 
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
+from shared.photograph import decode_photograph, squash
 from tests import images
-from worker.training.dataset import read_isic
+from tests.worker.training.data import ISIC_2017, write_data
+from worker.training.dataset import read_images, shrink
 
-HEADER = "image_id,melanoma,seborrheic_keratosis"
 ROWS = ("A,1.0,0.0", "B,0.0,1.0", "C,0,0")
+ISIC_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
+HAM10000 = "lesion_id,image_id,dx,dx_type,age,sex,localization"
+PAD_UFES_20 = "image,patient,lesion,label,biopsed"
 
 
-def write_dataset(folder: Path, rows: tuple[str, ...] = ROWS, header: str = HEADER) -> tuple[Path, Path]:
-    """Write an image per row and the CSV; return both places."""
-    photographs = folder / "images"
-    photographs.mkdir()
-    for row in rows:
-        (photographs / f"{row.split(',')[0]}.jpg").write_bytes(images.encode(images.lesion(96, 72), "JPEG"))
-    labels = folder / "labels.csv"
-    labels.write_text("\n".join((header, *rows)) + "\n")
-    return photographs, labels
+def named(dataset) -> list[tuple[str, str]]:
+    return [(image_id, dataset.classes[label]) for image_id, label in zip(dataset.ids, dataset.labels, strict=True)]
 
 
-def test_images_are_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tmp_path):
-    dataset = read_isic(*write_dataset(tmp_path), side=32)
-    assert dataset.ids == ("A", "B", "C")
-    assert [CLASSES[label] for label in dataset.labels] == ["melanoma", "seborrheic_keratosis", "nevus"]
+def complaint(*sources) -> str:
+    with pytest.raises(ConfigurationInvalid) as refusal:
+        read_images(sources, side=32)
+    assert refusal.value.code == "data_unusable"
+    return refusal.value.detail
+
+
+def test_isic_2017_is_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tmp_path):
+    dataset = read_images([write_data(tmp_path, ROWS)], side=32)
+    assert named(dataset) == [("A", "melanoma"), ("B", "seborrheic_keratosis"), ("C", "nevus")]
+    assert dataset.classes == CLASSES
     assert dataset.pixels.shape == (3, 32, 32, 3)
     assert dataset.pixels.numpy().dtype == np.uint8
 
 
-def test_the_digest_changes_with_a_label(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    one = read_isic(*write_dataset(tmp_path / "a", (*ROWS, "D,0,0")), side=32)
-    other = read_isic(*write_dataset(tmp_path / "b", (*ROWS, "D,1,0")), side=32)
-    assert one.digest != other.digest
+@pytest.mark.parametrize(
+    ("header", "rows", "id_column", "groups"),
+    [
+        (
+            ISIC_2019,
+            ("A,1,0,0,0,0,0,0,0,0", "B,0,0,0,0,1.0,0,0,0,0", "C,0,1,0,0,0,0,0,0,0", "D,0,0,0,0,0,1,0,0,0"),
+            0,
+            "ABC",
+        ),
+        (HAM10000, ("l1,A,mel,,,,", "l2,B,bkl,,,,", "l2,C,nv,,,,", "l3,D,df,,,,"), 1, ("l1", "l2", "l2")),
+        (
+            PAD_UFES_20,
+            ("A.jpg,p1,1,MEL,", "B.jpg,p1,2,SEK,", "C.jpg,p2,3,NEV,", "D.jpg,p3,4,BCC,"),
+            0,
+            ("p1", "p1", "p2"),
+        ),
+    ],
+)
+def test_other_layouts_are_told_by_their_columns_and_other_diagnoses_are_left_out(
+    tmp_path, header, rows, id_column, groups
+):
+    dataset = read_images([write_data(tmp_path, rows, header, id_column)], side=32)
+    assert named(dataset) == [("A", "melanoma"), ("B", "seborrheic_keratosis"), ("C", "nevus")]
+    assert dataset.groups == tuple(groups)
+    assert sum(dataset.left_out.values()) == 1
+
+
+def test_all_diagnoses_are_kept_where_no_classes_are_named_but_for_unknown_ones(tmp_path):
+    rows = ("A,0,0,0,0,0,0,0,1,0", "B,0,0,1,0,0,0,0,0,0", "C,0,0,0,0,0,0,0,0,1")
+    dataset = read_images([write_data(tmp_path, rows, ISIC_2019)], side=32, classes=None)
+    assert named(dataset) == [("A", "squamous_cell_carcinoma"), ("B", "basal_cell_carcinoma")]
+    assert dataset.left_out == {"unknown": 1}
+
+
+def test_several_folders_are_joined(tmp_path):
+    one = write_data(tmp_path / "one", ROWS[:2])
+    other = write_data(tmp_path / "other", ("l1,D,nv,,,,",), HAM10000, id_column=1)
+    seen = []
+    dataset = read_images([one, other], side=32, on_image=lambda done, total: seen.append((done, total)))
+    assert named(dataset) == [("A", "melanoma"), ("B", "seborrheic_keratosis"), ("D", "nevus")]
+    assert dataset.groups == ("A", "B", "l1")
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_digest_changes_with_a_label_and_with_an_image(tmp_path):
+    def digest(folder: str, last_row: str) -> str:
+        photographs, labels = write_data(tmp_path / folder, (*ROWS, last_row))
+        if folder == "other_image":
+            (photographs / "D.jpg").write_bytes((photographs / "A.jpg").read_bytes())
+        return read_images([(photographs, labels)], side=32).digest
+
+    assert digest("one", "D,0,0") == digest("same", "D,0,0")
+    assert len({digest("a", "D,0,0"), digest("other_label", "D,1,0"), digest("other_image", "D,0,0")}) == 3
 
 
 @pytest.mark.parametrize(
-    ("rows", "header", "code", "named"),
+    ("rows", "header", "expected"),
     [
-        ((*ROWS, "D,0.5,0"), HEADER, "label_unknown", "line 5"),
-        ((*ROWS, "D,1,1"), HEADER, "label_unknown", "D"),
-        ((*ROWS, "D,yes,0"), HEADER, "labels_malformed", "line 5"),
-        (ROWS, "image_id,melanoma,sk", "labels_malformed", "seborrheic_keratosis"),
-        (ROWS[:1], HEADER, "class_without_samples", "seborrheic_keratosis"),
+        ((*ROWS, "D,0.5,0"), ISIC_2017, r"labels\.csv line 5: .*melanoma 0\.5.* for D"),
+        ((*ROWS, "D,1,1"), ISIC_2017, r"line 5: .*melanoma 1 and seborrheic_keratosis 1 for D"),
+        ((*ROWS, "D,yes,0"), ISIC_2017, r"line 5: .*yes"),
+        ((*ROWS, "D,1"), ISIC_2017, "line 5"),
+        ((*ROWS, "A,0,0"), ISIC_2017, r"line 5: A is already in labels\.csv line 2"),
+        (("A,1,0,0,0,1,0,0,0,0",), ISIC_2019, "line 2: .*2 diagnoses are 1 for A"),
+        (("l1,A,wart,,,,",), HAM10000, "line 2: .*'wart' is none of mel, nv"),
+        (ROWS, "image_id,melanoma,sk", r"labels\.csv: the columns are image_id, melanoma, sk; .*seborrheic_keratosis"),
+        (ROWS[:1], ISIC_2017, r"labels\.csv: there is no image of the class seborrheic_keratosis"),
     ],
 )
-def test_a_csv_that_cannot_be_used_is_refused_with_the_place(tmp_path, rows, header, code, named):
-    with pytest.raises(ConfigurationInvalid, match=named) as refusal:
-        read_isic(*write_dataset(tmp_path, rows, header), side=32)
-    assert refusal.value.code == code
+def test_a_csv_that_cannot_be_used_is_refused_with_the_place(tmp_path, rows, header, expected):
+    assert re.search(expected, complaint(write_data(tmp_path, rows, header, id_column=1 if header == HAM10000 else 0)))
 
 
-def test_a_missing_image_is_named(tmp_path):
-    photographs, labels = write_dataset(tmp_path)
+def test_everything_that_is_wrong_is_said_at_once_with_file_and_line(tmp_path):
+    photographs, labels = write_data(tmp_path / "one", (*ROWS, "D,2,0"))
+    (photographs / "A.jpg").write_bytes(images.encode(images.lesion(96, 72), "JPEG")[:600])
     (photographs / "B.jpg").unlink()
-    with pytest.raises(ConfigurationInvalid, match="No image B") as refusal:
-        read_isic(photographs, labels, side=32)
-    assert refusal.value.code == "image_missing"
+    other, other_labels = write_data(tmp_path / "other", ("C,0,0", "E,0,0"))
+    (other / "E.jpg").write_bytes(b"text")
+    detail = complaint((photographs, labels), (other, other_labels))
+    for expected in ("line 5: ", "line 3: no image B ", f"{photographs / 'A.jpg'} cannot", "line 2: C is already in"):
+        assert expected in detail
+    assert f"{other / 'E.jpg'} cannot be used: This file seems to be text" in detail
+    assert "no image of the class seborrheic_keratosis" in detail
 
 
-def test_an_unreadable_image_is_named(tmp_path):
-    photographs, labels = write_dataset(tmp_path)
-    (photographs / "C.jpg").write_bytes(b"text")
-    with pytest.raises(ConfigurationInvalid, match=r"C\.jpg") as refusal:
-        read_isic(photographs, labels, side=32)
-    assert refusal.value.code == "image_unreadable"
+def test_of_very_many_problems_twenty_are_named_and_the_rest_counted(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    labels.write_text("\n".join((ISIC_2017, *ROWS, *(f"X{number},0,0" for number in range(25)))))
+    detail = complaint((photographs, labels))
+    assert detail.count("no image X") == 20
+    assert "and 5 more" in detail
+
+
+def test_a_csv_that_is_no_text_is_refused(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    labels.write_bytes(b"\xff\xfe\x00PK")
+    assert "labels.csv: " in complaint((photographs, labels))
+
+
+def test_pixels_shrunk_later_are_those_that_a_worker_would_see():
+    photograph = images.encode(images.lesion(300, 400), "JPEG")
+    at_first, later = (squash(decode_photograph(photograph, min_side=512), side) for side in (256, 96))
+    assert torch.equal(shrink(torch.from_numpy(at_first)[None], 96), torch.from_numpy(later)[None])

@@ -1,51 +1,112 @@
-"""Calibration, thresholds and figures against values worked out by hand."""
+"""Figures agree with scikit-learn, resample for resample; their intervals hold what they promise."""
 
 import numpy as np
 import pytest
-import torch
+from sklearn import metrics
 
-from shared.domain import CLASSES, OperatingPoint
-from tests.worker.networks import tiny_manifest
-from worker.training.evaluation import expected_calibration_error, measure
-from worker.training.export import choose_operating_points, fit_temperature
-
-MELANOMA = np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1, 0.05, 0.02])
-PROBABILITIES = np.stack([MELANOMA, (1 - MELANOMA) * 0.1, (1 - MELANOMA) * 0.9], axis=1)
-LABELS = np.array([0, 0, 0, 1, 2, 2, 2, 2])
+from shared.domain import CLASSES
+from tests.worker.training.readings import made_up_readings
+from worker.training.figures import Ranking, Readings, calibration_error, intervals, measure
 
 
-def test_screening_catches_every_melanoma_with_a_threshold_midway_to_the_next_lower_probability():
-    screening, balanced = choose_operating_points(PROBABILITIES, LABELS)
-    assert (screening.name, balanced.name) == ("screening", "balanced")
-    assert (screening.threshold, screening.sensitivity, screening.specificity) == (0.25, 1.0, 0.8)
+def four(probabilities_of_melanoma, labels, referred=()) -> Readings:
+    """Return readings whose melanoma probability is given; the rest is nevus."""
+    melanoma = np.array(probabilities_of_melanoma, float)
+    probabilities = np.stack([melanoma, np.zeros(len(melanoma)), 1 - melanoma], axis=1)
+    flags = {"screening": np.array(referred, bool)} if len(referred) else {}
+    return Readings(np.array([f"image-{i}" for i in range(len(labels))]), np.array(labels), probabilities, flags)
 
 
-def test_balanced_has_the_greatest_sum_of_sensitivity_and_specificity():
-    labels = np.array([0, 0, 2, 1, 0, 2, 2, 2])  # at 0.8: 2/3 + 1; at 0.2: 1 + 3/5
-    _, balanced = choose_operating_points(PROBABILITIES, labels)
-    assert (balanced.threshold, balanced.specificity) == (0.75, 1.0)
-    assert balanced.sensitivity == pytest.approx(2 / 3)
+@pytest.fixture
+def weights() -> np.ndarray:
+    """Three resamples of 300 rows; some rows are not drawn."""
+    return np.random.default_rng(5).poisson(1.0, (3, 300)).astype(float)
 
 
-def test_logits_that_are_twice_too_sure_get_a_temperature_of_two():
-    torch.manual_seed(0)
-    honest = torch.randn(4000, 3) * 1.5
-    labels = torch.multinomial(honest.softmax(dim=1), 1)[:, 0]
-    assert fit_temperature(honest * 2, labels) == pytest.approx(2, rel=0.06)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("auc", metrics.roc_auc_score), ("average_precision", metrics.average_precision_score)],
+)
+def test_a_ranking_is_scored_as_scikit_learn_does_in_every_resample_and_with_ties(weights, ours, theirs):
+    readings = made_up_readings()
+    scores = readings.probabilities[:, 0]
+    assert len(np.unique(scores)) < len(scores)
+    got = getattr(Ranking(scores, readings.melanoma), ours)(weights)
+    expected = [theirs(readings.melanoma, scores, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
-    sure = np.array([[0.95, 0.05, 0.0]] * 4 + [[0.55, 0.45, 0.0]] * 4)
-    labels = np.array([0, 0, 0, 1, 0, 0, 1, 1])  # 95 % sure, 75 % right; 55 % sure, 50 % right
-    assert expected_calibration_error(sure, labels) == pytest.approx(0.5 * 0.20 + 0.5 * 0.05)
+def test_specificity_at_a_sensitivity_is_read_off_the_roc_curve_of_every_resample(weights):
+    readings = made_up_readings()
+    scores = readings.probabilities[:, 0]
+    for row, got in zip(weights, Ranking(scores, readings.melanoma).specificity_at(0.95, weights), strict=True):
+        false, true, _ = metrics.roc_curve(readings.melanoma, scores, sample_weight=row, drop_intermediate=False)
+        assert got == pytest.approx(1 - false[np.argmax(true >= 0.95)])
 
 
-def test_figures_are_those_of_the_data_and_lie_in_their_intervals():
-    point = OperatingPoint(name="screening", threshold=0.3, sensitivity=1, specificity=0.8)
-    figures = measure(PROBABILITIES, LABELS, tiny_manifest(operating_points=(point,)))
-    assert figures["auc_melanoma"].value == pytest.approx(14 / 15)  # 0.3 ranks below 0.7: one of 15 pairs
-    assert figures["sensitivity_screening"].value == 1
-    assert figures["specificity_screening"].value == pytest.approx(0.8)
-    assert figures["accuracy"].value == pytest.approx(6 / 8)
-    assert set(figures) >= {f"auc_{name}" for name in CLASSES}
-    assert all(figure.low <= figure.value <= figure.high and figure.n == 8 for figure in figures.values())
+def test_the_other_figures_are_scikit_learns():
+    readings = made_up_readings()
+    figures = {name: figure.value for name, figure in measure(readings).items()}
+    answer, referred = readings.probabilities.argmax(axis=1), readings.referred["screening"]
+    auc = {
+        name: metrics.roc_auc_score(readings.labels == i, readings.probabilities[:, i])
+        for i, name in enumerate(CLASSES)
+    }
+    expected = {
+        "accuracy": metrics.accuracy_score(readings.labels, answer),
+        "balanced_accuracy": metrics.balanced_accuracy_score(readings.labels, answer),
+        "binary_accuracy": metrics.accuracy_score(readings.melanoma, answer == 0),
+        "binary_accuracy_screening": metrics.accuracy_score(readings.melanoma, referred),
+        "sensitivity_screening": metrics.recall_score(readings.melanoma, referred),
+        "specificity_screening": metrics.recall_score(~readings.melanoma, ~referred),
+        "auc_mean": (auc["melanoma"] + auc["seborrheic_keratosis"]) / 2,
+        "brier_score": ((readings.probabilities - np.eye(3)[readings.labels]) ** 2).sum() / len(readings),
+    } | {f"auc_{name}": value for name, value in auc.items()}
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_an_example_worked_out_by_hand():
+    figures = measure(four([0.9, 0.6, 0.7, 0.1], labels=[0, 0, 2, 2], referred=[True, False, True, False]))
+    assert figures["auc_melanoma"].value == 0.75  # three of four pairs are in order
+    assert figures["average_precision_melanoma"].value == pytest.approx((1 + 2 / 3) / 2)
+    assert figures["specificity_at_95_sensitivity"].value == 0.5
+    assert (figures["sensitivity_screening"].value, figures["sensitivity_screening"].n) == (0.5, 2)
+    assert "auc_seborrheic_keratosis" not in figures
+    assert "auc_mean" not in figures
+
+
+def test_calibration_error_is_the_gap_of_each_bin_weighed_by_its_size():
+    confidence, correct = np.array([0.91, 0.95, 0.99, 0.55]), np.array([True, True, False, True])
+    by_hand = abs(2 / 3 - 0.95) * 3 / 4 + abs(1 - 0.55) / 4
+    assert calibration_error(confidence, correct, np.ones((1, 4)))[0] == pytest.approx(by_hand)
+    twice_the_last = abs(2 / 3 - 0.95) * 3 / 5 + abs(1 - 0.55) * 2 / 5
+    assert calibration_error(confidence, correct, np.array([[1, 1, 1, 2.0]]))[0] == pytest.approx(twice_the_last)
+
+
+def test_an_interval_is_as_wide_as_theory_has_it():
+    figure = measure(made_up_readings(2000))["accuracy"]
+    by_theory = 1.96 * np.sqrt(figure.value * (1 - figure.value) / 2000)
+    assert figure.low < figure.value < figure.high
+    assert (figure.high - figure.low) / 2 == pytest.approx(by_theory, rel=0.15)
+
+
+def test_every_melanoma_found_among_few_still_leaves_room_for_doubt():
+    figure = measure(four([0.9] * 12 + [0.1] * 30, [0] * 12 + [2] * 30, [True] * 12 + [False] * 30))
+    sensitivity = figure["sensitivity_screening"]
+    assert (sensitivity.value, sensitivity.high, sensitivity.n) == (1, 1, 12)
+    assert sensitivity.low == pytest.approx(0.025 ** (1 / 12))  # of so many, 12 in a row have a chance of 2.5 %
+
+
+def test_reading_every_image_twice_narrows_no_interval():
+    once = made_up_readings(200)
+    twice = Readings(*(np.tile(part, 2) for part in (once.ids, once.labels)), np.tile(once.probabilities, (2, 1)), {})
+    before, after = measure(once)["accuracy"], measure(twice)["accuracy"]
+    assert after == before
+
+
+def test_no_resample_lacks_a_class_and_all_weigh_the_same():
+    readings = made_up_readings(60)
+    sizes = {
+        f"{label}": lambda weights, label=label: weights[:, readings.labels == label].sum(axis=1) for label in range(3)
+    }
+    assert intervals(readings, sizes) == {"0": (12, 12, 12), "1": (9, 9, 9), "2": (39, 39, 39)}

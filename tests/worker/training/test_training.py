@@ -1,164 +1,116 @@
-"""`dermqueue train` and `dermqueue evaluate` on a handful of images and a random ResNet-50."""
+"""`dermqueue train` and `dermqueue cross-validate` as they are called, and the real network's starting weights."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
-from safetensors.torch import save_file
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
 from deploy.cli import main
+from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
-from tests import images
-from worker.model import load_model
-from worker.network import LesionNetwork, load_imagenet_weights
-from worker.training.augment import augment
-from worker.training.dataset import read_isic
-from worker.training.fine_tune import FineTuning
-from worker.training.recipe import read_recipe
+from tests.worker.training.data import TinyLesionNetwork, write_data
+from worker.network import LesionNetwork, load_starting_weights, save_weights
+from worker.training.predictions import read_predictions
+from worker.training.run import RECORD_NAME
 
-RECIPE = """
-network = "resnet50-v1"
-input_side = 32
-source_side = 48
-epochs = 2
-batch_size = 4
-peak_learning_rate = 1e-3
-weight_decay = 0.01
-label_smoothing = 0.0
-ema_decay = 0.5
-seed = 1
-
-[augmentation]
-rotation_deg = 90
-scale = 0.2
-shift = 0.1
-brightness = 0.1
-contrast = 0.1
-saturation = 0.1
-"""
 ROWS = ("A,1,0", "B,0,1", "C,0,0", "D,1,0", "E,0,1", "F,0,0", "G,0,0", "H,0,0")
+HAM10000 = "lesion_id,image_id,dx,dx_type,age,sex,localization"
+SHORT = ("--set", "epochs=1", "--set", "input_side=32", "--set", "batch_size=4")
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
-    """A folder with images, labels, a recipe and random "ImageNet" weights."""
-    folder = tmp_path_factory.mktemp("training")
-    (folder / "images").mkdir()
-    for number, row in enumerate(ROWS):
-        picture = images.lesion(96 + number, 72).rotate(45 * number)
-        (folder / "images" / f"{row[0]}.jpg").write_bytes(images.encode(picture, "JPEG"))
-    (folder / "labels.csv").write_text("\n".join(("image_id,melanoma,seborrheic_keratosis", *ROWS)))
-    (folder / "recipe.toml").write_text(RECIPE)
+def imagenet(tmp_path_factory) -> Path:
+    """Random weights of a ResNet-50 with torchvision's key names, half precision, no classifier."""
     torch.manual_seed(3)
-    weights = resnet50().state_dict()
-    save_file({k: v for k, v in weights.items() if not k.startswith("fc.")}, folder / "imagenet.safetensors")
-    return folder
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in resnet50().state_dict().items()}
+    path = tmp_path_factory.mktemp("weights") / "imagenet.safetensors"
+    save_file({k: v for k, v in weights.items() if not k.startswith("fc.")}, path)
+    return path
 
 
-def train(workplace: Path, out: Path):
-    data = ("--images", workplace / "images", "--labels", workplace / "labels.csv")
-    val = ("--val-images", workplace / "images", "--val-labels", workplace / "labels.csv")
-    how = ("--weights", workplace / "imagenet.safetensors", "--recipe", workplace / "recipe.toml")
-    arguments = ("train", *data, *val, *how, "--name", "little", "--version", "7", "--out", out)
+@pytest.fixture
+def tiny(monkeypatch, tmp_path) -> Path:
+    """Starting weights of a tiny network, which is trained in the ResNet-50's place."""
+    monkeypatch.setattr("worker.training.run.LesionNetwork", TinyLesionNetwork)
+    save_weights(TinyLesionNetwork(), tmp_path / "tiny.safetensors", CLASSES)
+    return tmp_path / "tiny.safetensors"
+
+
+def call(*arguments) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
-@pytest.fixture(scope="module")
-def run_folder(workplace) -> Path:
-    done = train(workplace, workplace / "run")
+def test_a_resnet_50_is_trained_from_imagenet_weights(imagenet, tmp_path):
+    data = write_data(tmp_path, ROWS)
+    done = call("train", "--data", *data, "--val-data", *data, "--weights", imagenet, *SHORT, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
-    return workplace / "run"
+    assert "8 images: 2 melanoma, 2 seborrheic keratosis, 4 nevus" in done.output
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        *("weights.safetensors", "run.json", "history.csv", "curves.png", "tensorboard")
+    }
+    trained, started = load_file(tmp_path / "run" / "weights.safetensors"), load_file(imagenet)
+    assert trained["classifier.weight"].shape == (3, 2048)
+    torch.testing.assert_close(trained["features.0.weight"], started["conv1.weight"].float(), atol=0.01, rtol=0)
+    assert not torch.equal(trained["features.0.weight"], started["conv1.weight"].float())
 
 
-def test_training_writes_a_bundle_that_a_worker_loads(run_folder):
-    model = load_model(run_folder / "bundle", torch.device("cpu"))
-    assert (model.manifest.name, model.manifest.version) == ("little", "7")
-    assert {point.name for point in model.manifest.operating_points} == {"screening", "balanced"}
-    assert "decides nothing alone" in model.card
-    assert (run_folder / "bundle" / "weights.safetensors").stat().st_size < 50e6
-
-
-def test_training_keeps_a_history_of_every_epoch(run_folder):
-    lines = (run_folder / "history.csv").read_text().splitlines()
-    assert lines[0].startswith("epoch,train_loss")
-    assert len(lines) == 3
-
-
-def test_evaluation_measures_the_bundle_and_writes_a_report(workplace, run_folder, tmp_path):
-    report = tmp_path / "report.json"
-    arguments = (
-        "--bundle",
-        run_folder / "bundle",
-        "--images",
-        workplace / "images",
-        "--labels",
-        workplace / "labels.csv",
+def test_pretraining_keeps_every_diagnosis_and_its_weights_start_another_training(tiny, tmp_path):
+    ham = write_data(tmp_path / "ham", ("l1,I,mel,,,,", "l2,J,bkl,,,,", "l3,K,df,,,,", "l4,L,nv,,,,"), HAM10000, 1)
+    done = call(
+        "train", "--recipe", "pretrain", "--data", *ham, "--weights", tiny, *SHORT, "--out", tmp_path / "ham-run"
     )
-    done = CliRunner().invoke(main, ["evaluate", *map(str, arguments), "--report", str(report)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "auc_melanoma" in done.output
-    assert json.loads(report.read_text())["auc_melanoma"]["n"] == len(ROWS)
+    weights = tmp_path / "ham-run" / "weights.safetensors"
+    assert load_file(weights)["classifier.weight"].shape == (4, 6)
+    isic = write_data(tmp_path / "isic", ROWS)
+    done = call("train", "--data", *isic, "--data", *ham, "--weights", weights, *SHORT, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "Left out, for other diagnoses: 1 dermatofibroma" in done.output
+    assert json.loads((tmp_path / "run" / RECORD_NAME).read_text())["n_images"] == 11
 
 
-def test_a_run_that_was_killed_goes_on_from_its_last_epoch_to_the_same_weights(workplace, run_folder, tmp_path):
-    recipe = read_recipe(str(workplace / "recipe.toml"))
-    dataset, val = (
-        read_isic(workplace / "images", workplace / "labels.csv", side)
-        for side in (recipe.source_side, recipe.input_side)
-    )
-    epoch_2_begins = len(dataset) // recipe.batch_size + 1
-
-    class Killed(Exception):
-        pass
-
-    def kill(step: int, total: int) -> None:
-        if step == epoch_2_begins:
-            raise Killed
-
-    def fine_tuning() -> FineTuning:
-        return FineTuning(recipe, workplace / "imagenet.safetensors", tmp_path, len(dataset))
-
-    with pytest.raises(Killed):
-        fine_tuning().run(dataset, val, kill)
-    steps = []
-    resumed = fine_tuning()
-    resumed.run(dataset, val, lambda step, total: steps.append(step))
-    assert min(steps) == epoch_2_begins - 1
-    uninterrupted = torch.load(run_folder / "checkpoint.pt", weights_only=True)
-    assert [epoch.epoch for epoch in resumed.history] == [1, 2]
-    for name, value in resumed.network.state_dict().items():
-        torch.testing.assert_close(value, uninterrupted["network"][name], rtol=1e-3, atol=1e-4)
+def test_a_cross_validation_prints_its_figures_and_teaches_a_student(tiny, tmp_path):
+    data = write_data(tmp_path, ROWS)
+    done = call("cross-validate", "--data", *data, "--weights", tiny, *SHORT, "--folds", 2, "--out", tmp_path / "cv")
+    assert done.exit_code == 0, done.output
+    assert "AUC melanoma" in done.output
+    predictions = tmp_path / "cv" / "predictions.csv"
+    assert f"dermqueue evaluate --predictions {predictions}" in done.output
+    assert read_predictions(predictions).ids == tuple("ABCDEFGH")
+    how = ("--recipe", "student", "--teacher", predictions, "--teacher", predictions)
+    done = call("train", *how, "--data", *data, "--weights", tiny, *SHORT, "--out", tmp_path / "student")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "student" / RECORD_NAME).read_text())["n_teachers"] == 2
 
 
-def test_stride_two_sits_where_the_imagenet_weights_expect_it(workplace):
+def test_bad_data_is_told_before_anything_is_trained(tiny, tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    (photographs / "B.jpg").unlink()
+    (photographs / "G.jpg").write_bytes(b"")
+    done = call("train", "--data", photographs, labels, "--weights", tiny, "--out", tmp_path / "run")
+    assert done.exit_code == 1
+    assert "labels.csv line 3: no image B" in done.output
+    assert "G.jpg cannot be used: The file is empty" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_stride_two_sits_where_the_imagenet_weights_expect_it(imagenet):
     network = LesionNetwork()
-    load_imagenet_weights(network, workplace / "imagenet.safetensors")
+    load_starting_weights(network, imagenet, CLASSES)
     first_of_layer_2 = network.features[5][0]
     assert (first_of_layer_2.conv1.stride, first_of_layer_2.conv2.stride) == ((2, 2), (1, 1))
-
-
-def test_augmentation_is_the_same_for_the_same_seed_and_stays_in_range(workplace):
-    recipe = read_recipe(str(workplace / "recipe.toml"))
-    pixels = torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8)
-    one, same, other = (
-        augment(pixels, 32, recipe.augmentation, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    torch.testing.assert_close(
+        first_of_layer_2.conv1.weight, load_file(imagenet)["layer2.0.conv1.weight"].float(), rtol=0, atol=0
     )
-    assert one.shape == (3, 3, 32, 32)
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    assert one.min() >= 0
-    assert one.max() <= 1
 
 
-def test_an_unknown_recipe_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigurationInvalid, match="default"):
-        read_recipe("nonsense")
-
-
-def test_a_recipe_with_an_unknown_field_is_refused(tmp_path):
-    (tmp_path / "r.toml").write_text(RECIPE.replace("seed = 1", "sead = 1"))
-    with pytest.raises(ConfigurationInvalid, match="sead"):
-        read_recipe(str(tmp_path / "r.toml"))
+@pytest.mark.parametrize("content", [b"text", None], ids=["no safetensors", "another network"])
+def test_a_file_that_holds_no_resnet_50_is_refused(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content) if content else save_file({"conv1.weight": torch.zeros(3)}, path)
+    with pytest.raises(ConfigurationInvalid, match="does not hold a ResNet-50"):
+        load_starting_weights(LesionNetwork(), path, CLASSES)

@@ -1,0 +1,105 @@
+"""Commands that measure a bundle."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
+_folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def data_option(**details):
+    """Return the option that names labelled images."""
+    kind = (_folder_type, file_type)
+    return click.option("--data", type=kind, multiple=True, metavar="IMAGES LABELS", **details)
+
+
+@click.command()
+@click.option("--bundle", help="What is measured: a shipped bundle's name, or a bundle's folder.")
+@data_option(help="A folder of images and the CSV of their diagnoses, as the ISIC archive has them; can be repeated.")
+@click.option(
+    "--predictions", type=file_type, help="Instead of both: what `dermqueue cross-validate` wrote, predictions.csv."
+)
+@click.option(
+    "--metadata",
+    type=file_type,
+    multiple=True,
+    help="A CSV with image_id, age (or age_approximate) and sex: figures by age and sex. Can be repeated.",
+)
+@click.option("--against", metavar="BUNDLE|CSV", help="Compare with another bundle, or with other predictions.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with pictures there.")
+def evaluate(bundle, data, predictions, metadata, against, out) -> None:
+    """Measure a bundle on labelled images, or a cross-validation by its predictions.
+
+    Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95 %
+    interval; with --out also writes report.json, report.md, and the ROC curve, calibration and confusion as pictures.
+    Never measure on images that the bundle was trained or calibrated on: the figures would flatter.
+
+    \b
+    Examples:
+      dermqueue evaluate --bundle open --data images/ labels.csv --out report/
+      dermqueue evaluate --bundle open --against runs/mine/bundle --data images/ labels.csv --metadata people.csv
+      dermqueue evaluate --predictions cv/new/predictions.csv --against cv/old/predictions.csv
+    """
+    from worker.training.evaluation import evaluate, read_cross_validation, write_evaluation
+    from worker.training.groups import read_people
+
+    if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
+        raise click.UsageError("Give either --bundle and --data, or --predictions.")
+    if predictions and against and not Path(against).is_file():
+        raise click.UsageError(f"With --predictions, --against must be such a file, too; {against} is none.")
+    people = read_people(metadata)
+    if predictions:
+        first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))
+    else:
+        first, second = _read_with(bundle, data), against and _read_with(against, data)
+    report = evaluate(first, people, second)
+    print_report(report)
+    if out:
+        write_evaluation(out, first, report)
+        click.echo(f"The report is in {out}")
+
+
+def _read_with(bundle: str, sources):
+    from shared.bundle import find_bundle
+    from worker.model import choose_device, load_model
+    from worker.training.evaluation import read_with_bundle
+
+    with progress() as on_step:
+        return read_with_bundle(load_model(find_bundle(bundle), choose_device("auto")), sources, on_step)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar with the time left for each thing that is done, and yield what moves it."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        bars = {}
+
+        def on_step(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = shown.add_task(what)
+            shown.update(bars[what], completed=done, total=total)
+
+        yield on_step
+
+
+def print_report(report) -> None:
+    """Print what was measured as tables."""
+    from worker.training.report import count_in_words, tables
+
+    console = Console()
+    console.print(f"{report.subject}: {report.n} images ({count_in_words(report.n_by_class)})", highlight=False)
+    for title, (columns, rows) in tables(report).items():
+        table = Table(*columns, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+COMMANDS = (evaluate,)

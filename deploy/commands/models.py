@@ -1,0 +1,198 @@
+"""Commands that make a bundle of a trained network, and that list, show, verify and choose bundles."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from deploy.commands import data_dir_option
+from deploy.commands.evaluation import data_option, file_type, progress
+from deploy.stack import MODEL_VARIABLE, choose_model, chosen_model
+from shared.bundle import S3_SCHEME, SHIPPED_BUNDLES, find_bundle, read_card, read_manifest
+from shared.errors import ModelUnusable
+from shared.settings import load_settings
+
+_MODELS = "models"
+"""The folder in the stack's data folder where bundles of one's own may lie, to be named as the shipped ones are."""
+
+
+@click.command()
+@click.option("--weights", type=file_type, required=True, help="A run's weights.safetensors.")
+@click.option("--run", type=file_type, help="The run's run.json.  [default: the one beside the weights]")
+@click.option(
+    "--predictions",
+    type=file_type,
+    required=True,
+    help="The predictions.csv of a cross-validation by the same recipe: it is calibrated and measured on them.",
+)
+@data_option(
+    required=True,
+    help="Labelled images, which set the scale of the heatmaps' colours: those it was trained on will do.",
+)
+@click.option("--name", required=True, help="The bundle's name.")
+@click.option("--version", required=True, help="The bundle's version.")
+@click.option("--licence", required=True, help="The bundle's own licence.")
+@click.option(
+    "--licence-of-data",
+    "sources",
+    multiple=True,
+    required=True,
+    help="A data set or starting weights with licence and attribution, for the card; one option for each.",
+)
+@click.option(
+    "--metadata",
+    type=file_type,
+    multiple=True,
+    help="A CSV with image_id, age and sex: the card then says how it fares by age and sex.",
+)
+@click.option("--experiments", type=file_type, help="A Markdown file on what was tried, to lie beside the card.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The bundle's folder.")
+def bundle(weights, run, predictions, data, name, version, licence, sources, metadata, experiments, out) -> None:
+    """Make a bundle, which a worker can load, of a run's weights and a cross-validation's predictions.
+
+    The predictions give temperature, operating points and the card's figures, each image being judged by a network
+    that had not seen it and by thresholds that were chosen on other images.
+
+    \b
+    Example:
+      dermqueue bundle --weights runs/final/weights.safetensors --predictions runs/cv/predictions.csv \\
+        --data images/ labels.csv --name mine --version 1 --licence "MIT" \\
+        --licence-of-data "ISIC-2017 Part 3 (CC0 1.0), ISIC Archive" \\
+        --licence-of-data "ImageNet ResNet-50 v1 weights (MIT)" --out bundles/mine
+    """
+    from worker.training.export import Description, read_run, write_bundle
+    from worker.training.groups import read_people
+    from worker.training.predictions import read_predictions
+
+    trained = read_run(run or weights.parent / "run.json")
+    description = Description(name, version, licence, sources, read_people(metadata), experiments)
+    with progress() as on_step:
+        write_bundle(out, weights, trained, read_predictions(predictions), data, description, on_step)
+    click.echo(f"The bundle is in {out}. Look at {out / 'card.md'}, then: dermqueue model use {out}")
+
+
+@click.group()
+def model() -> None:
+    """List, show, verify and choose bundles: what a worker loads.
+
+    A MODEL is a shipped bundle's name, the name of one in DATA_DIR/models, a bundle's folder, or s3://bucket/prefix.
+
+    \b
+    Examples:
+      dermqueue model list
+      dermqueue model show resnet50-isic2017
+      dermqueue model verify bundles/mine && dermqueue model use bundles/mine
+    """
+
+
+@model.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@data_dir_option
+def model_list(as_json: bool, data_dir: Path) -> None:
+    """List the shipped bundles, those in DATA_DIR/models, and the one in use, which is marked with a star."""
+    chosen = _resolve(chosen_model(data_dir), data_dir)
+    folders = [folder for place in (SHIPPED_BUNDLES, data_dir / _MODELS) for folder in sorted(place.glob("*/"))]
+    found = {_resolve(str(folder), data_dir): folder for folder in folders} | {chosen: find_bundle(chosen)}
+    listed = [{"model": name, "in_use": name == chosen, **_look_into(name, found[name])} for name in found]
+    if as_json:
+        click.echo(json.dumps(listed, indent=2))
+        return
+    for entry in listed:
+        click.echo(
+            f"{'*' if entry['in_use'] else ' '} {entry['model']}  {entry['problem'] or _line(entry['manifest'])}"
+        )
+
+
+def _look_into(name: str, folder: Path) -> dict:
+    """Return a bundle's manifest, or why it cannot be told."""
+    if _is_remote(name):
+        return {"manifest": None, "problem": "lies in S3; `dermqueue model show` fetches it"}
+    try:
+        return {"manifest": read_manifest(folder).model_dump(mode="json"), "problem": None}
+    except ModelUnusable as error:
+        return {"manifest": None, "problem": error.detail}
+
+
+def _line(manifest: dict) -> str:
+    auc = manifest["figures"].get("auc_melanoma")
+    measured = f"AUC melanoma {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})" if auc else "not measured"
+    side = manifest["preprocessing"]["input_side"]
+    return f"{manifest['name']} {manifest['version']}, {side} px, {measured}, {manifest['licence']}"
+
+
+@model.command("show")
+@click.argument("name", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="The manifest, bundle.json, in place of the card.")
+@data_dir_option
+def model_show(name: str, as_json: bool, data_dir: Path) -> None:
+    """Print a bundle's card: its data, figures with intervals, operating points and limits."""
+    with _opened(_resolve(name, data_dir), data_dir) as folder:
+        shown = read_manifest(folder).model_dump_json(indent=2) if as_json else read_card(folder)
+    click.echo(shown)
+
+
+@model.command("verify")
+@click.argument("name", metavar="MODEL")
+@data_dir_option
+def model_verify(name: str, data_dir: Path) -> None:
+    """Check a bundle's digests, load it and let it read an image; exit 1 if anything is wrong."""
+    click.echo(f"{_verify(_resolve(name, data_dir), data_dir)} is whole, loads, and gives finite numbers.")
+
+
+@model.command("use")
+@click.argument("name", metavar="MODEL")
+@data_dir_option
+def model_use(name: str, data_dir: Path) -> None:
+    """Verify a bundle and keep it as the one that `dermqueue up` starts with.
+
+    Workers that are started one by one take it from DERMQUEUE_MODEL, as on other machines.
+    """
+    resolved = _resolve(name, data_dir)
+    verified = _verify(resolved, data_dir)
+    is_running = choose_model(data_dir, resolved)
+    click.echo(f"{verified} is what the stack of {data_dir} starts with from now on.")
+    if is_running:
+        click.echo("A stack is running there, with the model that it has: stop it with Ctrl-C and start it again.")
+    if os.environ.get(MODEL_VARIABLE, resolved) != resolved:
+        click.echo(f"But {MODEL_VARIABLE} is set to {os.environ[MODEL_VARIABLE]}, which wins: unset it.", err=True)
+
+
+def _verify(resolved: str, data_dir: Path) -> str:
+    """Return a bundle's name and version after it has read an image of noise; raise `ModelUnusable` if it cannot."""
+    import numpy as np
+
+    from worker.model import choose_device, load_model  # torch is loaded only where it is used
+
+    with _opened(resolved, data_dir) as folder:
+        loaded = load_model(folder, choose_device("auto"))
+    side = loaded.manifest.preprocessing.input_side
+    loaded.read(np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8))
+    return f"{loaded.manifest.name} {loaded.manifest.version}"
+
+
+def _resolve(name: str, data_dir: Path) -> str:
+    """Return what DERMQUEUE_MODEL must be to mean this bundle from any folder."""
+    kept = data_dir / _MODELS / name
+    if _is_remote(name):
+        return name
+    if (shipped := find_bundle(name)).parent == SHIPPED_BUNDLES:
+        return shipped.name
+    return str((kept if kept.is_dir() else Path(name)).resolve())
+
+
+def _is_remote(name: str) -> bool:
+    return name.startswith(S3_SCHEME)
+
+
+@contextmanager
+def _opened(resolved: str, data_dir: Path) -> Iterator[Path]:
+    from worker.bundle_source import local_bundle
+
+    with local_bundle(resolved, load_settings(data_dir) if _is_remote(resolved) else None) as folder:
+        yield folder
+
+
+COMMANDS = (bundle, model)

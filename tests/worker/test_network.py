@@ -1,0 +1,30 @@
+"""How pixels become the network's input, against values worked out by hand."""
+
+import pytest
+import torch
+
+from shared.bundle import Preprocessing
+from worker.network import normalise
+
+PIXELS = torch.tensor([[[[0, 51, 255], [102, 51, 255]], [[102, 51, 255], [204, 51, 0]]]], dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "red", "blue"),
+    [
+        ("imagenet", [[-1.0, -0.2], [-0.2, 0.6]], [[2.0, 2.0], [2.0, -2.0]]),  # less 0.5, over 0.5 and 0.25
+        ("image-mean", [[-0.8, 0.0], [0.0, 0.8]], [[1.0, 1.0], [1.0, -3.0]]),  # less 0.4 and 0.75
+    ],
+)
+def test_each_channel_is_shifted_by_the_bundles_mean_or_by_the_images_own(normalisation, red, blue):
+    preprocessing = Preprocessing(input_side=2, normalisation=normalisation, mean=(0.5, 0.5, 0.5), std=(0.5, 1.0, 0.25))
+    inputs = normalise(PIXELS, preprocessing)
+    assert inputs.shape == (1, 3, 2, 2)
+    torch.testing.assert_close(inputs[0, 0], torch.tensor(red))
+    torch.testing.assert_close(inputs[0, 2], torch.tensor(blue))
+
+
+def test_another_image_in_the_batch_changes_nothing():
+    preprocessing = Preprocessing(input_side=2, normalisation="image-mean", mean=(0.0,) * 3, std=(1.0,) * 3)
+    together = normalise(torch.cat([PIXELS, 255 - PIXELS]), preprocessing)
+    torch.testing.assert_close(together[:1], normalise(PIXELS, preprocessing))

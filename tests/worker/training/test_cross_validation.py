@@ -1,0 +1,144 @@
+"""Runs and cross-validations in their folders, on a tiny network: what is written, and what is not done twice."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shared.errors import ConfigurationInvalid
+from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
+from worker.network import save_weights
+from worker.training.cross_validation import challenge_figures, cross_validate
+from worker.training.dataset import shrink
+from worker.training.fine_tune import predict
+from worker.training.folds import assign_folds
+from worker.training.predictions import Predictions, read_predictions
+from worker.training.run import train_network
+
+
+@pytest.fixture(autouse=True)
+def _tiny_network(monkeypatch):
+    monkeypatch.setattr("worker.training.run.LesionNetwork", TinyLesionNetwork)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    save_weights(TinyLesionNetwork(4), tmp_path / "start.safetensors", ("a", "b", "c", "d"))
+    return tmp_path / "start.safetensors"
+
+
+def ignore(done: int, total: int, loss: float) -> None:
+    pass
+
+
+def teacher_of(images, sure: float) -> Predictions:
+    logits = np.eye(3)[images.labels.numpy()] * sure
+    return Predictions(images.ids, images.labels.numpy(), logits, np.zeros(len(images), int))
+
+
+def test_a_run_leaves_its_averaged_weights_and_a_record_and_no_checkpoint(tmp_path, weights):
+    images = coloured_images(side=64)
+    network = train_network(tiny_recipe(epochs=1), weights, tmp_path / "run", images, ignore)
+    stored = load_file(tmp_path / "run" / "weights.safetensors")
+    assert all(torch.equal(stored[key], value) for key, value in network.state_dict().items())
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["recipe"]["epochs"] == 1
+    assert (record["n_images"], record["data_sha256"]) == (24, "digest 0")
+    assert record["n_by_class"] == {"melanoma": 8, "seborrheic_keratosis": 8, "nevus": 8}
+    assert record["seconds"] > 0
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_what_is_finished_is_not_done_again(tmp_path, weights):
+    steps = []
+    for _ in range(2):
+        run = partial(train_network, tiny_recipe(epochs=1), weights, tmp_path / "run", coloured_images(side=64))
+        one = run(lambda done, total, loss: steps.append(done)).state_dict()
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert all(torch.equal(one[k], v) for k, v in load_file(tmp_path / "run" / "weights.safetensors").items())
+    with pytest.raises(ConfigurationInvalid, match="another recipe"):
+        train_network(tiny_recipe(epochs=2), weights, tmp_path / "run", coloured_images(side=64), ignore)
+
+
+def test_every_image_is_judged_by_the_network_that_had_not_seen_it(tmp_path, weights):
+    recipe, images = tiny_recipe(epochs=1), coloured_images(n=27)
+    predictions = cross_validate(recipe, weights, tmp_path / "cv", images, 3, ignore)
+    assert predictions.folds.tolist() == assign_folds(images, 3, recipe.seed).tolist()
+    for fold in range(3):
+        network = TinyLesionNetwork()
+        network.load_state_dict(load_file(tmp_path / "cv" / f"fold-{fold + 1}" / "weights.safetensors"))
+        aside = np.flatnonzero(predictions.folds == fold)
+        logits = predict(network, shrink(images.pixels[aside], 32), recipe.preprocessing)
+        np.testing.assert_allclose(predictions.logits[aside], logits.numpy(), rtol=1e-5, atol=1e-6)
+        assert json.loads((tmp_path / "cv" / f"fold-{fold + 1}" / "run.json").read_text())["n_images"] == 18
+    read = read_predictions(tmp_path / "cv" / "predictions.csv")
+    assert read.ids == images.ids
+    np.testing.assert_array_equal(read.logits, predictions.logits)
+
+
+def test_an_interrupted_cross_validation_goes_on_where_it_was(tmp_path, weights):
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int, loss: float) -> None:
+        if done == 6:
+            raise Killed
+
+    run = partial(cross_validate, tiny_recipe(epochs=1), weights, images=coloured_images(n=27), n_folds=3)
+    whole = run(tmp_path / "whole", on_step=ignore)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", on_step=kill)
+    steps = []
+    resumed = run(tmp_path / "killed", on_step=lambda done, total, loss: steps.append((done, total)))
+    assert steps == [(done, 12) for done in range(5, 13)]  # four steps each, the first fold was over
+    np.testing.assert_array_equal(resumed.logits, whole.logits)
+
+
+def test_a_teachers_probabilities_become_part_of_the_targets(tmp_path, weights):
+    images, recipe = coloured_images(side=64), tiny_recipe(epochs=1, loss={"teacher_share": 1.0})
+    run = partial(train_network, recipe, weights, train=images, on_step=ignore)
+    right, wrong, none = teacher_of(images, 5), teacher_of(images, -5), teacher_of(images, 0)
+    one, same, other = (
+        run(tmp_path / name, teachers=teachers).state_dict()["classifier.bias"]
+        for name, teachers in (("one", (right, wrong)), ("same", (wrong, right)), ("other", (none,)))
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_teacher_and_a_recipe_that_ignores_it_are_refused_and_the_reverse(tmp_path, weights):
+    images = coloured_images(side=64)
+    with pytest.raises(ConfigurationInvalid, match="go together"):
+        train_network(tiny_recipe(), weights, tmp_path, images, ignore, teachers=(teacher_of(images, 1),))
+    with pytest.raises(ConfigurationInvalid, match="go together"):
+        train_network(tiny_recipe(loss={"teacher_share": 0.5}), weights, tmp_path, images, ignore)
+
+
+def test_weights_of_the_same_classes_are_taken_whole_and_of_others_without_their_classifier(tmp_path):
+    images, source = coloured_images(side=64), TinyLesionNetwork()
+    recipe = tiny_recipe(epochs=1, backbone_learning_rate=1e-30, head_learning_rate=1e-30)
+    kept = []
+    for name, classes in (("same", images.classes), ("other", ("x", "y", "z"))):
+        save_weights(source, tmp_path / name, classes)
+        network = train_network(recipe, tmp_path / name, tmp_path / f"run-{name}", images, ignore)
+        torch.testing.assert_close(network.features[0].weight, source.features[0].weight)
+        kept.append(torch.allclose(network.classifier.weight, source.classifier.weight))
+    assert kept == [True, False]
+
+
+def test_recipes_for_other_classes_are_not_cross_validated(tmp_path, weights):
+    images = replace(coloured_images(), classes=("a", "b", "c"))
+    with pytest.raises(ConfigurationInvalid, match="tell apart"):
+        cross_validate(tiny_recipe(target="diagnosis"), weights, tmp_path, images, 2, ignore)
+
+
+def test_figures_are_those_of_the_challenge():
+    logits = np.log([[0.7, 0.1, 0.2], [0.2, 0.1, 0.7], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
+    figures = challenge_figures(Predictions(("A", "B", "C", "D"), np.array([0, 0, 1, 2]), logits, np.zeros(4, int)))
+    assert figures == pytest.approx(
+        {"AUC melanoma": 3 / 4, "AUC seborrheic keratosis": 1.0, "AUC mean": 7 / 8, "accuracy": 3 / 4}
+    )

@@ -1,0 +1,129 @@
+"""`dermqueue evaluate`: the figures of a bundle, of a cross-validation, and of one against another."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from deploy.cli import main
+from shared.domain import CLASSES
+from tests.worker.networks import tiny_model
+from tests.worker.training.bundles import write_random_bundle
+from tests.worker.training.data import write_data
+from tests.worker.training.readings import made_up_predictions
+from worker.training.dataset import read_images
+from worker.training.evaluation import evaluate, read_cross_validation, read_with_bundle
+from worker.training.predictions import Predictions, write_predictions
+
+ROWS = ("A,1,0", "B,0,1", "C,0,0", "D,1,0", "E,0,1", "F,0,0", "G,0,0", "H,0,0")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[Path, Path]:
+    return write_data(tmp_path_factory.mktemp("data"), ROWS)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "random")
+
+
+def write_cv(path: Path, **changes) -> Path:
+    write_predictions(made_up_predictions(**changes), path)
+    return path
+
+
+def test_a_bundle_is_measured_and_reported_with_pictures(data, bundle, tmp_path):
+    metadata = tmp_path / "people.csv"
+    metadata.write_text("image_id,age,sex\nA,50,male\n")
+    done = run("--bundle", bundle, "--data", *data, "--metadata", metadata, "--out", tmp_path / "report")
+    assert done.exit_code == 0, done.output
+    assert "auc melanoma" in done.output
+    assert "sex: male" in done.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["n_by_class"] == {"melanoma": 2, "seborrheic_keratosis": 2, "nevus": 4}
+    assert np.sum(report["confusion"], axis=1).tolist() == [2, 2, 4]
+    assert report["figures"]["sensitivity_screening"]["n"] == 2
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "tiny 1" in page
+    for name in ("roc.png", "calibration.png", "confusion.png"):
+        assert f"]({name})" in page
+        with Image.open(tmp_path / "report" / name) as picture:
+            assert picture.getextrema()[0][0] < 255  # something was drawn
+
+
+def test_a_bundle_says_of_images_what_a_worker_would_say(data):
+    model = tiny_model()
+    subject = read_with_bundle(model, [data], on_step=lambda *step: None)
+    pixels = read_images([data], model.manifest.preprocessing.input_side).pixels.numpy()
+    np.testing.assert_allclose(subject.readings.probabilities, model.read(pixels).probabilities, atol=1e-6)
+    melanoma = subject.readings.probabilities[:, 0]
+    np.testing.assert_array_equal(subject.readings.referred["screening"], melanoma >= 0.2)
+
+
+def test_every_step_of_reading_is_told(data):
+    steps = []
+    read_with_bundle(tiny_model(), [data], on_step=lambda *step: steps.append(step))
+    assert {what for what, _, _ in steps} == {"decoding", "analysing"}
+    assert steps[-1] == ("analysing", 8, 8)
+
+
+def test_other_diagnoses_are_left_out_and_a_missing_class_costs_only_its_own_figures(tmp_path):
+    rows = ("A,L1,mel", "B,L2,nv", "C,L3,bcc", "D,L4,nv", "E,L5,bcc")
+    source = write_data(tmp_path, rows, header="image_id,lesion_id,dx")
+    report = evaluate(read_with_bundle(tiny_model(), [source], on_step=lambda *step: None), {}, None)
+    assert (report.n, report.left_out) == (3, {"basal_cell_carcinoma": 2})
+    assert report.n_by_class == {"melanoma": 1, "seborrheic_keratosis": 0, "nevus": 2}
+    assert "auc_melanoma" in report.figures
+    assert not {"auc_seborrheic_keratosis", "auc_mean"} & report.figures.keys()
+
+
+def test_images_without_any_diagnosis_that_a_bundle_knows_are_refused(tmp_path):
+    images, labels = write_data(tmp_path, ("A,L1,bcc",), header="image_id,lesion_id,dx")
+    done = run("--bundle", write_random_bundle(tmp_path / "bundle"), "--data", images, labels)
+    assert done.exit_code == 1
+    assert f"No image has one of the diagnoses {', '.join(CLASSES)}" in done.output
+
+
+def test_a_cross_validation_is_measured_by_its_predictions_and_against_another(tmp_path):
+    new, old = write_cv(tmp_path / "new.csv", skill=2.5), write_cv(tmp_path / "old.csv", skill=0.5, seed=1)
+    done = run("--predictions", new, "--against", old, "--out", tmp_path / "report")
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["comparison"]["auc"]["melanoma"]["p"] < 0.001
+    assert report["comparison"]["auc_mean"]["low"] > 0
+    assert report["against"] == str(old)
+    assert "5 folds" in report["images"]
+
+
+def test_a_cross_validation_that_is_always_too_sure_is_calibrated_before_it_is_measured(tmp_path):
+    honest = made_up_predictions(2000)
+    boasting = Predictions(honest.ids, honest.labels, honest.logits * 10, honest.folds)
+    write_predictions(honest, tmp_path / "honest.csv")
+    write_predictions(boasting, tmp_path / "boasting.csv")
+    errors = [
+        evaluate(read_cross_validation(tmp_path / name), {}, None).figures["expected_calibration_error"].value
+        for name in ("honest.csv", "boasting.csv")
+    ]
+    assert errors[0] == pytest.approx(errors[1], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--bundle", "open"),
+        ("--predictions", "{cv}", "--bundle", "open"),
+        ("--predictions", "{cv}", "--against", "open"),
+    ],
+)
+def test_half_a_question_and_two_questions_at_once_are_a_usage_error(tmp_path, arguments):
+    cv = write_cv(tmp_path / "cv.csv", n=60)
+    assert run(*(argument.format(cv=cv) for argument in arguments)).exit_code == 2

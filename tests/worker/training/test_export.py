@@ -1,0 +1,168 @@
+"""`dermqueue bundle`: weights and predictions become a bundle that a worker loads, with a card that tells the truth."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from deploy.cli import main
+from shared.bundle import MAX_WEIGHTS_BYTES, read_manifest
+from tests.worker.training.data import write_data
+from tests.worker.training.readings import made_up_predictions
+from worker.model import load_model
+from worker.network import LesionNetwork
+from worker.training.calibration import calibrate, read_nested
+from worker.training.dataset import read_images
+from worker.training.figures import measure
+from worker.training.predictions import write_predictions
+
+CPU = torch.device("cpu")
+ROWS = ("A,1,0", "B,0,1", "C,0,0", "D,1,0", "E,0,1", "F,0,0")
+RECIPE = {
+    "network": "resnet50-v1",
+    "input_side": 32,
+    "normalisation": "image-mean",
+    "epochs": 3,
+    "batch_size": 4,
+    "backbone_learning_rate": 1e-4,
+    "head_learning_rate": 1e-3,
+    "seed": 1,
+}
+CC0, MIT = "ISIC-2017 Part 3 (CC0 1.0), ISIC Archive", "ResNet-50 v1 weights (MIT)"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A run, a cross-validation and data, as `dermqueue train` and `cross-validate` leave them."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "run").mkdir()
+    torch.manual_seed(1)
+    save_file(LesionNetwork().state_dict(), folder / "run" / "weights.safetensors")
+    run = {
+        "recipe": RECIPE,
+        "data_sha256": "da7a" * 16,
+        "n_images": 6,
+        "n_by_class": {"melanoma": 2, "seborrheic_keratosis": 2, "nevus": 2},
+        "starting_weights": "imagenet.safetensors",
+        "n_teachers": 0,
+        "more": "is ignored",
+    }
+    (folder / "run" / "run.json").write_text(json.dumps(run))
+    write_predictions(made_up_predictions(300), folder / "predictions.csv")
+    write_data(folder / "data", ROWS)
+    (folder / "people.csv").write_text(
+        "image_id,age,sex\n" + "".join(f"image-{i},50,{('female', 'male')[i % 2]}\n" for i in range(300))
+    )
+    (folder / "tried.md").write_text("| recipe | AUC |\n")
+    return folder
+
+
+def make(workplace: Path, out: Path, **changes):
+    options = {
+        "--weights": [workplace / "run" / "weights.safetensors"],
+        "--predictions": [workplace / "predictions.csv"],
+        "--data": [workplace / "data" / "images", workplace / "data" / "labels.csv"],
+        "--name": ["little"],
+        "--version": ["7"],
+        "--licence": ["MIT"],
+        "--licence-of-data": [CC0],
+        "--metadata": [workplace / "people.csv"],
+        "--experiments": [workplace / "tried.md"],
+        "--out": [out],
+    } | {f"--{name}": [value] for name, value in changes.items()}
+    arguments = [str(part) for name, values in options.items() for part in (name, *values)]
+    return CliRunner().invoke(main, ["bundle", "--licence-of-data", MIT, *arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def bundle(workplace) -> Path:
+    done = make(workplace, workplace / "bundle")
+    assert done.exit_code == 0, done.output
+    return workplace / "bundle"
+
+
+def test_a_worker_loads_it_and_it_reads_as_the_recipe_trained_it(bundle):
+    manifest = load_model(bundle, CPU).manifest
+    assert (manifest.name, manifest.version) == ("little", "7")
+    assert (manifest.preprocessing.normalisation, manifest.preprocessing.input_side) == ("image-mean", 32)
+    assert (manifest.data_sha256, manifest.trained_on) == (
+        "da7a" * 16,
+        "6 images (2 melanoma, 2 seborrheic keratosis, 2 nevus) from imagenet.safetensors",
+    )
+
+
+def test_its_weights_are_the_runs_in_half_precision_and_small_enough(workplace, bundle):
+    theirs = load_file(workplace / "run" / "weights.safetensors")
+    ours = load_file(bundle / "weights.safetensors")
+    assert (bundle / "weights.safetensors").stat().st_size <= MAX_WEIGHTS_BYTES
+    assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float16}
+    torch.testing.assert_close(ours["classifier.weight"].float(), theirs["classifier.weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_it_is_calibrated_on_all_predictions_and_measured_on_other_folds(bundle):
+    manifest, predictions = read_manifest(bundle), made_up_predictions(300)
+    chosen, nested = calibrate(predictions.logits, predictions.labels), measure(read_nested(predictions))
+    assert manifest.temperature == pytest.approx(chosen.temperature)
+    assert [point.threshold for point in manifest.operating_points] == pytest.approx([*chosen.thresholds.values()])
+    assert manifest.figures == nested
+    assert manifest.operating_point("screening").sensitivity == nested["sensitivity_screening"].value
+    assert manifest.operating_point("screening").sensitivity_interval[0] == nested["sensitivity_screening"].low
+    assert manifest.measured_on.startswith("Cross-validated on 300 images")
+
+
+def test_heatmaps_are_scaled_by_what_the_network_itself_sees(workplace, bundle):
+    model = load_model(bundle, CPU)
+    images = read_images([(workplace / "data" / "images", workplace / "data" / "labels.csv")], 32)
+    peaks = model.read(images.pixels.numpy()).maps.max(axis=(2, 3))
+    expected = [max(np.quantile(peaks[images.labels == i, i], 0.95), 1e-3) for i in range(3)]
+    assert model.manifest.heatmap_scales == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle):
+    card = (bundle / "card.md").read_text()
+    for said in (CC0, MIT, "decides nothing alone", "mostly light skin", "| sex: female |", "epochs = 3"):
+        assert said in card
+    manifest = read_manifest(bundle)
+    figure = manifest.figures["auc_melanoma"]
+    assert f"| auc melanoma | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | 300 |" in card
+    assert "(experiments.md)" in card
+    assert (bundle / "experiments.md").read_text() == "| recipe | AUC |\n"
+    assert manifest.sources == (MIT, CC0)
+
+
+def test_every_user_of_the_machine_may_read_it(bundle):
+    assert {file.stat().st_mode & 0o777 for file in bundle.iterdir()} == {0o644}
+    assert bundle.stat().st_mode & 0o777 == 0o755
+
+
+def test_predictions_of_one_fold_are_refused(workplace, tmp_path):
+    write_predictions(made_up_predictions(60, folds=1), tmp_path / "one.csv")
+    done = make(workplace, tmp_path / "bundle", predictions=tmp_path / "one.csv")
+    assert done.exit_code == 1
+    assert "predictions_one_fold" in done.output
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": {"epochs": 1}, "data_sha256": "", "n_images": 1}'])
+def test_a_run_json_that_is_none_is_refused_by_its_name(workplace, tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
+    assert done.exit_code == 1
+    assert "run_malformed" in done.output
+
+
+@pytest.mark.parametrize("change", ["no safetensors", "infinite", "too large"])
+def test_weights_that_cannot_be_shipped_are_refused(workplace, tmp_path, monkeypatch, change):
+    weights = tmp_path / "weights.safetensors"
+    save_file({"a": torch.full((4,), 1e6 if change == "infinite" else 1.0)}, weights)
+    if change == "no safetensors":
+        weights.write_bytes(b"nothing")
+    if change == "too large":
+        monkeypatch.setattr("worker.training.export.MAX_WEIGHTS_BYTES", 50)
+    done = make(workplace, tmp_path / "bundle", weights=weights, run=workplace / "run" / "run.json")
+    assert done.exit_code == 1
+    assert "weights_unusable" in done.output
+    assert not (tmp_path / "bundle" / "bundle.json").exists()

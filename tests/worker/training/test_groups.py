@@ -1,0 +1,86 @@
+"""Figures by age and sex: what the CSV files say, and silence where there are too few."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.errors import ConfigurationInvalid
+from tests.worker.training.readings import made_up_readings
+from worker.training.figures import measure
+from worker.training.groups import age_band, measure_groups, read_people
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "people.csv").write_text(text)
+    return folder / "people.csv"
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        ("0", "under 30"),
+        ("29.9", "under 30"),
+        ("30", "30 to 44"),
+        ("44", "30 to 44"),
+        ("45", "45 to 59"),
+        ("74", "60 to 74"),
+        ("75", "75 and over"),
+        ("85.0", "75 and over"),
+        ("unknown", None),
+        ("", None),
+        (None, None),
+        ("nan", None),
+        ("-5", None),
+    ],
+)
+def test_an_age_has_one_band_or_is_not_stated(age, band):
+    assert age_band(age) == band
+
+
+@pytest.mark.parametrize(
+    "header", ["image_id,age_approximate,sex", "image,age,sex", "lesion,image_id,sex,age", "isic_id,sex,age_approx"]
+)
+def test_the_layouts_of_the_archive_and_others_are_read(tmp_path, header):
+    cells = {"lesion": "L1", "sex": "Female"}
+    row = [
+        cells.get(column, "35" if "age" in column and "image" not in column else "A.jpg")
+        for column in header.split(",")
+    ]
+    assert read_people([write(tmp_path, f"{header}\n{','.join(row)}\n")]) == {"A": {"age": "30 to 44", "sex": "female"}}
+
+
+def test_what_is_unknown_is_not_stated(tmp_path):
+    people = read_people([write(tmp_path, "image_id,age_approximate,sex\nA,unknown,unknown\nB,,male\n")])
+    assert people == {"A": {}, "B": {"sex": "male"}}
+
+
+@pytest.mark.parametrize("text", ["", "image_id,melanoma\nA,1\n", "name,age\nA,30\n"])
+def test_a_file_that_tells_nothing_of_people_is_refused_by_its_name(tmp_path, text):
+    with pytest.raises(ConfigurationInvalid, match=r"people\.csv needs"):
+        read_people([write(tmp_path, text)])
+
+
+def test_every_image_is_in_one_group_by_age_and_one_by_sex():
+    readings = made_up_readings()
+    people = {f"image-{i}": {"age": "45 to 59", "sex": ("female", "male", "other")[i % 3]} for i in range(250)}
+    groups = measure_groups(readings, people)
+    assert [(group.by, group.name) for group in groups] == [
+        ("age", "45 to 59"),
+        ("age", "not stated"),
+        ("sex", "female"),
+        ("sex", "male"),
+        ("sex", "other"),
+        ("sex", "not stated"),
+    ]
+    assert [sum(group.n for group in groups if group.by == by) for by in ("age", "sex")] == [300, 300]
+    men = readings.take(np.arange(1, 250, 3))
+    assert groups[3].figures == measure(men)
+
+
+def test_of_too_few_melanomas_or_too_few_others_nothing_is_said():
+    readings = made_up_readings()  # the first 60 are melanomas
+    people = {f"image-{i}": {"sex": "female" if i < 9 or i >= 60 else "male"} for i in range(300)}
+    female, male = (group for group in measure_groups(readings, people) if group.by == "sex")
+    assert (female.n, female.n_melanoma, female.figures) == (249, 9, {})
+    assert (male.n, male.n_melanoma, male.figures) == (51, 51, {})

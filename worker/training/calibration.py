@@ -1,0 +1,106 @@
+"""What a cross-validation's predictions teach: how far to trust the network, and from where on to refer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import roc_curve
+
+from shared.domain import OperatingPoint
+from shared.errors import ConfigurationInvalid
+from worker.training.figures import MELANOMA, Readings, measure
+from worker.training.predictions import Predictions
+
+POINTS = ("screening", "balanced")
+_SCREENING_SENSITIVITY = 0.95
+_TEMPERATURES = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and by operating point the threshold on the melanoma probability."""
+
+    temperature: float
+    thresholds: dict[str, float]
+
+
+def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Choose on logits (n, classes) that no network was trained on: the temperature, and two operating points.
+
+    `screening` finds at least 95 % of the melanomas; `balanced` has the greatest sum of sensitivity and specificity
+    (Youden 1950).
+    """
+    temperature = fit_temperature(logits, labels)
+    probabilities = softmax(logits / temperature, axis=1)
+    return Calibration(temperature, choose_thresholds(probabilities[:, MELANOMA], labels == MELANOMA))
+
+
+def read_nested(predictions: Predictions) -> Readings:
+    """Return what was said of each fold's images by its network, calibrated on the images of the other folds.
+
+    Figures of these readings do not flatter: no image had a part in the weights, temperature or thresholds that it
+    was read with.
+
+    Raises:
+        ConfigurationInvalid: `predictions_one_fold`: without a second fold there is nothing to calibrate on.
+    """
+    ids, logits, labels = np.array(predictions.ids), predictions.logits, predictions.labels
+    probabilities, referred = np.empty_like(logits), {name: np.empty(len(ids), bool) for name in POINTS}
+    for fold in np.unique(predictions.folds):
+        inside = predictions.folds == fold
+        others = ~np.isin(ids, ids[inside])
+        if not 0 < (labels[others] == MELANOMA).sum() < others.sum():
+            raise ConfigurationInvalid(
+                "predictions_one_fold",
+                f"Beside fold {fold} there are no other folds with melanomas and other lesions to calibrate on:"
+                " the predictions must come from `dermqueue cross-validate`.",
+            )
+        calibration = calibrate(logits[others], labels[others])
+        probabilities[inside] = softmax(logits[inside] / calibration.temperature, axis=1)
+        for name, threshold in calibration.thresholds.items():
+            referred[name][inside] = probabilities[inside, MELANOMA] >= threshold
+    return Readings(ids, labels, probabilities, referred)
+
+
+def describe_points(calibration: Calibration, nested: Readings) -> tuple[OperatingPoint, ...]:
+    """Return the points with their thresholds, and figures from thresholds that were chosen on other folds."""
+    figures = measure(nested)
+
+    def point(name: str) -> OperatingPoint:
+        sensitivity, specificity = figures[f"sensitivity_{name}"], figures[f"specificity_{name}"]
+        return OperatingPoint(
+            name=name,
+            threshold=calibration.thresholds[name],
+            sensitivity=sensitivity.value,
+            sensitivity_interval=(sensitivity.low, sensitivity.high),
+            specificity=specificity.value,
+            specificity_interval=(specificity.low, specificity.high),
+        )
+
+    return tuple(point(name) for name in POINTS)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the temperature with the least negative log-likelihood (Guo et al. 2017, arXiv 1706.04599)."""
+    rows = np.arange(len(labels))
+    bounds = tuple(np.log(_TEMPERATURES))
+
+    def loss(log_temperature: float) -> float:
+        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def choose_thresholds(melanoma_probabilities: np.ndarray, melanoma: np.ndarray) -> dict[str, float]:
+    """Return the thresholds of `screening` and `balanced`.
+
+    Each lies midway to the next lower probability, so that a rounding error cannot turn a decision.
+    """
+    curve = roc_curve(melanoma, melanoma_probabilities, drop_intermediate=False)
+    false_positive, true_positive, thresholds = (values[1:] for values in curve)  # the first point refers nobody
+    midway = (thresholds + np.append(thresholds[1:], 0.0)) / 2
+    return {
+        "screening": float(midway[np.argmax(true_positive >= _SCREENING_SENSITIVITY)]),
+        "balanced": float(midway[np.argmax(true_positive - false_positive)]),
+    }

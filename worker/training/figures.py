@@ -1,0 +1,196 @@
+"""Figures of probabilities against the truth, each with a 95 % bootstrap interval.
+
+A resample is a weight per row: how often its image was drawn. A figure is a function of weights (resamples, n), so that
+a thousand resamples are a few products of matrices, and the figure itself is the one whose weights are all 1.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from shared.bundle import Figure
+from shared.domain import CLASSES
+
+MELANOMA, KERATOSIS = CLASSES.index("melanoma"), CLASSES.index("seborrheic_keratosis")
+CALIBRATION_BINS = 10
+_SENSITIVITY = 0.95
+_RESAMPLES = 1000
+_WEIGHTS_AT_ONCE = 500_000  # 4 MB: more is slower, because it leaves the processor's cache
+
+Measure = Callable[[np.ndarray], np.ndarray]
+"""Weights (resamples, n) → the figure in each resample (resamples,)."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What was said of labelled images, beside the truth.
+
+    `ids` may hold an image several times, if several networks read it. `labels` int64 (n,), indices into `CLASSES`;
+    `probabilities` float64 (n, len(CLASSES)), rows sum to one; `referred` bool (n,), by operating point.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    referred: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def melanoma(self) -> np.ndarray:
+        return self.labels == MELANOMA
+
+    @property
+    def n_images(self) -> int:
+        return len(np.unique(self.ids))
+
+    def take(self, rows: np.ndarray) -> "Readings":
+        """Return these rows, named by number or by a mask, in the order that they are named in."""
+        referred = {point: flags[rows] for point, flags in self.referred.items()}
+        return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred)
+
+
+def measure(readings: Readings) -> dict[str, Figure]:
+    """Return every figure that these images allow, by name: one class alone has no AUC."""
+    rates = {name: _rate(*sets) for name, sets in _rates(readings).items()}
+    spans = intervals(readings, _scores(readings) | rates)
+    n_of = {name: np.unique(readings.ids[among]).size for name, (_, among) in _rates(readings).items()}
+    return {
+        name: _figure(value, low, high, n_of.get(name, readings.n_images), is_rate=name in rates)
+        for name, (value, low, high) in spans.items()
+    }
+
+
+def intervals(readings: Readings, measures: dict[str, Measure]) -> dict[str, tuple[float, float, float]]:
+    """Return each figure with the ends of its 95 % percentile interval (Efron and Tibshirani 1993)."""
+    resampled = {name: [] for name in measures}
+    for weights in _resamples(readings):
+        for name, of in measures.items():
+            resampled[name].append(of(weights))
+    as_it_is = np.ones((1, len(readings)))
+    return {
+        name: (float(of(as_it_is)[0]), *map(float, np.quantile(np.concatenate(resampled[name]), (0.025, 0.975))))
+        for name, of in measures.items()
+    }
+
+
+def _resamples(readings: Readings) -> Iterator[np.ndarray]:
+    """Draw images with replacement within each class, so that no resample lacks one; an image's rows stay together."""
+    generator = np.random.default_rng(0)
+    _, first, image_of_row = np.unique(readings.ids, return_index=True, return_inverse=True)
+    labels = readings.labels[first]
+    at_once = max(1, _WEIGHTS_AT_ONCE // len(readings))
+    for begin in range(0, _RESAMPLES, at_once):
+        drawn = np.empty((min(at_once, _RESAMPLES - begin), len(labels)))
+        for label in np.unique(labels):
+            images = np.flatnonzero(labels == label)
+            drawn[:, images] = generator.multinomial(len(images), np.full(len(images), 1 / len(images)), len(drawn))
+        yield drawn[:, image_of_row]
+
+
+def _figure(value: float, low: float, high: float, n: int, *, is_rate: bool) -> Figure:
+    """A rate of 0 or 1 has no spread to resample: the end of Clopper and Pearson's exact interval takes its place."""
+    if is_rate and value in (0, 1):
+        bound = 0.025 ** (1 / n)
+        low, high = (bound, 1.0) if value == 1 else (0.0, 1 - bound)
+    return Figure(value=value, low=low, high=high, n=n)
+
+
+def _rates(readings: Readings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return by name which rows are hits, and among which rows they are counted."""
+    melanoma, answer, everyone = readings.melanoma, readings.probabilities.argmax(axis=1), np.full(len(readings), True)
+    rates = {
+        "accuracy": (answer == readings.labels, everyone),
+        "binary_accuracy": ((answer == MELANOMA) == melanoma, everyone),
+    }
+    for point, referred in readings.referred.items():
+        rates[f"binary_accuracy_{point}"] = (referred == melanoma, everyone)
+        rates[f"sensitivity_{point}"] = (referred, melanoma)
+        rates[f"specificity_{point}"] = (~referred, ~melanoma)
+    return {name: sets for name, sets in rates.items() if sets[1].any()}
+
+
+def _scores(readings: Readings) -> dict[str, Measure]:
+    """Return the figures that are more than a share of the images."""
+    labels, probabilities = readings.labels, readings.probabilities
+    rankings = {
+        name: Ranking(probabilities[:, index], labels == index)
+        for index, name in enumerate(CLASSES)
+        if 0 < (labels == index).sum() < len(labels)
+    }
+    scores: dict[str, Measure] = {f"auc_{name}": ranking.auc for name, ranking in rankings.items()}
+    if {"melanoma", "seborrheic_keratosis"} <= rankings.keys():
+        scores["auc_mean"] = partial(auc_mean, rankings["melanoma"], rankings["seborrheic_keratosis"])
+    if melanoma := rankings.get("melanoma"):
+        scores["average_precision_melanoma"] = melanoma.average_precision
+        scores["specificity_at_95_sensitivity"] = partial(melanoma.specificity_at, _SENSITIVITY)
+    recalls = [_rate(probabilities.argmax(axis=1) == i, labels == i) for i in np.unique(labels)]
+    scores["balanced_accuracy"] = lambda weights: np.mean([recall(weights) for recall in recalls], axis=0)
+    scores["expected_calibration_error"] = partial(
+        calibration_error, probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    )
+    truth = np.eye(len(CLASSES))[labels]
+    scores["brier_score"] = partial(_mean, ((probabilities - truth) ** 2).sum(axis=1))
+    return scores
+
+
+class Ranking:
+    """Rows in falling order of a score; equal scores are one step. `scores` float (n,), `positive` bool (n,)."""
+
+    def __init__(self, scores: np.ndarray, positive: np.ndarray):
+        self._order = np.argsort(-scores, kind="stable")
+        self._positive = positive[self._order]
+        self._steps = np.flatnonzero(np.diff(scores[self._order], prepend=np.inf))
+
+    def auc(self, weights: np.ndarray) -> np.ndarray:
+        """Return the chance that a positive one ranks above a negative one; a tie counts half (Mann and Whitney)."""
+        positives, negatives = self._count(weights)
+        above = positives.cumsum(axis=1) - positives / 2
+        return (negatives * above).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1))
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """Return the mean precision at each positive one."""
+        positives, negatives = self._count(weights)
+        found, passed = positives.cumsum(axis=1), (positives + negatives).cumsum(axis=1)
+        return (positives * found / np.maximum(passed, 1)).sum(axis=1) / found[:, -1]
+
+    def specificity_at(self, sensitivity: float, weights: np.ndarray) -> np.ndarray:
+        """Return the specificity at the highest threshold that finds this share of the positive ones."""
+        positives, negatives = self._count(weights)
+        found = positives.cumsum(axis=1)
+        at = np.argmax(found >= sensitivity * found[:, -1:] - 1e-9, axis=1)
+        flagged = np.take_along_axis(negatives.cumsum(axis=1), at[:, None], axis=1)[:, 0]
+        return 1 - flagged / negatives.sum(axis=1)
+
+    def _count(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        drawn = weights[:, self._order]
+        both = np.add.reduceat(drawn, self._steps, axis=1)
+        positives = np.add.reduceat(drawn * self._positive, self._steps, axis=1)
+        return positives, both - positives
+
+
+def auc_mean(melanoma: Ranking, keratosis: Ranking, weights: np.ndarray) -> np.ndarray:
+    """Return the mean of the two AUCs by which ISIC-2017 Part 3 ranked its entries."""
+    return (melanoma.auc(weights) + keratosis.auc(weights)) / 2
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean distance of confidence from accuracy over ten equal bins (Guo et al. 2017, arXiv 1706.04599)."""
+    gaps = (correct - confidence)[:, None] * np.eye(CALIBRATION_BINS)[calibration_bins(confidence)]
+    return np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
+
+
+def calibration_bins(confidence: np.ndarray) -> np.ndarray:
+    """Return each row's bin among ten of equal width; the last one holds 1, too."""
+    return np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+
+
+def _rate(hits: np.ndarray, among: np.ndarray) -> Measure:
+    return lambda weights: (weights @ (hits & among)) / (weights @ among)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ values / weights.sum(axis=1)

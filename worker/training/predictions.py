@@ -1,0 +1,90 @@
+"""What a network said of labelled images, kept as a CSV file: calibration, figures and distillation start from it."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from shared.domain import CLASSES
+from shared.errors import ConfigurationInvalid
+
+COLUMNS = ("image_id", "label", "fold", *(f"logit_{name}" for name in CLASSES))
+_INDEX = {name: index for index, name in enumerate(CLASSES)}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Raw logits beside the truth, one row per image and network.
+
+    `labels` int64 (n,), indices into `CLASSES`; `logits` float64 (n, len(CLASSES)), before any temperature; `folds`
+    int64 (n,), the part of a cross-validation that was kept aside when the row's network was trained.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    logits: np.ndarray
+    folds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Write the CSV file; every logit is read back as the same float64."""
+    rows = zip(predictions.ids, predictions.labels, predictions.folds, predictions.logits, strict=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows((i, CLASSES[label], fold, *map(repr, logits.tolist())) for i, label, fold, logits in rows)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        ConfigurationInvalid: a column is missing, a row cannot be used, or there is none; the sentence names the line.
+    """
+    ids, labels, folds, logits = [], [], [], []
+    with path.open(newline="") as file:
+        for line, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                ids.append(row["image_id"])
+                labels.append(_INDEX[row["label"]])
+                folds.append(int(row["fold"]))
+                logits.append([_finite(row[column]) for column in COLUMNS[3:]])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ConfigurationInvalid(
+                    "predictions_malformed",
+                    f"{path.name} line {line}: needs {', '.join(COLUMNS)}; trouble with {error}.",
+                ) from error
+    if not ids:
+        raise ConfigurationInvalid("predictions_malformed", f"{path.name} has no row under {', '.join(COLUMNS)}.")
+    return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds))
+
+
+def mean_probabilities(parts: Sequence[Predictions], ids: Sequence[str]) -> np.ndarray:
+    """Return float64 (len(ids), classes): each image's probabilities, averaged over all its rows.
+
+    Raises:
+        ConfigurationInvalid: `predictions_incomplete`, an image has no row.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    for part in parts:
+        for image_id, probabilities in zip(part.ids, softmax(part.logits, axis=1), strict=True):
+            rows.setdefault(image_id, []).append(probabilities)
+    missing = [image_id for image_id in ids if image_id not in rows]
+    if missing:
+        raise ConfigurationInvalid(
+            "predictions_incomplete", f"{len(missing)} images have no prediction, {missing[0]} for one."
+        )
+    return np.stack([np.mean(rows[image_id], axis=0) for image_id in ids])
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(f"{text} is not finite")
+    return value

@@ -1,0 +1,113 @@
+"""What an evaluation found, as JSON and as a page of Markdown with pictures."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from shared.bundle import Figure
+from worker.training.comparison import Comparison
+from worker.training.groups import LEAST, Group
+from worker.training.pictures import CALIBRATION, CONFUSION, ROC
+
+REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Titles of columns, then rows."""
+
+
+class Report(BaseModel):
+    """`report.json`. `operating_point` is that of the groups' rates.
+
+    `confusion`: rows are diagnoses, columns the network's answers, in the order of the classes.
+    """
+
+    subject: str
+    images: str
+    n: int
+    n_by_class: dict[str, int]
+    left_out: dict[str, int]
+    operating_point: str
+    figures: dict[str, Figure]
+    confusion: list[list[int]]
+    groups: list[Group]
+    against: str | None = None
+    comparison: Comparison | None = None
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write `report.json` and `report.md`; the pictures that the page shows lie beside it."""
+    (folder / REPORT_JSON).write_text(report.model_dump_json(indent=2) + "\n")
+    (folder / REPORT_MARKDOWN).write_text(_page(report))
+
+
+def tables(report: Report) -> dict[str, Table]:
+    """Return by title what is printed: the figures, those by age and sex, the comparison."""
+    found = {"Figures": figure_table(report.figures)}
+    if report.groups:
+        found[f"By age and sex (too few: under {LEAST} melanomas or others)"] = group_table(
+            report.groups, report.operating_point
+        )
+    if report.comparison:
+        found[f"Against {report.against}, by DeLong's test"] = _comparison_table(report.comparison)
+    return found
+
+
+def figure_table(figures: dict[str, Figure]) -> Table:
+    rows = [(in_words(name), f"{f.value:.3f}", _span(f), str(f.n)) for name, f in figures.items()]
+    return ("figure", "value", "95 % interval", "n"), rows
+
+
+def group_table(groups: list[Group], point: str) -> Table:
+    shown = ("auc_melanoma", f"sensitivity_{point}", f"specificity_{point}")
+
+    def said(group: Group) -> tuple[str, ...]:
+        if not group.figures:
+            return "too few", "", ""
+        return tuple(f"{group.figures[name].value:.2f} ({_span(group.figures[name], 2)})" for name in shown)
+
+    rows = [(f"{group.by}: {group.name}", str(group.n), str(group.n_melanoma), *said(group)) for group in groups]
+    return ("group", "n", "melanomas", *map(in_words, shown)), rows
+
+
+def _comparison_table(comparison: Comparison) -> Table:
+    rows = [
+        (in_words(name), f"{d.first:.3f}", f"{d.second:.3f}", f"{d.difference:+.3f}", _span(d), f"{d.p:.3f}")
+        for name, d in comparison.auc.items()
+    ]
+    if mean := comparison.auc_mean:
+        rows.append(("mean (bootstrap)", "", "", f"{mean.value:+.3f}", _span(mean), ""))
+    return ("AUC", "first", "second", "difference", "95 % interval", "p"), rows
+
+
+def markdown_table(table: Table) -> str:
+    """Return a table in Markdown."""
+    columns, rows = table
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows))
+
+
+def in_words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def count_in_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {in_words(name)}" for name, n in counts.items())
+
+
+def _span(figure, digits: int = 3) -> str:
+    return f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
+
+
+def _page(report: Report) -> str:
+    left_out = f" Left out: {count_in_words(report.left_out)}." if report.left_out else ""
+    return (
+        "\n\n".join(
+            (
+                f"# {report.subject}",
+                f"{report.images}: {report.n} images ({count_in_words(report.n_by_class)}).{left_out}",
+                "Intervals hold 95 %: a thousand bootstrap resamples within each class.",
+                *(f"![{Path(name).stem}]({name})" for name in (ROC, CALIBRATION, CONFUSION)),
+                *(f"## {title}\n\n{markdown_table(table)}" for title, table in tables(report).items()),
+            )
+        )
+        + "\n"
+    )

@@ -1,0 +1,88 @@
+"""One run in one folder: from starting weights to trained ones, with a record of how they came about."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from shared.bundle import WEIGHTS_NAME
+from shared.errors import ConfigurationInvalid
+from worker.model import choose_device
+from worker.network import LesionNetwork, load_starting_weights, save_weights
+from worker.training.dataset import LabelledImages
+from worker.training.fine_tune import FineTuning, OnStep
+from worker.training.predictions import Predictions, mean_probabilities
+from worker.training.recipe import Recipe
+
+RECORD_NAME = "run.json"
+_RECORDED_VERSIONS = ("dermqueue", "torch", "torchvision", "numpy", "pillow")
+
+
+def train_network(
+    recipe: Recipe,
+    starting_weights: Path,
+    folder: Path,
+    train: LabelledImages,
+    on_step: OnStep,
+    val: LabelledImages | None = None,
+    teachers: tuple[Predictions, ...] = (),
+) -> LesionNetwork:
+    """Train to the end, or go on with what the folder holds, and return the network with averaged weights.
+
+    The folder gets `weights.safetensors` (float32), `run.json`, `history.csv`, `curves.png` and `tensorboard/`. What is
+    finished there already is not done again. `val` has the recipe's input side.
+
+    Raises:
+        ConfigurationInvalid: weights, teachers or folder do not fit the recipe and the data.
+        ModelUnusable: the training diverged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = LesionNetwork(len(train.classes))
+    load_starting_weights(network, starting_weights, train.classes)
+    teacher = _average_teachers(recipe, teachers, train)
+    tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, teacher)
+    if (folder / RECORD_NAME).exists():
+        tuning.refuse_other(json.loads((folder / RECORD_NAME).read_text())["identity"])
+        network.load_state_dict(load_file(folder / WEIGHTS_NAME))
+        return network
+    averaged = tuning.run(on_step)
+    save_weights(averaged, folder / WEIGHTS_NAME, train.classes)
+    _write_record(tuning, starting_weights, len(teachers))
+    (folder / "checkpoint.pt").unlink()
+    return averaged
+
+
+def _average_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], train: LabelledImages) -> Tensor | None:
+    if bool(teachers) != bool(recipe.loss.teacher_share):
+        raise ConfigurationInvalid(
+            "teacher_unfit",
+            "A teacher's predictions and a recipe whose loss.teacher_share is above 0 go together; one is missing.",
+        )
+    return torch.from_numpy(mean_probabilities(teachers, train.ids)) if teachers else None
+
+
+def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -> None:
+    train, history = tuning.train, tuning.history
+    record = {
+        "identity": tuning.identity,
+        "recipe": tuning.recipe.model_dump(),
+        "classes": train.classes,
+        "data_sha256": train.digest,
+        "n_images": len(train),
+        "n_by_class": train.count(),
+        "left_out": train.left_out,
+        "starting_weights": starting_weights.name,
+        "n_teachers": n_teachers,
+        "seconds": round(sum(epoch.seconds for epoch in history), 3),
+        "last_epoch": vars(history[-1]),
+        "device": str(tuning.device),
+        "versions": {name: version(name) for name in _RECORDED_VERSIONS} | {"python": platform.python_version()},
+    }
+    partial = tuning.folder / f"{RECORD_NAME}.partial"
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    partial.replace(tuning.folder / RECORD_NAME)

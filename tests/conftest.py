@@ -28,6 +28,7 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--full", action="store_true", help="the long form of what has one: `make faults`, `schemathesis`")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items) -> None:
     """Where several processes share the tests, let one run those that mostly wait for a stack, and begin with them."""
     items.sort(key=lambda item: not item.nodeid.startswith(STACKS))

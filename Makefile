@@ -1,8 +1,9 @@
 # The two commands that matter: `make demo` and `make test`. Both set everything up by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+STACKS := tests/faults tests/journey
 
-.PHONY: demo up test faults fuzz schemathesis audit lint clean
+.PHONY: demo up test test-stacks test-rest faults fuzz schemathesis audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -13,7 +14,14 @@ up: .venv/installed
 test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(MAKE) --jobs 2 --output-sync=line --keep-going test-stacks test-rest
+
+# What mostly waits for whole stacks, beside what computes.
+test-stacks:
+	$(BIN)/pytest $(STACKS)
+
+test-rest:
+	$(BIN)/pytest $(STACKS:%=--ignore %)
 
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
 faults: .venv/installed-test

@@ -19,22 +19,12 @@ from shared.settings import Settings
 from shared.storage import ObjectStore, open_object_store
 from tests.servers.postgres import running_postgres
 
-STACKS = ("tests/faults/", "tests/journey/")
 BUCKET = "dermqueue-tests"
 ACCESS_KEY, SECRET_KEY = "tests", "tests-secret"
 
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--full", action="store_true", help="the long form of what has one: `make faults`, `schemathesis`")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items) -> None:
-    """Where several processes share the tests, let one run those that mostly wait for a stack, and begin with them."""
-    items.sort(key=lambda item: not item.nodeid.startswith(STACKS))
-    for item in items:
-        group = "stacks" if item.nodeid.startswith(STACKS) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

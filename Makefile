@@ -17,10 +17,10 @@ test: .venv/installed-test
 	$(MAKE) --jobs 2 --output-sync=line --keep-going test-stacks test-rest
 
 # What mostly waits for whole stacks, beside what computes.
-test-stacks:
+test-stacks: .venv/installed-test
 	$(BIN)/pytest $(STACKS)
 
-test-rest:
+test-rest: .venv/installed-test
 	$(BIN)/pytest $(STACKS:%=--ignore %)
 
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.

@@ -15,7 +15,7 @@ up: .venv/installed
 test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(MAKE) --jobs 2 --output-sync=line --keep-going test-outside test-inside
+	$(MAKE) --jobs 2 --keep-going test-outside test-inside
 	$(BIN)/pytest $(STACKS)
 
 # Two halves side by side, one for each core of a small machine; whole stacks are left for later, since they know time-outs.

@@ -32,7 +32,7 @@ def captums_map(model, photograph: bytes, class_index: int) -> np.ndarray:
     preprocessing = model.manifest.preprocessing
     side = preprocessing.input_side
     pixels = torch.from_numpy(squash(decode_photograph(photograph, 2 * side), side)[None])
-    inputs = normalise(pixels, preprocessing.mean, preprocessing.std)
+    inputs = normalise(pixels, preprocessing)
     explain = LayerGradCam(LogitsAlone(model._network), model._network.features[-1])
     return explain.attribute(inputs, target=class_index, relu_attributions=True)[0, 0].detach().numpy()
 

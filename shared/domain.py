@@ -54,6 +54,13 @@ class Decision(StrEnum):
     ROUTINE = "routine"
 
 
+class Verdict(StrEnum):
+    """What a reviewer says of the model's decision."""
+
+    AGREE = "agree"
+    DISAGREE = "disagree"
+
+
 class Role(StrEnum):
     """What a key may do: send cases, read them all, or run the service."""
 

@@ -6,7 +6,7 @@ from threading import BoundedSemaphore
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import admin, cases, pictures, service, submissions, uploads
+from api import admin, cases, pictures, reviews, service, submissions, uploads, worklist
 from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
@@ -57,6 +57,8 @@ def create_app(settings: Settings) -> OpenAPI:
         uploads.blueprint,
         submissions.blueprint,
         pictures.blueprint,
+        worklist.blueprint,
+        reviews.blueprint,
         admin.blueprint,
         service.model_blueprint,
         service.health_blueprint,

@@ -77,13 +77,13 @@ class CaseRow(Table):
         Index("ix_cases_finished", "finished_at", "clinic_id", "state", "submitted_at"),
         Index(
             "ix_cases_worklist",
-            *("reviewed", "urgency", "review_rank", "submitted_at", "id"),
+            *("reviewed", "review_rank", "submitted_at", "id"),
             sqlite_where=_RANKED,
             postgresql_where=_RANKED,
         ),
         Index(
             "ix_cases_worklist_clinic",
-            *("clinic_id", "reviewed", "urgency", "review_rank", "submitted_at", "id"),
+            *("clinic_id", "reviewed", "review_rank", "submitted_at", "id"),
             sqlite_where=_RANKED,
             postgresql_where=_RANKED,
         ),
@@ -139,8 +139,8 @@ class CaseRow(Table):
     error_detail: Mapped[str | None] = mapped_column(String(500))
 
     review_rank: Mapped[float | None]
-    """The reviewers' order within an urgency, lowest first: minus the melanoma probability; -1 for a failed case, of
-    which nobody knows. NULL: nothing to review, or a version without reviews ended the case and a sweep ranks it."""
+    """The reviewers' order, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
+    reviews has ended the case; then a sweep ranks it."""
     reviewed: Mapped[bool] = mapped_column(server_default=false())
 
     analysis: Mapped["AnalysisRow | None"] = relationship(lazy="raise", passive_deletes="all")

@@ -15,7 +15,7 @@ from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import ObjectStore
-from shared.store import cases, queue, trail
+from shared.store import cases, queue, trail, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
 from worker.watchdog import Watchdog
 
@@ -25,6 +25,7 @@ _SLICE_S = 5.0
 _POSTPONE_S = 5.0
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
+_RANK_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,12 @@ class Triage:
         self._doorbell.ring()
 
     def sweep(self) -> None:
-        """Mend what crashes and lost messages left behind: expired leases, unrung cases, unerased objects."""
+        """Mend what crashes and lost messages left behind: expired leases, unrung, unranked cases, unerased objects."""
         batch_size = self._settings.batch_size
         with self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
+            worklist.rank_unranked(session, _RANK_AT_ONCE)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
             waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
         _report(found)

@@ -34,6 +34,7 @@ class Estate:
             "case_id": {state: self._make_case(state) for state in ("usual", "queued", "failed", "deleted")},
             "upload_id": {state: self._make_upload(state) for state in ("usual", "deleted")},
             "submission_id": {"usual": self._make_submission()},
+            "clinic_id": {"usual": str(self._clinic.id)},
         }
         self.ids |= {thing_id.encode() for of_kind in self.things.values() for thing_id in of_kind.values()}
 

@@ -13,7 +13,7 @@ down_revision = "0002"
 _RANKED = sa.text("review_rank IS NOT NULL")
 _UNRANKED = sa.text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 _DUE = sa.text("due_at IS NOT NULL")
-_ORDER = ["reviewed", "urgency", "review_rank", "submitted_at", "id"]
+_ORDER = ["reviewed", "review_rank", "submitted_at", "id"]
 
 
 def upgrade() -> None:

@@ -11,6 +11,7 @@ from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
 from api.limits import Backlog, KeyUses, Throttle
+from api.pages import pages
 from api.problems import Problem, raise_invalid_field, register_problems
 from api.services import EXTENSION, Services
 from shared.database import open_database
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> OpenAPI:
         service.health_blueprint,
     ):
         app.register_api(blueprint)
+    app.register_blueprint(pages)
     register_description(app)
     app.after_request(harden)
     return app

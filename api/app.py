@@ -6,7 +6,7 @@ from threading import BoundedSemaphore
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import admin, cases, pictures, reviews, service, submissions, uploads, worklist
+from api import admin, cases, pictures, reports, reviews, service, submissions, uploads, worklist
 from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> OpenAPI:
         pictures.blueprint,
         worklist.blueprint,
         reviews.blueprint,
+        reports.blueprint,
         admin.blueprint,
         service.model_blueprint,
         service.health_blueprint,

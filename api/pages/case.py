@@ -4,7 +4,7 @@ import io
 
 from flask import Response, request
 
-from api import cases, pictures, service
+from api import cases, pictures, reports, service
 from api.auth import allow, caller
 from api.pages.frame import guarded_pages, read_query, show
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
@@ -39,6 +39,12 @@ def show_photograph(case_id: str) -> Response:
 @allow(Role.CLINIC, Role.REVIEWER)
 def show_heatmap(case_id: str) -> Response:
     return pictures.read_heatmap(path=CasePath(case_id=case_id), query=read_query(HeatmapQuery))
+
+
+@case.get("/cases/<case_id>/report.pdf")
+@allow(Role.CLINIC, Role.REVIEWER)
+def show_report(case_id: str) -> Response:
+    return reports.read_report(path=CasePath(case_id=case_id))
 
 
 @case.get("/cases/<case_id>/thumbnail")

@@ -38,6 +38,7 @@ DELETE /v1/cases/{case_id}                      | 401          | 202 404        
 POST   /v1/cases/{case_id}/cancel               | 401          | 202 404          | 403               | 403
 GET    /v1/cases/{case_id}/image                | 401          | 200 404          | 200 404           | 403
 GET    /v1/cases/{case_id}/heatmap              | 401          | 200 404          | 200 404           | 403
+GET    /v1/cases/{case_id}/report               | 401          | 200 404          | 200 404           | 403
 POST   /v1/uploads                              | 401          | 201              | 403               | 403
 POST   /v1/submissions                          | 401          | 202              | 403               | 403
 GET    /v1/submissions/{submission_id}          | 401          | 200 404          | 403               | 403

@@ -6,7 +6,20 @@ from threading import BoundedSemaphore
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import admin, cases, pictures, reports, reviews, service, submissions, uploads, worklist
+from api import (
+    admin,
+    cases,
+    keys,
+    overview,
+    pictures,
+    reports,
+    reviews,
+    service,
+    submissions,
+    uploads,
+    webhooks,
+    worklist,
+)
 from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
@@ -62,6 +75,10 @@ def create_app(settings: Settings) -> OpenAPI:
         reviews.blueprint,
         reports.blueprint,
         admin.blueprint,
+        overview.blueprint,
+        keys.blueprint,
+        webhooks.blueprint,
+        webhooks.admin_blueprint,
         service.model_blueprint,
         service.health_blueprint,
     ):

@@ -23,7 +23,7 @@ from api.services import services
 from shared.database import read_clock
 from shared.domain import Caller, Case, Role
 from shared.errors import NotFound, RequestInvalid, Unavailable
-from shared.store import cases, trail
+from shared.store import cases, trail, webhooks
 
 POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
@@ -112,6 +112,7 @@ def cancel_case(path: CasePath) -> Response:
     with services().database.writing() as session:
         now = read_clock(session)
         case = cases.cancel_case(session, caller(), case_id, now)
+        webhooks.announce(session, [case_id], now)
         trail.audit(session, caller(), "case.cancelled", [case_id], now)
     return answer(CaseOut.of(case), 202)
 

@@ -1,5 +1,6 @@
 """What a case is and what may happen to it. Pure: no I/O; the clock and the thresholds are arguments."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -222,6 +223,18 @@ def rank_for_review(urgency: int, melanoma_probability: float | None) -> float:
     routine ones (1) by theirs. A failed case has none, and stands where a certain melanoma would: of it nobody knows.
     """
     return 2.0 * urgency - (1.0 if melanoma_probability is None else melanoma_probability)
+
+
+def workers_needed(
+    waiting: int, arriving_per_minute: float, minutes: float, images_per_minute: float | None
+) -> int | None:
+    """Return how many workers of this rate clear a backlog in so many minutes while more cases arrive.
+
+    None: the rate is not known.
+    """
+    if not images_per_minute:
+        return None
+    return math.ceil((waiting / minutes + arriving_per_minute) / images_per_minute)
 
 
 def problem_after_lost_lease(attempts: int) -> Problem | None:

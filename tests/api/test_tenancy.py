@@ -52,6 +52,20 @@ GET    /v1/admin/audit                          | 401          | 403            
 GET    /v1/admin/audit?case_id={case_id}        | 401          | 403              | 403               | 200 200 400
 GET    /v1/admin/failed                         | 401          | 403              | 403               | 200
 POST   /v1/admin/failed/{case_id}/requeue       | 401          | 403              | 403               | 202 404
+GET    /v1/webhooks                             | 401          | 200              | 403               | 403
+POST   /v1/webhooks                             | 401          | 201              | 403               | 403
+DELETE /v1/webhooks/{webhook_id}                | 401          | 204 404          | 403               | 403
+POST   /v1/webhooks/{webhook_id}/enable         | 401          | 204 404          | 403               | 403
+GET    /v1/admin/webhooks                       | 401          | 403              | 403               | 200
+GET    /v1/admin/queue                          | 401          | 403              | 403               | 200
+GET    /v1/admin/clinics                        | 401          | 403              | 403               | 200
+POST   /v1/admin/clinics                        | 401          | 403              | 403               | 201
+PATCH  /v1/admin/clinics/{clinic_id}            | 401          | 403              | 403               | 200 404
+GET    /v1/admin/keys                           | 401          | 403              | 403               | 200
+POST   /v1/admin/keys                           | 401          | 403              | 403               | 201
+POST   /v1/admin/keys {clinic_id}               | 401          | 403              | 403               | 201 404 400
+POST   /v1/admin/keys/{key_id}/rotate           | 401          | 403              | 403               | 201 404
+POST   /v1/admin/keys/{key_id}/revoke           | 401          | 403              | 403               | 204 404
 """
 """The answers to each role: for what is there for it, for what is not, and, if that differs, for a malformed id.
 
@@ -73,6 +87,12 @@ BODIES = {
     "POST /v1/cases": lambda _: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}},
     "POST /v1/cases {upload_id}": lambda upload_id: {"json": {"upload_id": upload_id}},
     "PUT /v1/cases/{case_id}/review": lambda _: {"json": {"verdict": "agree"}, "headers": {"If-None-Match": "*"}},
+    "POST /v1/admin/clinics": lambda _: {"json": {"name": f"Clinic {uuid4()}"}},
+    "PATCH /v1/admin/clinics/{clinic_id}": lambda _: {"json": {"waiting_limit": 500}},
+    "POST /v1/admin/keys": lambda _: {"json": {"role": "reviewer"}},
+    "POST /v1/admin/keys {clinic_id}": lambda clinic_id: {"json": {"role": "clinic", "clinic_id": clinic_id}},
+    "POST /v1/admin/keys/{key_id}/rotate": lambda _: {"json": {}},
+    "POST /v1/webhooks": lambda _: {"json": {"url": "https://clinic.example/hook"}},
     "POST /v1/uploads": lambda _: {"json": {"media_type": "image/jpeg"}},
     "POST /v1/submissions": lambda _: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}},
 }

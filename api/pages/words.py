@@ -23,7 +23,7 @@ _WARNINGS = {
 
 def register(blueprint: Blueprint) -> None:
     """Give these words to all templates of a blueprint's app."""
-    for words in (say_state, say_class, say_decision, say_verdict, say_warning, percent, moment, mebibytes):
+    for words in (say_state, say_class, say_decision, say_verdict, say_warning, percent, moment, size_in_words):
         blueprint.app_template_filter()(words)
 
 
@@ -61,5 +61,7 @@ def moment(value: str | datetime | None) -> str:
     return f"{value:%-d %b %Y, %H:%M}"
 
 
-def mebibytes(size_bytes: int) -> str:
+def size_in_words(size_bytes: int) -> str:
+    if size_bytes < 2**20:
+        return f"{max(1, round(size_bytes / 2**10))} KiB"
     return f"{round(size_bytes / 2**20, 1):g} MiB"

@@ -6,11 +6,25 @@ from threading import BoundedSemaphore
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import admin, cases, pictures, service, submissions, uploads
+from api import (
+    admin,
+    cases,
+    keys,
+    overview,
+    pictures,
+    reports,
+    reviews,
+    service,
+    submissions,
+    uploads,
+    webhooks,
+    worklist,
+)
 from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
 from api.limits import Backlog, KeyUses, Throttle
+from api.pages import pages
 from api.problems import Problem, raise_invalid_field, register_problems
 from api.services import EXTENSION, Services
 from shared.database import open_database
@@ -57,11 +71,19 @@ def create_app(settings: Settings) -> OpenAPI:
         uploads.blueprint,
         submissions.blueprint,
         pictures.blueprint,
+        worklist.blueprint,
+        reviews.blueprint,
+        reports.blueprint,
         admin.blueprint,
+        overview.blueprint,
+        keys.blueprint,
+        webhooks.blueprint,
+        webhooks.admin_blueprint,
         service.model_blueprint,
         service.health_blueprint,
     ):
         app.register_api(blueprint)
+    app.register_blueprint(pages)
     register_description(app)
     app.after_request(harden)
     return app

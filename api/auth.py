@@ -34,7 +34,7 @@ def authorize() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise NotAuthenticated("key_missing", "Send your API key in the header: Authorization: Bearer <key>.")
-    g.caller = _identify(key.strip(), request.remote_addr or "")
+    g.caller = identify(key.strip(), request.remote_addr or "")
     services().key_uses.note(g.caller.key_id)
     roles = getattr(current_app.view_functions[request.endpoint], "roles", ())
     if g.caller.role not in roles:
@@ -42,7 +42,13 @@ def authorize() -> None:
         raise NotAllowed("role_not_allowed", f"A key of the role {g.caller.role} may not do this; it is for {allowed}.")
 
 
-def _identify(key: str, address: str) -> Caller:
+def identify(key: str, address: str) -> Caller:
+    """Return who holds this key, which was sent from this address.
+
+    Raises:
+        NotAuthenticated: nobody.
+        TooMany: see `authorize`.
+    """
     services().throttle.check(address)
     try:
         with services().database.reading() as session:

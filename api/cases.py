@@ -21,9 +21,9 @@ from api.problems import problem_responses
 from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader, SubmitUpload
 from api.services import services
 from shared.database import read_clock
-from shared.domain import Case, Role
+from shared.domain import Caller, Case, Role
 from shared.errors import NotFound, RequestInvalid, Unavailable
-from shared.store import cases, trail
+from shared.store import cases, trail, webhooks
 
 POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
@@ -71,7 +71,7 @@ def read_case(path: CasePath, header: ReadHeader) -> Response:
     """Read a case, or wait for its result."""
     wait_s = _preferred_wait_s(header.prefer or "")
     case, has_waited = _wait_until_final(parse_case_id(path.case_id), wait_s)
-    _note_reads([case])
+    note_reads([case], caller())
     response = answer(CaseOut.of(case), 200)
     response.set_etag(f"{case.id}-{case.version}")
     response.headers["Cache-Control"] = "private, no-cache"
@@ -93,7 +93,7 @@ def list_cases(query: ListQuery) -> Response:
     with services().database.reading() as session:
         found = cases.list_cases(session, caller(), wanted, query.limit + 1)
     page = found[: query.limit]
-    _note_reads(page)
+    note_reads(page, caller())
     response = answer(CaseListOut(cases=[CaseOut.of(case) for case in page]), 200)
     if len(found) > query.limit:
         following = query.model_dump(mode="json", exclude_none=True) | {"cursor": _write_cursor(page[-1])}
@@ -112,6 +112,7 @@ def cancel_case(path: CasePath) -> Response:
     with services().database.writing() as session:
         now = read_clock(session)
         case = cases.cancel_case(session, caller(), case_id, now)
+        webhooks.announce(session, [case_id], now)
         trail.audit(session, caller(), "case.cancelled", [case_id], now)
     return answer(CaseOut.of(case), 202)
 
@@ -150,16 +151,16 @@ def _read(case_id: UUID) -> Case:
         return cases.read_case(session, caller(), case_id)
 
 
-def _note_reads(shown: Sequence[Case]) -> None:
+def note_reads(shown: Sequence[Case], reader: Caller) -> None:
     """Audit which results this key has seen, each once: whoever polls would bury the rest of the trail."""
     results = [case.id for case in shown if case.analysis]
     if not results:
         return
     with services().database.reading() as session:
-        unread = trail.find_unread(session, caller(), results)
+        unread = trail.find_unread(session, reader, results)
     if unread:
         with services().database.writing() as session:
-            trail.audit(session, caller(), trail.CASE_READ, unread, read_clock(session))
+            trail.audit(session, reader, trail.CASE_READ, unread, read_clock(session))
 
 
 def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:

@@ -38,6 +38,9 @@ _RESPONSE_HEADERS = {
         "Retry-After": "Seconds until a look is worth it; absent once the case is final.",
         "Preference-Applied": "The wait that was granted.",
     },
+    ("read_worklist", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
+    ("read_review", "200"): {"ETag": "Send it as `If-Match` with your own review."},
+    ("put_review", "200"): {"ETag": "Send it as `If-Match` to change your review."},
     ("list_cases", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
 }
 _LINKS = {
@@ -92,7 +95,9 @@ def _describe_bodies(app: OpenAPI, document: dict) -> None:
     for rule in app.url_map.iter_rules():
         if bodies := getattr(app.view_functions[rule.endpoint], "bodies", None):
             content = {kind: {"schema": {"$ref": _SCHEMA.format(model=of.__name__)}} for kind, of in bodies.items()}
-            document["paths"][rule.rule]["post"]["requestBody"] = {"content": content, "required": True}
+            (method,) = rule.methods - {"OPTIONS"}
+            operation = document["paths"][re.sub("<(.*?)>", r"{\1}", rule.rule)][method.lower()]
+            operation["requestBody"] = {"content": content, "required": True}
             for kind, of in bodies.items():
                 schema = of.model_json_schema(ref_template=_SCHEMA)
                 schemas.update(schema.pop("$defs", {}))

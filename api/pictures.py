@@ -1,6 +1,7 @@
 """The routes of a case's pictures: the photograph, and the heatmap in every style and of every class."""
 
 import io
+from contextlib import suppress
 from uuid import UUID
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_image(path: CasePath) -> Response:
 
     Pixel for pixel as it was sent; position, camera and other metadata were removed.
     """
-    case = _read_audited(parse_case_id(path.case_id), "image.read")
+    case = read_audited(parse_case_id(path.case_id), "image.read")
     return _private(services().store.get(case.photograph.key), case.photograph.media_type)
 
 
@@ -46,21 +47,25 @@ def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
     The Grad-CAM drawn on the photograph, alone, or as raw numbers. It shows what moved the network, not where a lesion
     is malignant.
     """
-    case = _read_audited(parse_case_id(path.case_id), "heatmap.read")
+    case = read_audited(parse_case_id(path.case_id), "heatmap.read")
     if case.analysis is None:
         raise NotFound("heatmap_not_ready", f"This case is {case.state}: there is no heatmap of it.")
-    if query.style == "overlay" and query.class_ == OVERLAY_CLASS:
-        try:
-            return _private(services().store.get(case.analysis.overlay_key), "image/png")
-        except ObjectMissing:
-            pass  # drawn again below, from the row
-    activation_map, scale = _read_map(case.id, query.class_)
     if query.style == "raw":
-        return _private(_encode_npy(activation_map), "application/octet-stream")
-    return _private(_draw(case, saliency(activation_map, scale), query.style), "image/png")
+        return _private(_encode_npy(_read_map(case.id, query.class_)[0]), "application/octet-stream")
+    return _private(read_drawing(case, query.style, query.class_), "image/png")
 
 
-def _read_audited(case_id: UUID, action: str) -> Case:
+def read_drawing(case: Case, style: str, class_name: str) -> bytes:
+    """Return a PNG: the overlay that a worker has stored, or one that is drawn now from the row."""
+    if style == "overlay" and class_name == OVERLAY_CLASS:
+        with suppress(ObjectMissing):
+            return services().store.get(case.analysis.overlay_key)
+    activation_map, scale = _read_map(case.id, class_name)
+    return _draw(case, saliency(activation_map, scale), style)
+
+
+def read_audited(case_id: UUID, action: str) -> Case:
+    """Return a case that this caller may see, having noted what they do with it."""
     with services().database.writing() as session:
         case = cases.read_case(session, caller(), case_id)
         trail.audit(session, caller(), action, [case_id], read_clock(session))

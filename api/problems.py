@@ -29,6 +29,8 @@ _STATUS_OF_CODE = {
     "submission_too_large": 413,
     "idempotency_key_reused": 422,
     "upload_digest_mismatch": 422,
+    "review_changed": 412,
+    "precondition_missing": 428,
 }
 _STATUS_OF_KIND = {
     RequestInvalid: 400,

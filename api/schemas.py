@@ -15,25 +15,25 @@ PHOTOGRAPH = (
     f"JPEG, PNG or WebP of at most {MAX_PIXELS / 1e6:.0f} megapixels ({MAX_PIXELS_WHOLE / 1e6:.0f} in a WebP or a"
     f" progressive JPEG), its shorter side at least {MIN_SIDE} px, its longer side at most {MAX_ASPECT} times as long"
 )
-_PLAIN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]*$"
+PLAIN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]*$"
 """What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks."""
 
 
 def plain_text(text: str) -> str:
     """Return the text, or raise ValueError."""
-    if not re.fullmatch(_PLAIN, text):
+    if not re.fullmatch(PLAIN, text):
         raise ValueError("must be UTF-8 text without control characters")
     return text
 
 
-def _whole(number: object) -> object:
+def whole(number: object) -> object:
     """Return JSON's 54.0 as the integer that it is to JSON Schema."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Reference = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), AfterValidator(plain_text)]
-Site = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": _PLAIN}), AfterValidator(plain_text)]
-Age = Annotated[int, Field(ge=0, le=120), BeforeValidator(_whole)]
+Reference = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
+Site = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
+Age = Annotated[int, Field(ge=0, le=120), BeforeValidator(whole)]
 
 
 class CasePath(BaseModel):

@@ -81,7 +81,7 @@ def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
     Each becomes a case whose `reference` is the file's name, or is refused with a code of its own; the others go on.
     When a request breaks off, send it again with the same `Idempotency-Key`: it goes on where it stopped.
     """
-    submission_id = _take_in(services(), caller(), sent, header.idempotency_key)
+    submission_id = take_in(services(), caller(), sent, header.idempotency_key)
     response = _answer(submission_id, 202)
     response.headers["Location"] = f"/v1/submissions/{submission_id}"
     return response
@@ -107,7 +107,7 @@ def _answer(submission_id: UUID, status: int) -> Response:
     return response
 
 
-def _take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key: str | None) -> UUID:
+def take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key: str | None) -> UUID:
     """Return the submission's id: every photograph has become a case or was refused.
 
     Raises:

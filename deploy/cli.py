@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from deploy.commands import access, backup, demo, evaluation, models, oversight, photographs, serve, training
+from deploy.commands import access, backup, demo, evaluation, models, oversight, photographs, queue, serve, training
 from shared.errors import DermQueueError
 
 
@@ -54,7 +54,7 @@ def main(log_level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-for _module in (demo, serve, photographs, backup, access, oversight, training, evaluation, models):
+for _module in (demo, serve, photographs, backup, access, oversight, queue, training, evaluation, models):
     for _command in _module.COMMANDS:
         main.add_command(_command)
 

@@ -12,6 +12,7 @@ from shared.settings import Settings
 ANALYZE = "dermqueue.analyze"
 SWEEP = "dermqueue.sweep"
 PURGE = "dermqueue.purge"
+DELIVER = "dermqueue.deliver"
 ANALYZE_QUEUE = "analyze"
 SWEEP_QUEUE = "sweep"
 """A queue of its own: the worker takes from both in turn, so a flood of doorbells cannot hold up sweeps and purges."""
@@ -20,6 +21,7 @@ _PURGE_AT = crontab(hour=3, minute=17)
 """Once a day (UTC). An interval would begin anew with every restart of beat."""
 
 _SWEEP_EXPIRES_S = 300
+_DELIVER_EVERY_S = 5.0
 _PURGE_EXPIRES_S = 12 * 3600
 _PAUSE_AFTER_FAILURE_S = 5.0
 
@@ -33,7 +35,7 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_create_missing_queues=True,
         task_default_queue=ANALYZE_QUEUE,
-        task_routes={SWEEP: {"queue": SWEEP_QUEUE}, PURGE: {"queue": SWEEP_QUEUE}},
+        task_routes={SWEEP: {"queue": SWEEP_QUEUE}, PURGE: {"queue": SWEEP_QUEUE}, DELIVER: {"queue": SWEEP_QUEUE}},
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
@@ -50,6 +52,7 @@ def make_celery(settings: Settings) -> Celery:
         beat_schedule={
             # Expires: without a worker the messages would pile up. Well over a minute: clocks may differ by that much.
             SWEEP: {"task": SWEEP, "schedule": settings.sweep_interval_s, "options": {"expires": _SWEEP_EXPIRES_S}},
+            DELIVER: {"task": DELIVER, "schedule": _DELIVER_EVERY_S, "options": {"expires": _SWEEP_EXPIRES_S}},
             PURGE: {"task": PURGE, "schedule": _PURGE_AT, "options": {"expires": _PURGE_EXPIRES_S}},
         },
     )

@@ -1,5 +1,6 @@
 """What a case is and what may happen to it. Pure: no I/O; the clock and the thresholds are arguments."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +13,9 @@ CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
 
 NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
 """Stands wherever a result could be mistaken for more than it is."""
+
+REVIEW_LABELS = (*CLASSES, "other")
+"""What a reviewer may say that a lesion is."""
 
 MAX_ATTEMPTS = 3
 """After so many analyses that ended a worker, a human must look."""
@@ -52,6 +56,13 @@ class Decision(StrEnum):
 
     REFER = "refer"
     ROUTINE = "routine"
+
+
+class Verdict(StrEnum):
+    """What a reviewer says of the model's decision."""
+
+    AGREE = "agree"
+    DISAGREE = "disagree"
 
 
 class Role(StrEnum):
@@ -189,9 +200,41 @@ class Case:
     model_version: str | None
 
 
+@dataclass(frozen=True)
+class Review:
+    """What a reviewer says of a case. `reviewer` is their key's prefix; `version` counts from 1 with every change."""
+
+    case_id: UUID
+    version: int
+    verdict: Verdict
+    label: str | None
+    note: str | None
+    reviewer: str
+    reviewed_at: datetime
+
+
 def decide(melanoma_probability: float, point: OperatingPoint) -> Decision:
     """Return `refer` at or above the operating point's threshold."""
     return Decision.REFER if melanoma_probability >= point.threshold else Decision.ROUTINE
+
+
+def rank_for_review(urgency: int, melanoma_probability: float | None) -> float:
+    """Return a place in the reviewers' list, lowest first: urgent cases (urgency 0) by their melanoma probability, then
+    routine ones (1) by theirs. A failed case has none, and stands where a certain melanoma would: of it nobody knows.
+    """
+    return 2.0 * urgency - (1.0 if melanoma_probability is None else melanoma_probability)
+
+
+def workers_needed(
+    waiting: int, arriving_per_minute: float, minutes: float, images_per_minute: float | None
+) -> int | None:
+    """Return how many workers of this rate clear a backlog in so many minutes while more cases arrive.
+
+    None: the rate is not known.
+    """
+    if not images_per_minute:
+        return None
+    return math.ceil((waiting / minutes + arriving_per_minute) / images_per_minute)
 
 
 def problem_after_lost_lease(attempts: int) -> Problem | None:

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     clinic_waiting_limit: int = Field(2000, ge=1, description="a clinic's waiting cases, unless it has its own limit")
     backlog_limit: int = Field(100_000, ge=1, description="all waiting cases; beyond it none are taken")
     wrong_keys_per_minute: int = Field(30, ge=1, description="from one address, before it has to pause")
+    local_webhooks: bool = Field(False, description="webhooks may lead to private addresses, to try them out")
     trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front, whose X-Forwarded-* headers count")
     api_processes: int = Field(2, ge=1)
     api_threads: int = Field(16, ge=2)

@@ -1,55 +1,14 @@
 """The SQL tables. The row of a case is the truth about it; queue messages and objects follow."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import (
-    JSON,
-    CheckConstraint,
-    DateTime,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    MetaData,
-    String,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from shared import service_tables  # noqa: F401 (its tables are of the same metadata)
 from shared.domain import Role, State
-
-
-class UtcDateTime(TypeDecorator):
-    """A moment in UTC. SQLite forgets time zones, so they are put back on reading."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Table(DeclarativeBase):
-    # Names that do not depend on the database, so that a migration can name what it changes.
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcDateTime, dict: JSON, list: JSON, bytes: LargeBinary}  # noqa: RUF012 (SQLAlchemy's)
-
-
-def _one_of(column: str, values: type) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+from shared.table_base import Table, one_of
 
 
 class ClinicRow(Table):
@@ -69,7 +28,7 @@ class ApiKeyRow(Table):
 
     __tablename__ = "api_keys"
     __table_args__ = (
-        CheckConstraint(_one_of("role", Role), name="role"),
+        CheckConstraint(one_of("role", Role), name="role"),
         CheckConstraint("(role = 'clinic') = (clinic_id IS NOT NULL)", name="clinic_of_role"),
     )
 
@@ -98,12 +57,14 @@ class ModelRow(Table):
 
 _WAITING = text("state = 'queued'")
 _RUNNING = text("state = 'running'")
+_RANKED = text("review_rank IS NOT NULL")
+_UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 
 
 class CaseRow(Table):
     __tablename__ = "cases"
     __table_args__ = (
-        CheckConstraint(_one_of("state", State), name="state"),
+        CheckConstraint(one_of("state", State), name="state"),
         CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease_of_state"),
         UniqueConstraint("clinic_id", "idempotency_key"),
         Index("ix_cases_clinic_newest", "clinic_id", "submitted_at", "id"),
@@ -113,6 +74,20 @@ class CaseRow(Table):
             "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING
         ),
         Index("ix_cases_leases", "lease_expires_at", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+        Index("ix_cases_finished", "finished_at", "clinic_id", "state", "submitted_at"),
+        Index(
+            "ix_cases_worklist",
+            *("reviewed", "review_rank", "submitted_at", "id"),
+            sqlite_where=_RANKED,
+            postgresql_where=_RANKED,
+        ),
+        Index(
+            "ix_cases_worklist_clinic",
+            *("clinic_id", "reviewed", "review_rank", "submitted_at", "id"),
+            sqlite_where=_RANKED,
+            postgresql_where=_RANKED,
+        ),
+        Index("ix_cases_unranked", "finished_at", sqlite_where=_UNRANKED, postgresql_where=_UNRANKED),
         Index(
             "ix_cases_to_erase",
             "deleted_at",
@@ -162,6 +137,11 @@ class CaseRow(Table):
 
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(String(500))
+
+    review_rank: Mapped[float | None]
+    """The reviewers' order, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
+    reviews has ended the case; then a sweep ranks it."""
+    reviewed: Mapped[bool] = mapped_column(server_default=false())
 
     analysis: Mapped["AnalysisRow | None"] = relationship(lazy="raise", passive_deletes="all")
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.database import Database, read_clock
 from shared.storage import UPLOADS, ObjectStore, StoredObject, case_of_key
-from shared.store import access, cases, submissions, trail, uploads
+from shared.store import access, cases, submissions, trail, uploads, webhooks
 
 _AT_ONCE = 200
 # An object without a row is no patient's case; but after a database was restored from yesterday's backup it may be all
@@ -28,6 +28,7 @@ class Housekeeping:
         """Remove all that is kept no longer, and log the audit trail's newest hash, so that it is noted elsewhere."""
         outdated, expired, orphans = self._delete_outdated(), self._drop_expired_uploads(), self._erase_orphans()
         with self._database.writing() as session:
+            webhooks.forget_old_deliveries(session, read_clock(session))
             submissions.forget_refused_names(session, read_clock(session) - _REFUSED_NAMES_KEPT)
         with self._database.reading() as session:
             entries, head = trail.read_head(session)

@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 from celery import Celery
 from celery.signals import worker_shutting_down
@@ -12,12 +13,15 @@ from shared.migrations import check_upgraded
 from shared.settings import Settings
 from shared.storage import open_object_store
 from shared.store import models
+from shared.store.workers import Worker
 from worker.analysis import Analyst
 from worker.bundle_source import local_bundle
+from worker.heartbeat import Heartbeat, process_name
 from worker.housekeeping import Housekeeping
-from worker.model import Model, choose_device, load_model
+from worker.model import Model, choose_device, describe_device, load_model
 from worker.tasks import register_tasks
 from worker.triage import Triage
+from worker.webhooks import Courier
 
 _IO_THREADS_PER_CASE = 0.5
 
@@ -35,11 +39,13 @@ def run_worker(settings: Settings) -> int:
     database = open_database(settings.database_url)
     check_upgraded(database)
     with local_bundle(settings.model, settings) as folder:
-        model = load_model(folder, choose_device(settings.device))
+        device = choose_device(settings.device)
+        model = load_model(folder, device)
     announce_model(database, model)
     celery = make_celery(settings)
     triage = make_triage(settings, database, celery, model)
-    register_tasks(celery, triage, Housekeeping(database, open_object_store(settings)))
+    housekeeping = Housekeeping(database, open_object_store(settings))
+    register_tasks(celery, triage, housekeeping, Courier(database, settings.local_webhooks))
     worker = celery.Worker(
         pool="threads",
         concurrency=settings.worker_threads,
@@ -53,7 +59,9 @@ def run_worker(settings: Settings) -> int:
 
     worker_shutting_down.connect(stop)
     log.info("worker_ready model=%s version=%s", model.manifest.name, model.manifest.version)
-    worker.start()
+    myself = Worker(uuid4(), process_name(), describe_device(device), settings.batch_size, model.digest, None)
+    with Heartbeat(database, myself, triage.meter).beating():
+        worker.start()
     return worker.exitcode or 0
 
 

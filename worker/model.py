@@ -59,6 +59,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def describe_device(device: torch.device) -> str:
+    """Return a device's name for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def load_model(folder: Path, device: torch.device) -> Model:
     """Verify a bundle and put its network onto the device, warmed up.
 

@@ -1,19 +1,20 @@
-"""The three Celery tasks. They carry no data: what is to be done stands in SQL."""
+"""The Celery tasks. They carry no data: what is to be done stands in SQL."""
 
 import logging
 from collections.abc import Callable
 
 from celery import Celery
 
-from shared.dispatch import ANALYZE, PURGE, SWEEP
+from shared.dispatch import ANALYZE, DELIVER, PURGE, SWEEP
 from shared.errors import Unavailable
 from worker.housekeeping import Housekeeping
 from worker.triage import Triage
+from worker.webhooks import Courier
 
 log = logging.getLogger(__name__)
 
 
-def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping) -> None:
+def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping, courier: Courier) -> None:
     """Make the tasks. Each may run twice or not at all, so a message is acknowledged as it arrives."""
 
     @celery.task(name=ANALYZE)
@@ -30,6 +31,11 @@ def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping) -
     def purge() -> None:
         """Remove what is kept no longer."""
         _unless_unavailable(housekeeping.purge)
+
+    @celery.task(name=DELIVER)
+    def deliver() -> None:
+        """Tell webhooks what they wait for."""
+        _unless_unavailable(courier.deliver_due)
 
 
 def _unless_unavailable(work: Callable[[], None]) -> None:

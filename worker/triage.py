@@ -15,8 +15,9 @@ from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import ObjectStore
-from shared.store import cases, queue, trail
+from shared.store import cases, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
+from worker.heartbeat import Meter
 from worker.watchdog import Watchdog
 
 _SLICE_S = 5.0
@@ -25,6 +26,7 @@ _SLICE_S = 5.0
 _POSTPONE_S = 5.0
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
+_RANK_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Triage:
         self._analyst, self._settings = analyst, settings
         self._seats = Seats(settings.worker_threads)
         self._watchdog = Watchdog(limit_s=settings.lease_s)
+        self.meter = Meter()
         self.stopping = threading.Event()
 
     def analyze_waiting(self) -> None:
@@ -50,11 +53,13 @@ class Triage:
         self._doorbell.ring()
 
     def sweep(self) -> None:
-        """Mend what crashes and lost messages left behind: expired leases, unrung cases, unerased objects."""
+        """Mend what crashes and lost messages left behind: expired leases, unrung, unranked cases, unerased objects."""
         batch_size = self._settings.batch_size
         with self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
+            worklist.rank_unranked(session, _RANK_AT_ONCE)
+            webhooks.announce(session, found.failed, now)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
             waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
         _report(found)
@@ -79,7 +84,7 @@ class Triage:
         return bool(leases)
 
     def _finish(self, leases: Sequence[Lease]) -> None:
-        with self._watchdog.watching():
+        with self._watchdog.watching(), self.meter.measuring(len(leases)):
             self._record_patiently(self._analyze(leases))
 
     def _claim(self, may_be_alone: bool) -> Sequence[Lease] | None:
@@ -94,6 +99,7 @@ class Triage:
             if leases and leases[0].alone and not may_be_alone:
                 session.rollback()
                 return None
+            webhooks.announce(session, found.failed, now)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
         _report(found)
         return leases
@@ -142,6 +148,7 @@ class Triage:
                         )
                 if not recorded:
                     refused.append(outcome)
+            webhooks.announce(session, [case_id for case_ids in ended.values() for case_id in case_ids], now)
             for state, case_ids in ended.items():
                 trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
         self._discard(refused)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from deploy.commands import data_dir_option
+from deploy.commands import data_dir_option, json_option
 from shared.database import open_database, read_clock
 from shared.domain import Role
 from shared.settings import load_settings
-from shared.store import access
+from shared.store import access, trail
+from shared.tables import ClinicRow
 
 NONE = "none"
 MOST_DAYS = 36_500
@@ -36,19 +37,30 @@ def clinic() -> None:
 
 @clinic.command("add")
 @click.argument("name")
+@json_option
 @data_dir_option
-def clinic_add(name: str, data_dir: Path) -> None:
+def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
     """Register the clinic NAME and print its id. Give it a key with `dermqueue key add`."""
     with open_database(load_settings(data_dir).database_url).writing() as session:
-        click.echo(access.add_clinic(session, name, read_clock(session)))
+        clinic_id = access.add_clinic(session, name, read_clock(session))
+        trail.audit(session, trail.OPERATOR, "clinic.added", [None], read_clock(session))
+        row = access.read_clinic(session, clinic_id)
+    click.echo(_clinic_json(row) if as_json else clinic_id)
 
 
 @clinic.command("list")
+@json_option
 @data_dir_option
-def clinic_list(data_dir: Path) -> None:
+def clinic_list(as_json: bool, data_dir: Path) -> None:
     """Print every clinic: its id, its limits, its name."""
     with open_database(load_settings(data_dir).database_url).reading() as session:
-        for row in access.list_clinics(session):
+        rows = access.list_clinics(session)
+        if as_json:
+            from api.admin_schemas import ClinicListOut, ClinicOut
+
+            click.echo(ClinicListOut(clinics=[ClinicOut.of(row) for row in rows]).model_dump_json())
+            return
+        for row in rows:
             waiting = "default" if row.waiting_limit is None else row.waiting_limit
             kept = "for ever" if row.retention_days is None else f"{row.retention_days} days"
             click.echo(f"{row.id}  waiting limit {waiting:<8}  kept {kept:<10}  {row.name}")
@@ -65,8 +77,9 @@ def clinic_list(data_dir: Path) -> None:
 @click.option(
     "--retention-days", type=_OrNone(MOST_DAYS), metavar="N|none", help="Days after its end that a case is kept."
 )
+@json_option
 @data_dir_option
-def clinic_set(name_or_id: str, data_dir: Path, **limits: int | str | None) -> None:
+def clinic_set(name_or_id: str, as_json: bool, data_dir: Path, **limits: int | str | None) -> None:
     """Change a clinic's limits.
 
     \b
@@ -77,8 +90,23 @@ def clinic_set(name_or_id: str, data_dir: Path, **limits: int | str | None) -> N
     if not given:
         raise click.UsageError("Say which limit: --waiting-limit or --retention-days.")
     with open_database(load_settings(data_dir).database_url).writing() as session:
-        access.set_limits(session, access.find_clinic(session, name_or_id), **given)
-    click.echo("The limits are changed.")
+        clinic_id = access.find_clinic(session, name_or_id)
+        access.set_limits(session, clinic_id, **given)
+        trail.audit(session, trail.OPERATOR, "clinic.changed", [None], read_clock(session))
+        row = access.read_clinic(session, clinic_id)
+    click.echo(_clinic_json(row) if as_json else "The limits are changed.")
+
+
+def _clinic_json(row: ClinicRow) -> str:
+    from api.admin_schemas import ClinicOut
+
+    return ClinicOut.of(row).model_dump_json()
+
+
+def _tell_key(key: str, as_json: bool) -> None:
+    from api.admin_schemas import KeyMadeOut
+
+    click.echo(KeyMadeOut.of(key).model_dump_json() if as_json else key)
 
 
 @click.group()
@@ -90,8 +118,9 @@ def key() -> None:
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.CLINIC.value, show_default=True)
 @click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", help="Whose key; required for the role clinic.")
 @click.option("--days", type=click.IntRange(1, MOST_DAYS), help="Days until the key expires; never if unset.")
+@json_option
 @data_dir_option
-def key_add(role: str, clinic_name: str | None, days: int | None, data_dir: Path) -> None:
+def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool, data_dir: Path) -> None:
     """Make a key and print it: the only time that it can be seen.
 
     \b
@@ -105,17 +134,25 @@ def key_add(role: str, clinic_name: str | None, days: int | None, data_dir: Path
         clinic_id = access.find_clinic(session, clinic_name) if clinic_name else None
         now = read_clock(session)
         expires_at = now + timedelta(days=days) if days else None
-        click.echo(access.add_key(session, Role(role), clinic_id, now, expires_at))
+        made = access.add_key(session, Role(role), clinic_id, now, expires_at)
+        trail.audit(session, trail.OPERATOR, "key.added", [None], now)
+    _tell_key(made, as_json)
 
 
 @key.command("list")
+@json_option
 @data_dir_option
-def key_list(data_dir: Path) -> None:
+def key_list(as_json: bool, data_dir: Path) -> None:
     """Print every key: its prefix, role, clinic, when it was used last and until when it is valid."""
     with open_database(load_settings(data_dir).database_url).reading() as session:
         names = {row.id: row.name for row in access.list_clinics(session)}
-        now = read_clock(session)
-        for row in access.list_keys(session):
+        now, rows = read_clock(session), access.list_keys(session)
+        if as_json:
+            from api.admin_schemas import KeyListOut, KeyOut
+
+            click.echo(KeyListOut(keys=[KeyOut.of(row, now) for row in rows]).model_dump_json())
+            return
+        for row in rows:
             used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
             clinic_name = names.get(row.clinic_id, "")
             click.echo(f"{row.prefix}  {row.role:<8}  used {used:<16}  {_validity(row, now):<24}  {clinic_name}")
@@ -138,21 +175,28 @@ def _validity(row, now: datetime) -> str:
     show_default=True,
     help="So long the old key stays valid.",
 )
+@json_option
 @data_dir_option
-def key_rotate(prefix: str, overlap_days: int, data_dir: Path) -> None:
+def key_rotate(prefix: str, overlap_days: int, as_json: bool, data_dir: Path) -> None:
     """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
     with open_database(load_settings(data_dir).database_url).writing() as session:
-        click.echo(access.rotate_key(session, prefix, read_clock(session), timedelta(days=overlap_days)))
+        now = read_clock(session)
+        made = access.rotate_key(session, prefix, now, timedelta(days=overlap_days))
+        trail.audit(session, trail.OPERATOR, "key.rotated", [None], now)
+    _tell_key(made, as_json)
 
 
 @key.command("revoke")
 @click.argument("prefix")
+@json_option
 @data_dir_option
-def key_revoke(prefix: str, data_dir: Path) -> None:
+def key_revoke(prefix: str, as_json: bool, data_dir: Path) -> None:
     """End a key's validity at once. PREFIX is what stands between the key's underscores; the whole key works too."""
     with open_database(load_settings(data_dir).database_url).writing() as session:
-        access.revoke_key(session, prefix, read_clock(session))
-    click.echo("The key is revoked.")
+        now = read_clock(session)
+        access.revoke_key(session, prefix, now)
+        trail.audit(session, trail.OPERATOR, "key.revoked", [None], now)
+    click.echo("{}" if as_json else "The key is revoked.")
 
 
 COMMANDS = (clinic, key)

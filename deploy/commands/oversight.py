@@ -5,7 +5,7 @@ from uuid import UUID
 
 import click
 
-from deploy.commands import data_dir_option
+from deploy.commands import data_dir_option, json_option
 from shared.database import open_database, read_clock
 from shared.dispatch import Doorbell, make_celery
 from shared.domain import State
@@ -56,25 +56,38 @@ def failed() -> None:
 
 @failed.command("list")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at the most.")
+@json_option
 @data_dir_option
-def failed_list(limit: int, data_dir: Path) -> None:
+def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
     """Print the newest failed cases: id, when it failed, why."""
+    from api.schemas import FailedCaseOut, FailedListOut
+
     with open_database(load_settings(data_dir).database_url).reading() as session:
-        for case in cases.list_cases(session, None, cases.CaseFilter(state=State.FAILED), limit):
-            click.echo(f"{case.id}  {case.finished_at:%Y-%m-%d %H:%M:%S}  {case.problem.code}  {case.problem.detail}")
+        found = cases.list_cases(session, None, cases.CaseFilter(state=State.FAILED), limit)
+    if as_json:
+        click.echo(FailedListOut(cases=[FailedCaseOut.of(case) for case in found]).model_dump_json())
+        return
+    for case in found:
+        click.echo(f"{case.id}  {case.finished_at:%Y-%m-%d %H:%M:%S}  {case.problem.code}  {case.problem.detail}")
 
 
 @failed.command("requeue")
 @click.argument("case_id", type=click.UUID)
+@json_option
 @data_dir_option
-def failed_requeue(case_id: UUID, data_dir: Path) -> None:
+def failed_requeue(case_id: UUID, as_json: bool, data_dir: Path) -> None:
     """Give a failed case three new attempts, alone, at the end of its clinic's queue."""
     settings = load_settings(data_dir)
     with open_database(settings.database_url).writing() as session:
         now = read_clock(session)
-        cases.requeue_case(session, case_id, now)
+        case = cases.requeue_case(session, case_id, now)
         trail.audit(session, trail.OPERATOR, "case.requeued", [case_id], now)
     Doorbell(make_celery(settings)).ring()
+    if as_json:
+        from api.schemas import FailedCaseOut
+
+        click.echo(FailedCaseOut.of(case).model_dump_json())
+        return
     click.echo("The case waits again.")
 
 

@@ -53,6 +53,18 @@ def find_clinic(session: Session, name_or_id: str) -> UUID:
     raise NotFound("clinic_not_found", f"There is no clinic {name_or_id!r}. Add it with `dermqueue clinic add`.")
 
 
+def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
+    """Return a clinic's row.
+
+    Raises:
+        NotFound: `clinic_not_found`.
+    """
+    row = session.get(ClinicRow, clinic_id)
+    if row is None:
+        raise NotFound("clinic_not_found", "There is no such clinic.")
+    return row
+
+
 def read_waiting_limit(session: Session, clinic_id: UUID) -> int | None:
     """Return how many of this clinic's cases may wait at once, if that was set for this clinic."""
     return session.scalar(select(ClinicRow.waiting_limit).where(ClinicRow.id == clinic_id))
@@ -81,6 +93,18 @@ def add_key(
 def list_keys(session: Session) -> Sequence[ApiKeyRow]:
     """Return every key's row, oldest first; none holds a secret."""
     return session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at)).all()
+
+
+def find_prefix(session: Session, key_id: UUID) -> str:
+    """Return the prefix of a key that was not revoked.
+
+    Raises:
+        NotFound: `key_not_found`.
+    """
+    prefix = session.scalar(select(ApiKeyRow.prefix).where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None)))
+    if prefix is None:
+        raise NotFound("key_not_found", "There is no valid key with this id.")
+    return prefix
 
 
 def rotate_key(session: Session, key_or_prefix: str, now: datetime, overlap: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""Cases as clinics and reviewers see them: submit, read, list, cancel, delete."""
+"""Cases as clinics see them: submit, read, list, cancel, delete."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from shared.domain import (
     State,
 )
 from shared.errors import Conflict, NotFound
+from shared.service_tables import OpeningRow, ReviewRow
 from shared.tables import AnalysisRow, CaseRow, SubmissionItemRow
 
 _URGENCY = {Priority.URGENT: 0, Priority.ROUTINE: 1}
@@ -70,6 +71,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
         available_at=now,
         attempts=0,
         alone=False,
+        reviewed=False,
         analysis=None,
     )
     session.add(row)
@@ -79,7 +81,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
         if case.idempotency_key is None:
             raise
         raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
-    return _to_case(row)
+    return to_case(row)
 
 
 def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -> int:
@@ -94,9 +96,9 @@ def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -
 def find_submission(session: Session, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
     """Return the case that this Idempotency-Key made, with its request's digest, or None."""
     row = session.scalar(
-        _visible(None).where(CaseRow.clinic_id == clinic_id, CaseRow.idempotency_key == idempotency_key)
+        visible_cases(None).where(CaseRow.clinic_id == clinic_id, CaseRow.idempotency_key == idempotency_key)
     )
-    return None if row is None else (_to_case(row), row.request_sha256)
+    return None if row is None else (to_case(row), row.request_sha256)
 
 
 def read_case(session: Session, caller: Caller, case_id: UUID) -> Case:
@@ -105,12 +107,12 @@ def read_case(session: Session, caller: Caller, case_id: UUID) -> Case:
     Raises:
         NotFound: there is none, it was deleted, or it is another clinic's.
     """
-    return _to_case(_read_row(session, caller, case_id))
+    return to_case(_read_row(session, caller, case_id))
 
 
 def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limit: int) -> Sequence[Case]:
     """Return at most `limit` cases, newest first."""
-    query = _visible(caller).order_by(CaseRow.submitted_at.desc(), CaseRow.id.desc()).limit(limit)
+    query = visible_cases(caller).order_by(CaseRow.submitted_at.desc(), CaseRow.id.desc()).limit(limit)
     if wanted.state is not None:
         query = query.where(CaseRow.state == wanted.state)
     if wanted.reference is not None:
@@ -118,7 +120,7 @@ def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limi
     if wanted.before is not None:
         place = tuple_(CaseRow.submitted_at, CaseRow.id)
         query = query.where(place < tuple_(*wanted.before, types=(CaseRow.submitted_at.type, CaseRow.id.type)))
-    return [_to_case(row) for row in session.scalars(query)]
+    return [to_case(row) for row in session.scalars(query)]
 
 
 def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMaps, dict]:
@@ -156,10 +158,11 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
         raise Conflict("case_not_failed", f"This case is {row.state}; only a failed one can be analysed again.")
     row.turn = _next_turn(session, row.clinic_id, row.urgency, now)
     row.state, row.attempts, row.alone, row.available_at = State.QUEUED, 0, True, now
-    row.finished_at = row.error_code = row.error_detail = None
+    row.finished_at = row.error_code = row.error_detail = row.review_rank = None
+    row.reviewed = False
     row.version += 1
     session.flush()
-    return _to_case(row)
+    return to_case(row)
 
 
 def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> Sequence[UUID]:
@@ -195,7 +198,7 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
         )
     _finish_without_result(row, State.CANCELLED, now)
     session.flush()
-    return _to_case(row)
+    return to_case(row)
 
 
 def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: datetime) -> None:
@@ -209,10 +212,12 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
         _finish_without_result(row, State.CANCELLED, now)
     row.reference = row.age = row.sex = row.site = row.idempotency_key = None
     row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
+    row.review_rank = None
     row.deleted_at = now
     session.execute(update(SubmissionItemRow).where(SubmissionItemRow.case_id == case_id).values(name=""))
     session.flush()
-    session.execute(delete(AnalysisRow).where(AnalysisRow.case_id == case_id))
+    for of_case in (AnalysisRow, ReviewRow, OpeningRow):
+        session.execute(delete(of_case).where(of_case.case_id == case_id))
 
 
 def list_to_erase(session: Session, deleted_before: datetime, limit: int) -> Sequence[tuple[UUID, UUID]]:
@@ -231,7 +236,8 @@ def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
     session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))
 
 
-def _visible(caller: Caller | None) -> Select[tuple[CaseRow]]:
+def visible_cases(caller: Caller | None) -> Select[tuple[CaseRow]]:
+    """Return the query of all cases that this caller may see, with what `to_case` needs."""
     query = (
         select(CaseRow)
         .where(CaseRow.deleted_at.is_(None))
@@ -243,7 +249,7 @@ def _visible(caller: Caller | None) -> Select[tuple[CaseRow]]:
 
 
 def _read_row(session: Session, caller: Caller | None, case_id: UUID, lock: bool = False) -> CaseRow:
-    query = _visible(caller).where(CaseRow.id == case_id)
+    query = visible_cases(caller).where(CaseRow.id == case_id)
     row = session.scalar(query.with_for_update(of=CaseRow) if lock else query)
     if row is None:
         raise NotFound("case_not_found", "There is no such case.")
@@ -257,7 +263,8 @@ def _finish_without_result(row: CaseRow, state: State, now: datetime) -> None:
     row.lease_token = row.lease_expires_at = None
 
 
-def _to_case(row: CaseRow) -> Case:
+def to_case(row: CaseRow) -> Case:
+    """Return what a row says."""
     model = row.analysis.model if row.analysis else None
     return Case(
         id=row.id,

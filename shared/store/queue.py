@@ -8,7 +8,16 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, Problem, State, problem_after_lost_lease
+from shared.domain import (
+    CLASSES,
+    ActivationMaps,
+    Analysis,
+    Lease,
+    Problem,
+    State,
+    problem_after_lost_lease,
+    rank_for_review,
+)
 from shared.tables import AnalysisRow, CaseRow
 
 
@@ -60,7 +69,8 @@ def record_analysis(session: Session, lease: Lease, analysis: Analysis, maps: Ac
 
     Recording the same result again is fine: whoever lost the connection during a commit cannot know how it ended.
     """
-    if not _end_lease(session, lease, state=State.SUCCEEDED, finished_at=now):
+    rank = rank_for_review(CaseRow.urgency, analysis.melanoma_probability)
+    if not _end_lease(session, lease, state=State.SUCCEEDED, finished_at=now, review_rank=rank):
         stands = session.scalar(select(AnalysisRow.overlay_key).where(AnalysisRow.case_id == lease.case_id))
         return stands == analysis.overlay_key
     session.execute(
@@ -84,9 +94,7 @@ def record_analysis(session: Session, lease: Lease, analysis: Analysis, maps: Ac
 
 def record_problem(session: Session, lease: Lease, problem: Problem, now: datetime) -> bool:
     """End a case without a result, or return False when the lease is no longer the caller's."""
-    return _end_lease(
-        session, lease, state=problem.state, finished_at=now, error_code=problem.code, error_detail=problem.detail
-    )
+    return _end_lease(session, lease, **_ended_by(problem, now))
 
 
 def return_case(session: Session, lease: Lease, available_at: datetime, *, alone: bool, counted: bool) -> bool:
@@ -114,14 +122,7 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
         if problem is not None:
             failed.append(row.id)
         after = (
-            {"state": State.QUEUED, "available_at": now, "alone": True}
-            if problem is None
-            else {
-                "state": problem.state,
-                "finished_at": now,
-                "error_code": problem.code,
-                "error_detail": problem.detail,
-            }
+            {"state": State.QUEUED, "available_at": now, "alone": True} if problem is None else _ended_by(problem, now)
         )
         session.execute(
             update(CaseRow)
@@ -135,6 +136,13 @@ def count_waiting(session: Session, now: datetime, at_most: int) -> int:
     """Return how many cases could be claimed now; stops counting at `at_most`, so that no backlog makes it slow."""
     waiting = select(CaseRow.id).where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now).limit(at_most)
     return session.scalar(select(func.count()).select_from(waiting.subquery()))
+
+
+def _ended_by(problem: Problem, now: datetime) -> dict:
+    """Return the columns of a case that ends without a result; a person must look at a failed one."""
+    rank = rank_for_review(CaseRow.urgency, None) if problem.state is State.FAILED else None
+    ended = {"state": problem.state, "finished_at": now, "review_rank": rank}
+    return ended | {"error_code": problem.code, "error_detail": problem.detail}
 
 
 def _end_lease(session: Session, lease: Lease, **values) -> bool:

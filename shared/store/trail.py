@@ -48,8 +48,8 @@ class TrailReport:
     faults: Sequence[str]
 
 
-def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequence[UUID], now: datetime) -> None:
-    """Add to the trail that this actor did `action` to these cases. Call it last in a transaction.
+def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequence[UUID | None], now: datetime) -> None:
+    """Add to the trail that this actor did `action` to these cases (None: to no case). Call it last in a transaction.
 
     Whoever adds waits until the transaction of whoever added before has ended: the chain has one end.
     """

@@ -3,11 +3,13 @@
 from uuid import UUID, uuid4
 
 from shared.database import Database
+from shared.domain import Role
 from shared.storage import ObjectStore
-from shared.store import uploads
+from shared.store import access, uploads
 from tests import images
 from tests.api.calls import Clinic, File, record_failure, record_result
 from tests.api.ways_in import filled, send_many
+from tests.factories import add_key
 
 
 class Estate:
@@ -34,6 +36,9 @@ class Estate:
             "case_id": {state: self._make_case(state) for state in ("usual", "queued", "failed", "deleted")},
             "upload_id": {state: self._make_upload(state) for state in ("usual", "deleted")},
             "submission_id": {"usual": self._make_submission()},
+            "clinic_id": {"usual": str(self._clinic.id)},
+            "key_id": {"usual": self._make_key()},
+            "webhook_id": {"usual": self._make_webhook()},
         }
         self.ids |= {thing_id.encode() for of_kind in self.things.values() for thing_id in of_kind.values()}
 
@@ -50,6 +55,16 @@ class Estate:
         if state == "deleted":
             self._clinic.call("DELETE", f"/v1/cases/{case_id}")
         return case_id
+
+    def _make_key(self) -> str:
+        key = add_key(self._database, Role.CLINIC, self._clinic.id)
+        with self._database.reading() as session:
+            return str(access.authenticate(session, key).key_id)
+
+    def _make_webhook(self) -> str:
+        for webhook in self._clinic.get("/v1/webhooks").json["webhooks"]:  # or there would be too many
+            self._clinic.call("DELETE", f"/v1/webhooks/{webhook['id']}")
+        return self._clinic.call("POST", "/v1/webhooks", json={"url": "https://clinic.example/hook"}).json["id"]
 
     def _make_upload(self, state: str) -> str:
         upload_id = filled(self._clinic, self._photograph)

@@ -44,7 +44,8 @@ def test_every_route_is_described_and_every_described_one_is_there(app, operatio
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    assert {route for route in routes if route[1] not in OPEN_PAGES} == set(operations)
+    described = {route for route in routes if route[1] not in OPEN_PAGES and not route[1].startswith("/app")}
+    assert described == set(operations)
     assert len(operations) >= 10
 
 

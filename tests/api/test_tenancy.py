@@ -38,13 +38,34 @@ DELETE /v1/cases/{case_id}                      | 401          | 202 404        
 POST   /v1/cases/{case_id}/cancel               | 401          | 202 404          | 403               | 403
 GET    /v1/cases/{case_id}/image                | 401          | 200 404          | 200 404           | 403
 GET    /v1/cases/{case_id}/heatmap              | 401          | 200 404          | 200 404           | 403
+GET    /v1/cases/{case_id}/report               | 401          | 200 404          | 200 404           | 403
 POST   /v1/uploads                              | 401          | 201              | 403               | 403
 POST   /v1/submissions                          | 401          | 202              | 403               | 403
 GET    /v1/submissions/{submission_id}          | 401          | 200 404          | 403               | 403
+GET    /v1/worklist                             | 401          | 403              | 200               | 403
+GET    /v1/worklist?clinic_id={clinic_id}       | 401          | 403              | 200 200 400       | 403
+GET    /v1/worklist/clinics                     | 401          | 403              | 200               | 403
+GET    /v1/cases/{case_id}/review               | 401          | 403              | 200 404           | 403
+PUT    /v1/cases/{case_id}/review               | 401          | 403              | 200 404           | 403
+POST   /v1/cases/{case_id}/open                 | 401          | 403              | 200 404           | 403
 GET    /v1/admin/audit                          | 401          | 403              | 403               | 200
 GET    /v1/admin/audit?case_id={case_id}        | 401          | 403              | 403               | 200 200 400
 GET    /v1/admin/failed                         | 401          | 403              | 403               | 200
 POST   /v1/admin/failed/{case_id}/requeue       | 401          | 403              | 403               | 202 404
+GET    /v1/webhooks                             | 401          | 200              | 403               | 403
+POST   /v1/webhooks                             | 401          | 201              | 403               | 403
+DELETE /v1/webhooks/{webhook_id}                | 401          | 204 404          | 403               | 403
+POST   /v1/webhooks/{webhook_id}/enable         | 401          | 204 404          | 403               | 403
+GET    /v1/admin/webhooks                       | 401          | 403              | 403               | 200
+GET    /v1/admin/queue                          | 401          | 403              | 403               | 200
+GET    /v1/admin/clinics                        | 401          | 403              | 403               | 200
+POST   /v1/admin/clinics                        | 401          | 403              | 403               | 201
+PATCH  /v1/admin/clinics/{clinic_id}            | 401          | 403              | 403               | 200 404
+GET    /v1/admin/keys                           | 401          | 403              | 403               | 200
+POST   /v1/admin/keys                           | 401          | 403              | 403               | 201
+POST   /v1/admin/keys {clinic_id}               | 401          | 403              | 403               | 201 404 400
+POST   /v1/admin/keys/{key_id}/rotate           | 401          | 403              | 403               | 201 404
+POST   /v1/admin/keys/{key_id}/revoke           | 401          | 403              | 403               | 204 404
 """
 """The answers to each role: for what is there for it, for what is not, and, if that differs, for a malformed id.
 
@@ -65,6 +86,13 @@ STATE_NEEDED = {"cancel": "queued", "requeue": "failed"}
 BODIES = {
     "POST /v1/cases": lambda _: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}},
     "POST /v1/cases {upload_id}": lambda upload_id: {"json": {"upload_id": upload_id}},
+    "PUT /v1/cases/{case_id}/review": lambda _: {"json": {"verdict": "agree"}, "headers": {"If-None-Match": "*"}},
+    "POST /v1/admin/clinics": lambda _: {"json": {"name": f"Clinic {uuid4()}"}},
+    "PATCH /v1/admin/clinics/{clinic_id}": lambda _: {"json": {"waiting_limit": 500}},
+    "POST /v1/admin/keys": lambda _: {"json": {"role": "reviewer"}},
+    "POST /v1/admin/keys {clinic_id}": lambda clinic_id: {"json": {"role": "clinic", "clinic_id": clinic_id}},
+    "POST /v1/admin/keys/{key_id}/rotate": lambda _: {"json": {}},
+    "POST /v1/webhooks": lambda _: {"json": {"url": "https://clinic.example/hook"}},
     "POST /v1/uploads": lambda _: {"json": {"media_type": "image/jpeg"}},
     "POST /v1/submissions": lambda _: {"data": {"image": (io.BytesIO(JPEG), "lesion.jpg")}},
 }
@@ -258,6 +286,7 @@ def test_the_table_names_every_route_and_nothing_else(app, client):
     served = {
         f"{method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in app.url_map.iter_rules()
+        if not rule.rule.startswith("/app")  # the pages have a table of their own
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     document = client.get("/openapi.json").json

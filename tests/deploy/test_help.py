@@ -19,7 +19,9 @@ def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[
 COMMANDS = dict(_commands(main))
 SERVING = ("up", "demo", "api", "worker", "beat", "db")
 USING = ("submit", "watch", "fetch", "clinic", "key", "train", "evaluate", "bundle")
-OVERSEEING = "clinic set, key list, key rotate, audit list, audit verify, failed list, failed requeue, purge"
+OVERSEEING = (
+    "clinic set, key list, key rotate, audit list, audit verify, failed list, failed requeue, purge, queue, workers"
+)
 
 
 def test_every_promised_command_is_there():

@@ -1,5 +1,6 @@
 """The commands of those who run the service, in this process and on the suite's servers."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,10 +14,12 @@ from sqlalchemy import select, text, update
 from deploy.cli import main
 from deploy.commands import access as access_commands
 from deploy.commands import oversight
+from deploy.commands import queue as queue_commands
 from shared.database import open_database, read_clock
 from shared.dispatch import ANALYZE_QUEUE, make_celery
 from shared.domain import Problem, Role, State
-from shared.store import access, queue, trail
+from shared.store import access, models, queue, trail, workers
+from shared.store.workers import Worker
 from shared.tables import ApiKeyRow, CaseRow, ClinicRow
 from tests.factories import add_case, add_clinic, add_key
 
@@ -41,7 +44,7 @@ def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]
         opened.append(celery.close)
         return celery
 
-    for module in (access_commands, oversight):
+    for module in (access_commands, oversight, queue_commands):
         monkeypatch.setattr(module, "open_database", open_and_remember)
     monkeypatch.setattr(oversight, "make_celery", make_and_remember)
     yield lambda *arguments: CliRunner().invoke(main, [*arguments, "--data-dir", str(tmp_path)], env=variables)
@@ -259,3 +262,71 @@ def test_a_rotation_prints_a_key_that_opens_and_says_how_long_the_old_one_does(d
     (line,) = [line for line in printed(dermqueue("key", "list")) if line.startswith(prefix)]
     assert "expired" in line
     assert "[key_not_found]" in refused(dermqueue("key", "rotate", prefix))
+
+
+def as_json(done: Result) -> dict:
+    (line,) = printed(done)
+    return json.loads(line)
+
+
+def test_the_queue_is_told_in_words_and_in_json(dermqueue, database, clinic_id):
+    fail_a_case(database, clinic_id)
+    add_case(database, clinic_id)
+    told = printed(dermqueue("queue"))
+    assert told[0].startswith("1 waiting, 0 running, oldest 0 min")
+    assert told[1] == "workers needed to be clear in 30 minutes: unknown until a worker has measured its rate"
+    assert told[2].endswith(NAME)
+    assert "0 succeeded     0 rejected     1 failed" in told[3]
+    found = as_json(dermqueue("queue", "--minutes", "5", "--json"))
+    assert (found["waiting"], found["clear_in_minutes"], found["hours"][0]["failed"]) == (1, 5, 1)
+
+
+def test_workers_are_told_in_words_and_in_json(dermqueue, database):
+    with database.writing() as session:
+        now = read_clock(session)
+        models.activate_model(session, "d" * 64, {"name": "made-up", "version": "1.0"}, "# Card", now)
+        for name, rate, seen in (("here:1", 90.4, now), ("there:2", None, now - timedelta(hours=2))):
+            workers.note_worker(session, Worker(uuid4(), name, "cpu", 16, "d" * 64, rate), seen)
+    alive, gone = printed(dermqueue("workers"))
+    assert "alive" in alive
+    assert "90 images/min" in alive
+    assert "gone for 2 h 0 min" in gone
+    found = as_json(dermqueue("workers", "--json"))["workers"]
+    assert [(worker["name"], worker["alive"]) for worker in found] == [("here:1", True), ("there:2", False)]
+
+
+def test_a_webhook_is_added_listed_enabled_and_removed(dermqueue, database, clinic_id):
+    (secret,) = printed(dermqueue("webhook", "add", "https://clinic.example/hook", "--clinic", NAME))
+    assert secret.startswith("whsec_")
+    (line,) = printed(dermqueue("webhook", "list"))
+    assert "enabled" in line
+    assert secret not in line
+    (found,) = as_json(dermqueue("webhook", "list", "--json"))["webhooks"]
+    assert (found["url"], found["clinic_id"]) == ("https://clinic.example/hook", str(clinic_id))
+    printed(dermqueue("webhook", "enable", found["id"]))
+    printed(dermqueue("webhook", "remove", found["id"]))
+    assert printed(dermqueue("webhook", "list")) == []
+    refused(dermqueue("webhook", "remove", found["id"]))
+
+
+def test_what_the_commands_do_to_clinics_and_keys_is_told_in_json_and_on_record(dermqueue, database):
+    added = as_json(dermqueue("clinic", "add", NAME, "--json"))
+    changed = as_json(dermqueue("clinic", "set", NAME, "--waiting-limit", "7", "--json"))
+    assert changed == added | {"waiting_limit": 7}
+    assert as_json(dermqueue("clinic", "list", "--json"))["clinics"] == [changed]
+    made = as_json(dermqueue("key", "add", "--clinic", NAME, "--json"))
+    rotated = as_json(dermqueue("key", "rotate", made["prefix"], "--json"))
+    as_json(dermqueue("key", "revoke", made["prefix"], "--json"))
+    states = {key["prefix"]: key["state"] for key in as_json(dermqueue("key", "list", "--json"))["keys"]}
+    assert states == {made["prefix"]: "revoked", rotated["prefix"]: "valid"}
+    with database.reading() as session:
+        entries = [(row.action, row.role) for row in trail.list_entries(session, None, None, 9)]
+    done = ("key.revoked", "key.rotated", "key.added", "clinic.changed", "clinic.added")
+    assert entries == [(action, "operator") for action in done]
+
+
+def test_failed_cases_are_listed_and_requeued_in_json(dermqueue, database, clinic_id):
+    case_id = fail_a_case(database, clinic_id)
+    (found,) = as_json(dermqueue("failed", "list", "--json"))["cases"]
+    assert (found["id"], found["state"], found["error"]["detail"]) == (str(case_id), "failed", "It never ended.")
+    assert as_json(dermqueue("failed", "requeue", str(case_id), "--json"))["state"] == "queued"

@@ -14,7 +14,7 @@ from redis import Redis
 from deploy.embedded.program import find_free_port
 from deploy.embedded.valkey import valkey_program, valkey_url
 from shared import dispatch
-from shared.dispatch import ANALYZE, ANALYZE_QUEUE, PURGE, SWEEP, SWEEP_QUEUE, Doorbell, make_celery
+from shared.dispatch import ANALYZE, ANALYZE_QUEUE, DELIVER, PURGE, SWEEP, SWEEP_QUEUE, Doorbell, make_celery
 from shared.settings import Settings
 from tests.deploy.stage import Stage, is_running, wait_until
 
@@ -74,14 +74,14 @@ def test_ringing_for_many_batches_puts_one_message_for_each(make, broker_url, br
 
 def test_sweeps_and_purges_go_to_a_queue_of_their_own(make, broker_url, broker):
     celery = make(broker_url)
-    for task in (SWEEP, PURGE):
+    for task in (SWEEP, PURGE, DELIVER):
         celery.send_task(task)
-    assert (broker.llen(SWEEP_QUEUE), broker.llen(ANALYZE_QUEUE)) == (2, 0)
+    assert (broker.llen(SWEEP_QUEUE), broker.llen(ANALYZE_QUEUE)) == (3, 0)
 
 
 def test_the_sweep_is_on_the_schedule_and_expires_when_no_worker_takes_it(make, broker_url, settings):
     schedule = make(broker_url).conf.beat_schedule
-    assert [entry["task"] for entry in schedule.values()] == [SWEEP, PURGE]
+    assert [entry["task"] for entry in schedule.values()] == [SWEEP, DELIVER, PURGE]
     assert schedule[SWEEP]["schedule"] == settings.sweep_interval_s
     # Machines whose clocks differ by a minute must not take each other's messages for expired.
     assert schedule[SWEEP]["options"]["expires"] > 60

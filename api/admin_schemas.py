@@ -1,0 +1,212 @@
+"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from api.schemas import PLAIN, plain_text, whole
+from shared.domain import Role
+from shared.store.overview import ClinicLoad, Hour
+from shared.store.workers import KnownWorker
+from shared.tables import ApiKeyRow, ClinicRow
+
+MOST_DAYS = 36_500
+"""A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
+MOST_CASES = 10_000_000
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)
+]
+Cases = Annotated[int, Field(ge=1, le=MOST_CASES), BeforeValidator(whole)]
+Days = Annotated[int, Field(ge=1, le=MOST_DAYS), BeforeValidator(whole)]
+
+
+class QueueQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    hours: int = Field(24, ge=1, le=168, description="how far back to look")
+    minutes: int = Field(30, ge=1, le=10_080, description="within which the backlog should be clear")
+
+
+class ClinicLoadOut(BaseModel):
+    id: UUID
+    name: str
+    waiting: int
+    running: int
+    oldest: datetime | None = Field(description="when the case that waits longest was submitted")
+
+    @classmethod
+    def of(cls, load: ClinicLoad) -> "ClinicLoadOut":
+        """Return what of a load goes over the wire."""
+        return cls(id=load.clinic_id, name=load.name, waiting=load.waiting, running=load.running, oldest=load.oldest)
+
+
+class HourOut(BaseModel):
+    """What ended within an hour. The seconds are those from submission to the end."""
+
+    start: datetime
+    succeeded: int
+    rejected: int
+    failed: int
+    median_s: float
+    p95_s: float
+
+    @classmethod
+    def of(cls, hour: Hour) -> "HourOut":
+        """Return what of an hour goes over the wire."""
+        return cls.model_validate(hour, from_attributes=True)
+
+
+class WorkerOut(BaseModel):
+    id: UUID
+    name: str
+    device: str
+    batch_size: int
+    images_per_minute: float | None = Field(description="while it has work; null until that was measured")
+    model: str = Field(description="name and version")
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+
+    @classmethod
+    def of(cls, known: KnownWorker) -> "WorkerOut":
+        """Return what of a worker goes over the wire."""
+        worker = known.worker
+        return cls(
+            id=worker.id,
+            name=worker.name,
+            device=worker.device,
+            batch_size=worker.batch_size,
+            images_per_minute=worker.images_per_minute,
+            model=f"{known.model_name} {known.model_version}",
+            started_at=known.started_at,
+            seen_at=known.seen_at,
+            alive=known.alive,
+        )
+
+
+class WorkersOut(BaseModel):
+    workers: list[WorkerOut]
+
+
+class QueueOut(BaseModel):
+    waiting: int
+    running: int
+    oldest: datetime | None = Field(description="when the case that waits longest was submitted")
+    arriving_per_minute: float = Field(description="over the last hour")
+    clear_in_minutes: int = Field(description="what was asked for")
+    workers_needed: int | None = Field(
+        description="to clear the backlog in that time while cases go on arriving, at the mean rate that workers have"
+        " measured; null until one has"
+    )
+    clinics: list[ClinicLoadOut] = Field(description="of which something waits or runs, the busiest first")
+    hours: list[HourOut] = Field(description="in which something ended, oldest first")
+    workers: list[WorkerOut] = Field(description="heard of within a day")
+
+
+class ClinicPath(BaseModel):
+    clinic_id: str = Field(description="the clinic's id")
+
+
+class ClinicIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Name
+    waiting_limit: Cases | None = Field(None, description="cases that may wait at once; null: the default")
+    retention_days: Days | None = Field(None, description="after its end that a case is kept; null: for ever")
+
+
+class ClinicChangeIn(BaseModel):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
+
+    waiting_limit: Cases | None = Field(None, description="cases that may wait at once; null: the default")
+    retention_days: Days | None = Field(None, description="after its end that a case is kept; null: for ever")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ClinicChangeIn":
+        if not self.model_fields_set:
+            raise ValueError("name at least one limit")
+        return self
+
+
+class ClinicOut(BaseModel):
+    id: UUID
+    name: str
+    created_at: datetime
+    waiting_limit: int | None
+    retention_days: int | None
+
+    @classmethod
+    def of(cls, row: ClinicRow) -> "ClinicOut":
+        """Return what of a clinic goes over the wire."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+class ClinicListOut(BaseModel):
+    clinics: list[ClinicOut]
+
+
+class KeyPath(BaseModel):
+    key_id: str = Field(description="the key's id, as in the audit trail")
+
+
+class KeyIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Role
+    clinic_id: UUID | None = Field(None, description="required for the role clinic, and only for it")
+    days: Days | None = Field(None, description="until it expires; null: never")
+
+    @model_validator(mode="after")
+    def _clinic_of_role(self) -> "KeyIn":
+        if (self.role is Role.CLINIC) != (self.clinic_id is not None):
+            raise ValueError("clinic_id goes with the role clinic, and only with it")
+        return self
+
+
+class KeyRotationIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    overlap_days: Annotated[int, Field(ge=0, le=MOST_DAYS), BeforeValidator(whole)] = Field(
+        7, description="so long the old key stays valid"
+    )
+
+
+class KeyMadeOut(BaseModel):
+    key: str = Field(description="the only time that it can be seen")
+    prefix: str
+
+    @classmethod
+    def of(cls, key: str) -> "KeyMadeOut":
+        """Return a key with its prefix."""
+        return cls(key=key, prefix=key.split("_")[1])
+
+
+class KeyOut(BaseModel):
+    """A key without its secret."""
+
+    id: UUID
+    prefix: str
+    role: Role
+    clinic_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="to within a minute")
+    state: str = Field(description="valid, expired or revoked")
+
+    @classmethod
+    def of(cls, row: ApiKeyRow, now: datetime) -> "KeyOut":
+        """Return what of a key goes over the wire."""
+        has_expired = row.expires_at is not None and row.expires_at <= now
+        state = "revoked" if row.revoked_at else "expired" if has_expired else "valid"
+        fields = {name: getattr(row, name) for name in cls.model_fields if name != "state"}
+        return cls(**fields, state=state)
+
+
+class KeyListOut(BaseModel):
+    keys: list[KeyOut]

@@ -1,0 +1,149 @@
+"""The admins' routes of clinics and their keys."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from flask import Response
+
+from api.admin_schemas import (
+    ClinicChangeIn,
+    ClinicIn,
+    ClinicListOut,
+    ClinicOut,
+    ClinicPath,
+    KeyIn,
+    KeyListOut,
+    KeyMadeOut,
+    KeyOut,
+    KeyPath,
+    KeyRotationIn,
+)
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.bodies import reads_body
+from api.cases import answer
+from api.problems import problem_responses
+from api.services import services
+from shared.database import read_clock
+from shared.domain import Role
+from shared.errors import NotFound
+from shared.store import access, trail
+
+blueprint = guarded_blueprint("access", "/v1/admin", "Clinics and keys: who may use the service.")
+log = logging.getLogger(__name__)
+
+_WRITES = problem_responses(400, 413, content_type_unsupported=415)
+
+
+@blueprint.get("/clinics", responses={200: ClinicListOut})
+@allow(Role.ADMIN)
+def list_clinics() -> Response:
+    """List every clinic and its limits."""
+    with services().database.reading() as session:
+        return answer(ClinicListOut(clinics=[ClinicOut.of(row) for row in access.list_clinics(session)]), 200)
+
+
+@blueprint.post("/clinics", responses={201: ClinicOut, **_WRITES, **problem_responses(clinic_exists=409)})
+@allow(Role.ADMIN)
+@reads_body(json=ClinicIn)
+def add_clinic(sent: ClinicIn) -> Response:
+    """Register a clinic.
+
+    Give it a key next: `POST /v1/admin/keys`.
+    """
+
+    def add(session, now: datetime) -> ClinicOut:
+        clinic_id = access.add_clinic(session, sent.name, now)
+        access.set_limits(session, clinic_id, waiting_limit=sent.waiting_limit, retention_days=sent.retention_days)
+        return ClinicOut.of(access.read_clinic(session, clinic_id))
+
+    return answer(_do("clinic.added", add), 201)
+
+
+@blueprint.patch(
+    "/clinics/<clinic_id>", responses={200: ClinicOut, **_WRITES, **problem_responses(clinic_not_found=404)}
+)
+@allow(Role.ADMIN)
+@reads_body(json=ClinicChangeIn)
+def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
+    """Change a clinic's limits."""
+    clinic_id = _parse(path.clinic_id, NotFound("clinic_not_found", "There is no such clinic."))
+
+    def change(session, _now: datetime) -> ClinicOut:
+        access.read_clinic(session, clinic_id)
+        access.set_limits(session, clinic_id, **sent.model_dump(include=sent.model_fields_set))
+        return ClinicOut.of(access.read_clinic(session, clinic_id))
+
+    return answer(_do("clinic.changed", change), 200)
+
+
+@blueprint.get("/keys", responses={200: KeyListOut})
+@allow(Role.ADMIN)
+def list_keys() -> Response:
+    """List every key, without its secret."""
+    with services().database.reading() as session:
+        now = read_clock(session)
+        return answer(KeyListOut(keys=[KeyOut.of(row, now) for row in access.list_keys(session)]), 200)
+
+
+@blueprint.post("/keys", responses={201: KeyMadeOut, **_WRITES, **problem_responses(clinic_not_found=404)})
+@allow(Role.ADMIN)
+@reads_body(json=KeyIn)
+def add_key(sent: KeyIn) -> Response:
+    """Make a key.
+
+    This answer is the only time that it can be seen.
+    """
+
+    def add(session, now: datetime) -> KeyMadeOut:
+        if sent.clinic_id is not None:
+            access.read_clinic(session, sent.clinic_id)
+        expires_at = now + timedelta(days=sent.days) if sent.days else None
+        return KeyMadeOut.of(access.add_key(session, sent.role, sent.clinic_id, now, expires_at))
+
+    return answer(_do("key.added", add), 201)
+
+
+@blueprint.post("/keys/<key_id>/rotate", responses={201: KeyMadeOut, **_WRITES, **problem_responses(key_not_found=404)})
+@allow(Role.ADMIN)
+@reads_body(json=KeyRotationIn)
+def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
+    """Make a key that may do the same; the old one expires when the overlap is over."""
+    key_id, overlap = _parse_key_id(path), timedelta(days=sent.overlap_days)
+
+    def rotate(session, now: datetime) -> KeyMadeOut:
+        return KeyMadeOut.of(access.rotate_key(session, access.find_prefix(session, key_id), now, overlap))
+
+    return answer(_do("key.rotated", rotate), 201)
+
+
+@blueprint.post("/keys/<key_id>/revoke", responses={204: None, **problem_responses(key_not_found=404)})
+@allow(Role.ADMIN)
+def revoke_key(path: KeyPath) -> Response:
+    """End a key's validity at once."""
+    key_id = _parse_key_id(path)
+    _do("key.revoked", lambda session, now: access.revoke_key(session, access.find_prefix(session, key_id), now))
+    return Response(status=204)
+
+
+def _do(action: str, change: Callable):
+    """Make a change in one transaction, with a line in the audit trail; return what the change does."""
+    with services().database.writing() as session:
+        now = read_clock(session)
+        result = change(session, now)
+        trail.audit(session, caller(), action, [None], now)
+    log.info("%s key_id=%s", action.replace(".", "_"), caller().key_id)
+    return result
+
+
+def _parse_key_id(path: KeyPath) -> UUID:
+    return _parse(path.key_id, NotFound("key_not_found", "There is no valid key with this id."))
+
+
+def _parse(text: str, otherwise: NotFound) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise otherwise from error

@@ -1,0 +1,122 @@
+"""An admin's pages: the queue in numbers, failed cases, clinics and keys, the audit trail."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from flask import Response, redirect, url_for
+
+from api import admin as routes
+from api import keys, overview
+from api.admin_schemas import (
+    ClinicChangeIn,
+    ClinicIn,
+    ClinicPath,
+    KeyIn,
+    KeyPath,
+    KeyRotationIn,
+    QueueQuery,
+)
+from api.auth import allow
+from api.pages.frame import ask_with_form, guarded_pages, read_query, show, word_problems_by
+from api.schemas import AuditQuery, CasePath, FailedQuery
+from shared.domain import Role
+
+admin = guarded_pages("admin")
+
+
+@admin.get("/queue")
+@allow(Role.ADMIN)
+def show_queue() -> Response:
+    query = read_query(QueueQuery)
+    found = overview.read_queue(query=query).get_json()
+    hours = _every_hour(found["hours"], query.hours)
+    return show(
+        "queue.html",
+        queue=found,
+        hours=hours,
+        most_ended=max([1, *(hour["succeeded"] + hour["rejected"] + hour["failed"] for hour in hours)]),
+        longest_s=max([1.0, *(hour["p95_s"] for hour in hours)]),
+    )
+
+
+@admin.get("/failed")
+@allow(Role.ADMIN)
+def list_failed() -> Response:
+    return show("failed.html", cases=routes.list_failed(query=read_query(FailedQuery)).get_json()["cases"])
+
+
+@admin.post("/failed/<case_id>/requeue")
+@allow(Role.ADMIN)
+def requeue(case_id: str) -> Response:
+    routes.requeue_failed(path=CasePath(case_id=case_id))
+    return redirect(url_for("pages.admin.list_failed"), 303)
+
+
+@admin.get("/access")
+@allow(Role.ADMIN)
+def list_clinics() -> Response:
+    return show("access.html", **_of_access_page())
+
+
+@admin.post("/access/clinics")
+@allow(Role.ADMIN)
+def add_clinic() -> Response:
+    word_problems_by("access.html", **_of_access_page())
+    ask_with_form(keys.add_clinic, ClinicIn)
+    return redirect(url_for("pages.admin.list_clinics"), 303)
+
+
+@admin.post("/access/clinics/<clinic_id>")
+@allow(Role.ADMIN)
+def change_clinic(clinic_id: str) -> Response:
+    word_problems_by("access.html", **_of_access_page())
+    nothing = {"waiting_limit": None, "retention_days": None}  # a field that is left empty takes the limit away
+    ask_with_form(keys.change_clinic, ClinicChangeIn, nothing, path=ClinicPath(clinic_id=clinic_id))
+    return redirect(url_for("pages.admin.list_clinics"), 303)
+
+
+@admin.post("/access/keys")
+@allow(Role.ADMIN)
+def add_key() -> Response:
+    word_problems_by("access.html", **_of_access_page())
+    return show("key.html", made=ask_with_form(keys.add_key, KeyIn).get_json())
+
+
+@admin.post("/access/keys/<key_id>/rotate")
+@allow(Role.ADMIN)
+def rotate_key(key_id: str) -> Response:
+    made = ask_with_form(keys.rotate_key, KeyRotationIn, path=KeyPath(key_id=key_id))
+    return show("key.html", made=made.get_json())
+
+
+@admin.post("/access/keys/<key_id>/revoke")
+@allow(Role.ADMIN)
+def revoke_key(key_id: str) -> Response:
+    keys.revoke_key(path=KeyPath(key_id=key_id))
+    return redirect(url_for("pages.admin.list_clinics"), 303)
+
+
+@admin.get("/audit")
+@allow(Role.ADMIN)
+def list_audit() -> Response:
+    query = read_query(AuditQuery)
+    return show("audit.html", entries=routes.list_audit(query=query).get_json()["entries"], query=query)
+
+
+def _of_access_page() -> dict:
+    clinics = keys.list_clinics().get_json()["clinics"]
+    return {
+        "clinics": clinics,
+        "clinic_names": {clinic["id"]: clinic["name"] for clinic in clinics},
+        "keys": keys.list_keys().get_json()["keys"],
+        "roles": list(Role),
+    }
+
+
+def _every_hour(known: Sequence[dict], hours: int) -> list[dict]:
+    """Return the last hours, oldest first, those in which nothing ended included."""
+    by_start = {datetime.fromisoformat(hour["start"]): hour for hour in known}
+    this = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    nothing = {"succeeded": 0, "rejected": 0, "failed": 0, "median_s": 0.0, "p95_s": 0.0}
+    starts = [this - timedelta(hours=back) for back in reversed(range(hours))]
+    return [nothing | by_start.get(start, {}) | {"start": start} for start in starts]

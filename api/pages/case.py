@@ -1,0 +1,78 @@
+"""The page of a case, for its clinic and for reviewers: its pictures, its report, and the model behind it."""
+
+import io
+
+from flask import Response, request
+
+from api import cases, pictures, reports, service
+from api.auth import allow, caller
+from api.pages.frame import guarded_pages, read_query, show
+from api.schemas import CasePath, HeatmapQuery, ReadHeader
+from api.services import services
+from shared.database import read_clock
+from shared.domain import Role
+from shared.photograph import decode_photograph
+from shared.store import cases as case_store
+from shared.store import trail
+
+THUMBNAIL_SIDE = 160
+"""Pixels of the longer side: twice what a list shows, for screens of high density."""
+
+case = guarded_pages("case")
+
+
+@case.get("/cases/<case_id>")
+@allow(Role.CLINIC, Role.REVIEWER)
+def show_case(case_id: str) -> Response:
+    query = read_query(HeatmapQuery)
+    found = cases.read_case(path=CasePath(case_id=case_id), header=ReadHeader()).get_json()
+    return show("case.html", case=found, shown_class=query.class_)
+
+
+@case.get("/cases/<case_id>/photograph")
+@allow(Role.CLINIC, Role.REVIEWER)
+def show_photograph(case_id: str) -> Response:
+    return pictures.read_image(path=CasePath(case_id=case_id))
+
+
+@case.get("/cases/<case_id>/heatmap")
+@allow(Role.CLINIC, Role.REVIEWER)
+def show_heatmap(case_id: str) -> Response:
+    return pictures.read_heatmap(path=CasePath(case_id=case_id), query=read_query(HeatmapQuery))
+
+
+@case.get("/cases/<case_id>/report.pdf")
+@allow(Role.CLINIC, Role.REVIEWER)
+def show_report(case_id: str) -> Response:
+    return reports.read_report(path=CasePath(case_id=case_id))
+
+
+@case.get("/cases/<case_id>/thumbnail")
+@allow(Role.CLINIC, Role.REVIEWER)
+def show_thumbnail(case_id: str) -> Response:
+    """Send a small photograph; a browser keeps it, and asks each time whether it may still show it."""
+    with services().database.reading() as session:
+        found = case_store.read_case(session, caller(), cases.parse_case_id(case_id))
+    response = Response(headers={"Cache-Control": "private, no-cache"}, mimetype="image/jpeg")
+    response.set_etag(f"{found.photograph.sha256}-{THUMBNAIL_SIDE}")
+    if request.if_none_match.contains(response.get_etag()[0]):
+        return response.make_conditional(request)
+    with services().database.writing() as session:
+        trail.audit(session, caller(), "image.read", [found.id], read_clock(session))
+    response.set_data(_draw_thumbnail(services().store.get(found.photograph.key)))
+    return response
+
+
+@case.get("/model")
+@allow(*Role)
+def show_model() -> Response:
+    return show("model.html", model=service.read_current_model().get_json())
+
+
+def _draw_thumbnail(photograph: bytes) -> bytes:
+    """Return a JPEG; of a large one, only as many pixels are decoded as this takes."""
+    image = decode_photograph(photograph, min_side=THUMBNAIL_SIDE)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=75)
+    return file.getvalue()

@@ -1,0 +1,127 @@
+"""A reviewer's pages: the worklist, and one case after the other."""
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from flask import Response, redirect, request, url_for
+from pydantic import ValidationError
+
+from api import cases, reviews, worklist
+from api.auth import allow, caller
+from api.pages.frame import guarded_pages, show, word_problems_by
+from api.problems import raise_invalid_field
+from api.schemas import CasePath, HeatmapQuery, ReadHeader
+from api.services import services
+from api.worklist_schemas import ReviewIn, WorklistQuery
+from shared.domain import REVIEW_LABELS, Decision, Priority, Role, rank_for_review
+from shared.errors import RequestInvalid
+from shared.store import cases as case_store
+from shared.store.worklist import COUNTED_AT_MOST, Place, WorklistFilter, list_worklist
+
+_FILTERS = ("reviewed", "state", "clinic_id", "decision", "sent_from", "sent_until")
+_PAGE_LENGTH = 24
+
+reviewer = guarded_pages("reviewer")
+
+
+@reviewer.get("/worklist")
+@allow(Role.REVIEWER)
+def list_work() -> Response:
+    page, following = worklist.list_page(caller(), _read_query())
+    return show(
+        "worklist.html",
+        work=page.model_dump(mode="json"),
+        most=COUNTED_AT_MOST,
+        clinics=worklist.list_clinic_names().get_json()["clinics"],
+        decisions=list(Decision),
+        filters=_filters(),
+        following=following,
+    )
+
+
+@reviewer.get("/worklist/<case_id>")
+@allow(Role.REVIEWER)
+def show_work(case_id: str) -> Response:
+    return show("review.html", **_of_case(case_id))
+
+
+@reviewer.get("/worklist/<case_id>/next")
+@allow(Role.REVIEWER)
+def go_on(case_id: str) -> Response:
+    """Go to the case that follows on the list, or back to the list at its end."""
+    with services().database.reading() as session:
+        found = case_store.read_case(session, caller(), cases.parse_case_id(case_id))
+        probability = found.analysis.melanoma_probability if found.analysis else None
+        rank = rank_for_review(int(found.priority == Priority.ROUTINE), probability)
+        following = list_worklist(session, _wanted((rank, found.submitted_at, found.id)), 1)
+    if not following:
+        return redirect(url_for("pages.reviewer.list_work", **_filters()), 303)
+    return redirect(url_for("pages.reviewer.show_work", case_id=following[0].case.id, **_filters()), 303)
+
+
+@reviewer.post("/worklist/<case_id>/review")
+@allow(Role.REVIEWER)
+def review(case_id: str) -> Response:
+    sent = request.form.to_dict()
+    version = sent.pop("version", "")
+    word_problems_by("review.html", **_of_case(case_id), sent=sent)
+    if not version.isdecimal():
+        raise RequestInvalid("precondition_malformed", "The form does not say which review it follows. Reload it.")
+    if "note" in sent:
+        sent["note"] = sent["note"].replace("\r\n", "\n")  # as forms send lines
+    try:
+        checked = ReviewIn.model_validate(sent, strict=False)
+    except ValidationError as error:
+        raise_invalid_field(error)
+    reviews.save_review(caller(), cases.parse_case_id(case_id), checked, int(version))
+    return redirect(url_for("pages.reviewer.go_on", case_id=case_id, **_filters()), 303)
+
+
+def _of_case(case_id: str) -> dict:
+    path = CasePath(case_id=case_id)
+    filters = _filters()
+    keep = url_for("pages.reviewer.show_work", case_id=case_id, **filters).partition("?")[2]
+    return {
+        "case": cases.read_case(path=path, header=ReadHeader()).get_json(),
+        "reviews": reviews.read_review(path=path).get_json(),
+        "open_with": reviews.open_case(path=path).get_json()["open_with"],
+        "labels": REVIEW_LABELS,
+        "shown_class": _shown_class(),
+        "filters": filters,
+        "keep": f"{keep}&" if keep else "",
+    }
+
+
+def _shown_class() -> str:
+    try:
+        return HeatmapQuery.model_validate({"class": request.args.get("class", "melanoma")}).class_
+    except ValidationError as error:
+        raise_invalid_field(error)
+
+
+def _filters() -> dict[str, str]:
+    return {name: request.args[name] for name in _FILTERS if request.args.get(name)}
+
+
+def _read_query() -> WorklistQuery:
+    """Return the filters as the API takes them: days of UTC become moments, the last one is included."""
+    asked = _filters() | {name: request.args[name] for name in ("cursor",) if name in request.args}
+    sent_from, sent_until = asked.pop("sent_from", None), asked.pop("sent_until", None)
+    if sent_from:
+        asked["submitted_from"] = _begin_of(sent_from)
+    if sent_until:
+        asked["submitted_before"] = _begin_of(sent_until) + timedelta(days=1)
+    try:
+        return WorklistQuery.model_validate(asked | {"limit": _PAGE_LENGTH})
+    except ValidationError as error:
+        raise_invalid_field(error)
+
+
+def _begin_of(day: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(day), time(), UTC)
+    except ValueError as error:
+        raise RequestInvalid("field_invalid", "A day is written as 2026-01-31.") from error
+
+
+def _wanted(after: Place) -> WorklistFilter:
+    return WorklistFilter(**_read_query().model_dump(exclude={"limit", "cursor"}), after=after)

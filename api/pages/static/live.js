@@ -1,0 +1,41 @@
+// Keeps what is marked `data-live` as the server would show it now. Focus stays where it was.
+const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ?? 2000);
+let etag = null;
+
+function isFinal() {
+  return document.querySelector("[data-final]")?.dataset.final === "yes";
+}
+
+function replace(fresh) {
+  const focused = document.activeElement?.getAttribute("href");
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const now = fresh.getElementById(old.id);
+    if (!now || now.isEqualNode(old)) continue;
+    // What announces changes must stay in the document, or a screen reader would not notice them.
+    old.replaceChildren(...now.childNodes);
+    if (now.dataset.final) old.dataset.final = now.dataset.final;
+    if (focused) old.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+    old.dispatchEvent(new Event("refreshed", { bubbles: true }));
+  }
+}
+
+async function refresh() {
+  if (document.hidden) return;
+  const headers = etag ? { "If-None-Match": etag } : {};
+  const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
+  if (answer.redirected) return location.reload();
+  if (answer.status !== 200) return;
+  etag = answer.headers.get("ETag");
+  replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+}
+
+async function follow() {
+  try {
+    await refresh();
+  } catch {
+    // The network is away for a moment; the next look may succeed.
+  }
+  if (!isFinal()) setTimeout(follow, EVERY_MS);
+}
+
+setTimeout(follow, EVERY_MS);

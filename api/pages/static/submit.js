@@ -1,0 +1,120 @@
+// Sends dropped or chosen photographs one by one, two at a time, each with its progress. Without it, the form does.
+const AT_ONCE = 2;
+const TRIES = 6;
+const PAUSE_MS = 5000;
+
+const form = document.getElementById("many");
+const input = form.elements.image;
+const zone = form.querySelector(".drop");
+const panel = document.getElementById("progress");
+const waiting = [];
+const counts = { all: 0, sent: 0, refused: 0 };
+let sending = 0;
+
+for (const hint of form.querySelectorAll("[data-script]")) hint.hidden = false;
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function post(upload, onProgress) {
+  const body = new FormData();
+  body.set("csrf_token", form.elements.csrf_token.value);
+  body.set("idempotency_key", upload.key);
+  body.set("priority", upload.priority);
+  body.set("image", upload.file, upload.file.name);
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", form.action);
+    request.setRequestHeader("Accept", "application/json");
+    request.responseType = "json";
+    request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
+    request.onloadend = () => resolve({ status: request.status, body: request.response });
+    request.send(body);
+  });
+}
+
+function say(upload, text, isBad = false) {
+  const state = upload.row.querySelector(".upload-state");
+  state.textContent = text;
+  state.classList.toggle("bad", isBad);
+}
+
+function finish(upload, { status, body }) {
+  const item = body?.items?.[0];
+  if (item?.case_id) {
+    counts.sent += 1;
+    const link = document.createElement("a");
+    link.href = `/app/cases/${item.case_id}`;
+    link.textContent = upload.file.name;
+    upload.row.querySelector(".upload-name").replaceChildren(link);
+    upload.row.querySelector("progress").value = 1;
+    return say(upload, "Sent");
+  }
+  counts.refused += 1;
+  const reason = item?.error?.detail ?? body?.detail;
+  say(upload, reason ?? (status ? "You are signed out. Sign in and send it again." : "The network is away. Send it again."), true);
+}
+
+async function send(upload) {
+  const bar = upload.row.querySelector("progress");
+  for (let tried = 1; ; tried += 1) {
+    say(upload, "Is being sent");
+    const answer = await post(upload, (share) => (bar.value = share));
+    const mayPass = [0, 429, 503].includes(answer.status);
+    if (!mayPass || tried === TRIES) return finish(upload, answer);
+    say(upload, "Waits: the service is busy or cannot be reached. It is tried again.");
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  }
+}
+
+function tell() {
+  const left = counts.all - counts.sent - counts.refused;
+  document.getElementById("progress-status").textContent =
+    `${counts.sent} of ${counts.all} sent` + (counts.refused ? `, ${counts.refused} not taken` : "") + (left ? "." : ". Done.");
+}
+
+async function work() {
+  sending += 1;
+  while (waiting.length) {
+    await send(waiting.shift());
+    tell();
+  }
+  sending -= 1;
+}
+
+function take(files) {
+  if (!files.length) return;
+  const list = panel.querySelector("ul");
+  for (const file of files) {
+    const row = panel.querySelector("template").content.firstElementChild.cloneNode(true);
+    row.querySelector(".upload-name").textContent = file.name;
+    row.querySelector("progress").setAttribute("aria-label", file.name);
+    list.append(row);
+    waiting.push({ file, row, key: newKey(), priority: form.elements.priority.value });
+    counts.all += 1;
+  }
+  panel.hidden = false;
+  document.getElementById("progress-title").focus();
+  tell();
+  while (sending < Math.min(AT_ONCE, waiting.length + sending)) work();
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  take(input.files);
+  input.value = "";
+});
+zone.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  zone.classList.add("over");
+});
+zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+zone.addEventListener("drop", (event) => {
+  event.preventDefault();
+  zone.classList.remove("over");
+  take(event.dataTransfer.files);
+});
+addEventListener("beforeunload", (event) => {
+  if (sending) event.preventDefault();
+});

@@ -1,0 +1,127 @@
+"""The route of a case's report: one page to print, or to put into a patient's file."""
+
+import io
+from collections.abc import Iterator
+
+from flask import Response
+from PIL import Image
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader, simpleSplit
+from reportlab.pdfgen.canvas import Canvas
+
+from api.auth import allow
+from api.blueprints import guarded_blueprint
+from api.cases import parse_case_id
+from api.pictures import read_audited, read_drawing
+from api.problems import problem_responses
+from api.schemas import CasePath
+from api.services import services
+from shared.domain import CLASSES, NOTICE, Case, Role
+from shared.errors import NotFound
+from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
+from shared.photograph import decode_photograph
+
+blueprint = guarded_blueprint("reports", "/v1/cases", "A case's result on one page.")
+
+_PDF = {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}
+_LEFT, _RIGHT, _TOP, _BOTTOM = 20 * mm, A4[0] - 20 * mm, A4[1] - 25 * mm, 15 * mm
+_PICTURE_SIDE, _GAP, _LINE = 82 * mm, 6 * mm, 5.5 * mm
+_BAR_LEFT, _BAR_WIDTH, _BAR_HEIGHT = 70 * mm, 95 * mm, 4 * mm
+_PLAIN, _BOLD = "Helvetica", "Helvetica-Bold"
+
+
+@blueprint.get("/<case_id>/report", responses={200: _PDF, **problem_responses(500, report_not_ready=404)})
+@allow(Role.CLINIC, Role.REVIEWER)
+def read_report(path: CasePath) -> Response:
+    """Fetch a case's result as one page of PDF.
+
+    Photograph and heatmap, the probabilities with the operating point, the model, and what to mind.
+    """
+    case = read_audited(parse_case_id(path.case_id), "report.read")
+    if case.analysis is None:
+        raise NotFound("report_not_ready", f"This case is {case.state}: there is no result to report.")
+    photograph = decode_photograph(services().store.get(case.photograph.key), min_side=OVERLAY_SIDE)
+    photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+    overlay = Image.open(io.BytesIO(read_drawing(case, "overlay", OVERLAY_CLASS)))
+    name = f'attachment; filename="dermqueue-{case.id}.pdf"'  # no browser shows a PDF under our policy
+    headers = {"Cache-Control": "private, no-store", "Content-Disposition": name}
+    return Response(draw_report(case, photograph, overlay), mimetype="application/pdf", headers=headers)
+
+
+def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> bytes:
+    """Return one page of A4. What the standard fonts have no letters for becomes a question mark."""
+    file = io.BytesIO()
+    canvas = Canvas(file, A4)
+    canvas.setTitle(f"DermQueue case {case.id}")
+    y = _draw_heading(canvas, case)
+    y = _draw_pictures(canvas, photograph, overlay, y)
+    y = _draw_probabilities(canvas, case, y)
+    for text in _facts(case):
+        y = _draw_text(canvas, text, y)
+    _draw_text(canvas, "The heatmap shows what moved the network, not where a lesion is malignant.", _BOTTOM, size=8)
+    canvas.save()
+    return file.getvalue()
+
+
+def _draw_heading(canvas: Canvas, case: Case) -> float:
+    y = _draw_text(canvas, f"Case {case.reference or case.id}", _TOP, _BOLD, 15)
+    y = _draw_text(canvas, f"{NOTICE} A “routine” is no all-clear.", y - 1 * mm, _BOLD, 10)
+    return _draw_text(canvas, f"Suggestion: {case.analysis.decision.upper()}", y, _BOLD, 12)
+
+
+def _draw_pictures(canvas: Canvas, photograph: Image.Image, overlay: Image.Image, y: float) -> float:
+    factor = _PICTURE_SIDE / max(photograph.size)
+    width, height = photograph.width * factor, photograph.height * factor
+    for x, picture in ((_LEFT, photograph), (_LEFT + _PICTURE_SIDE + _GAP, overlay)):
+        canvas.drawImage(_compressed(picture), x, y - height, width, height)
+    return y - height - 2 * _LINE
+
+
+def _compressed(picture: Image.Image) -> ImageReader:
+    """Return a picture as JPEG, which goes into the page as it is: a tenth of the bytes."""
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=88)
+    return ImageReader(file)
+
+
+def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
+    point = case.analysis.operating_point
+    for name, probability in zip(CLASSES, case.analysis.probabilities, strict=True):
+        _draw_text(canvas, f"{name.replace('_', ' ').capitalize()}: {probability:.1%}", y)
+        canvas.setFillGray(0.88)
+        canvas.rect(_BAR_LEFT, y, _BAR_WIDTH, _BAR_HEIGHT, stroke=0, fill=1)
+        canvas.setFillGray(0.35)
+        canvas.rect(_BAR_LEFT, y, _BAR_WIDTH * probability, _BAR_HEIGHT, stroke=0, fill=1)
+        canvas.setFillGray(0)
+        if name == OVERLAY_CLASS:
+            x = _BAR_LEFT + _BAR_WIDTH * point.threshold
+            canvas.setLineWidth(2)
+            canvas.line(x, y - 1 * mm, x, y + _BAR_HEIGHT + 1 * mm)
+        y -= 1.6 * _LINE
+    text = (
+        f"The line is the operating point “{point.name}”: refer at {point.threshold:.1%} of melanoma or more. On the"
+        f" card’s images it found {point.sensitivity:.0%} of melanomas and left {point.specificity:.0%} of harmless"
+        " lesions alone."
+    )
+    return _draw_text(canvas, text, y) - _LINE / 2
+
+
+def _facts(case: Case) -> Iterator[str]:
+    said = {"Age": case.age, "Sex": case.sex, "Site": case.site}
+    yield "  ".join(f"{name}: {value}" for name, value in said.items() if value is not None)
+    yield f"Sent {case.submitted_at:%-d %b %Y, %H:%M} UTC, analysed {case.finished_at:%-d %b %Y, %H:%M} UTC"
+    yield f"Model {case.model_name} {case.model_version}, digest {case.analysis.model_digest[:16]}"
+    if case.analysis.warnings:
+        yield f"Warnings: {', '.join(case.analysis.warnings).replace('_', ' ')}"
+    yield f"Id {case.id}"
+
+
+def _draw_text(canvas: Canvas, text: str, y: float, font: str = _PLAIN, size: float = 10) -> float:
+    """Write lines from y downwards; return where the next one stands."""
+    canvas.setFont(font, size)
+    printable = text.encode("cp1252", "replace").decode("cp1252")
+    for line in simpleSplit(printable, font, size, _RIGHT - _LEFT):
+        canvas.drawString(_LEFT, y, line)
+        y -= size * 1.5
+    return y

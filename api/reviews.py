@@ -1,0 +1,108 @@
+"""The routes of reviews: what reviewers say of a case, and who has it open."""
+
+import re
+from uuid import UUID
+
+from flask import Response
+
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.bodies import reads_body
+from api.cases import answer, parse_case_id
+from api.problems import problem_responses
+from api.schemas import CasePath
+from api.services import services
+from api.worklist_schemas import OpenedOut, ReviewHeader, ReviewIn, ReviewOut, ReviewsOut
+from shared.database import read_clock
+from shared.domain import Caller, Review, Role
+from shared.errors import RequestInvalid
+from shared.store import reviews, trail
+
+blueprint = guarded_blueprint("reviews", "/v1/cases", "What reviewers say of a case.")
+
+
+@blueprint.get("/<case_id>/review", responses={200: ReviewsOut, **problem_responses(404)})
+@allow(Role.REVIEWER)
+def read_review(path: CasePath) -> Response:
+    """Read what was said of a case."""
+    with services().database.reading() as session:
+        found = [
+            ReviewOut.of(review) for review in reviews.list_reviews(session, caller(), parse_case_id(path.case_id))
+        ]
+    response = answer(ReviewsOut(review=found[0] if found else None, earlier=found[1:]), 200)
+    response.set_etag(str(found[0].version if found else 0))
+    return response
+
+
+@blueprint.put(
+    "/<case_id>/review",
+    responses={
+        200: ReviewOut,
+        **problem_responses(
+            400,
+            404,
+            413,
+            case_not_reviewable=409,
+            review_changed=412,
+            content_type_unsupported=415,
+            precondition_missing=428,
+        ),
+    },
+)
+@allow(Role.REVIEWER)
+@reads_body(json=ReviewIn)
+def put_review(sent: ReviewIn, path: CasePath, header: ReviewHeader) -> Response:
+    """Review a case.
+
+    Name the review that this one replaces: if somebody was faster, nothing is changed and the answer is 412.
+    """
+    case_id = parse_case_id(path.case_id)
+    review = save_review(caller(), case_id, sent, _expected_version(header))
+    response = answer(ReviewOut.of(review), 200)
+    response.set_etag(str(review.version))
+    return response
+
+
+@blueprint.post("/<case_id>/open", responses={200: OpenedOut, **problem_responses(404)})
+@allow(Role.REVIEWER)
+def open_case(path: CasePath) -> Response:
+    """Tell other reviewers that you have this case open, for ten minutes, and learn who has, too.
+
+    Nobody is kept from anything by this.
+    """
+    case_id = parse_case_id(path.case_id)
+    with services().database.writing() as session:
+        open_with = reviews.note_opened(session, caller(), case_id, read_clock(session))
+    return answer(OpenedOut(open_with=open_with), 200)
+
+
+def save_review(reviewer: Caller, case_id: UUID, sent: ReviewIn, expected_version: int) -> Review:
+    """Add a review to a case and to the audit trail.
+
+    Raises:
+        NotFound, Conflict: see `add_review`.
+    """
+    with services().database.writing() as session:
+        now = read_clock(session)
+        review = reviews.add_review(
+            session, reviewer, case_id, expected_version, sent.verdict, sent.label, sent.note, now
+        )
+        reviews.note_closed(session, reviewer, case_id)
+        trail.audit(session, reviewer, f"review.{review.verdict}", [case_id], now)
+    return review
+
+
+def _expected_version(header: ReviewHeader) -> int:
+    if header.if_match is None and header.if_none_match is None:
+        raise RequestInvalid(
+            "precondition_missing",
+            "Send If-Match with the ETag of the review that you have read, or If-None-Match: * if there was none.",
+        )
+    if header.if_match is None and header.if_none_match.strip() == "*":
+        return 0
+    match = re.fullmatch(r'\s*"(\d{1,9})"\s*', header.if_match or "", re.ASCII)
+    if match is None or header.if_none_match is not None:
+        raise RequestInvalid(
+            "precondition_malformed", "Send one of the two: If-Match with one ETag as it is, or If-None-Match: *."
+        )
+    return int(match[1])

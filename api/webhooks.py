@@ -1,0 +1,132 @@
+"""The routes of webhooks: where a clinic wants to be told of its cases' final states, and what admins see of that."""
+
+from datetime import datetime
+from uuid import UUID
+
+from flask import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.bodies import reads_body
+from api.cases import answer
+from api.problems import problem_responses
+from api.services import services
+from shared.database import read_clock
+from shared.domain import Role
+from shared.errors import NotFound
+from shared.store import trail, webhooks
+from shared.store.webhooks import KnownWebhook
+from shared.webhook_address import check_webhook_url
+
+blueprint = guarded_blueprint("webhooks", "/v1/webhooks", "Messages about final states, signed by Standard Webhooks.")
+admin_blueprint = guarded_blueprint("webhook_overview", "/v1/admin/webhooks", "How clinics' webhooks fare.")
+
+
+class WebhookPath(BaseModel):
+    webhook_id: str = Field(description="the webhook's id")
+
+
+class WebhookIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: str = Field(min_length=1, max_length=2000, description="an https address")
+
+
+class WebhookMadeOut(BaseModel):
+    id: UUID
+    url: str
+    secret: str = Field(description="`whsec_` and the key of the signatures; the only time that it can be seen")
+
+
+class WebhookOut(BaseModel):
+    id: UUID
+    clinic_id: UUID
+    url: str
+    created_at: datetime
+    disabled_at: datetime | None = Field(description="after a day of failures, or when it said that it is gone")
+    pending: int = Field(description="messages that wait for their next attempt")
+    delivered: int = Field(description="in the last month")
+    given_up: int = Field(description="in the last month")
+    last_error: str | None
+
+    @classmethod
+    def of(cls, known: KnownWebhook) -> "WebhookOut":
+        """Return what of a webhook goes over the wire."""
+        return cls.model_validate(known, from_attributes=True)
+
+
+class WebhookListOut(BaseModel):
+    webhooks: list[WebhookOut]
+
+
+@blueprint.get("", responses={200: WebhookListOut})
+@allow(Role.CLINIC)
+def list_webhooks() -> Response:
+    """List your webhooks."""
+    return _list(caller().clinic_id)
+
+
+@admin_blueprint.get("", responses={200: WebhookListOut})
+@allow(Role.ADMIN)
+def list_all_webhooks() -> Response:
+    """List every clinic's webhooks and how their messages fare."""
+    return _list(None)
+
+
+@blueprint.post(
+    "",
+    responses={
+        201: WebhookMadeOut,
+        **problem_responses(400, 413, webhooks_too_many=409, content_type_unsupported=415),
+    },
+)
+@allow(Role.CLINIC)
+@reads_body(json=WebhookIn)
+def add_webhook(sent: WebhookIn) -> Response:
+    """Be told of final states.
+
+    A message is `{"type": "case.succeeded", "timestamp": …, "data": {"case_id": …, "state": …}}` and says nothing of
+    the patient. Check its signature with a library of https://www.standardwebhooks.com. What is not answered by 2xx
+    within 5 s is sent again, for a day; the same message may come twice, under the same `webhook-id`.
+    """
+    check_webhook_url(sent.url, services().settings.local_webhooks)
+    with services().database.writing() as session:
+        now = read_clock(session)
+        webhook_id, secret = webhooks.add_webhook(session, caller().clinic_id, sent.url, now)
+        trail.audit(session, caller(), "webhook.added", [None], now)
+    return answer(WebhookMadeOut(id=webhook_id, url=sent.url, secret=secret), 201)
+
+
+@blueprint.delete("/<webhook_id>", responses={204: None, **problem_responses(webhook_not_found=404)})
+@allow(Role.CLINIC)
+def remove_webhook(path: WebhookPath) -> Response:
+    """Be told no more; what was on its way is dropped."""
+    return _change(webhooks.remove_webhook, path, "webhook.removed")
+
+
+@blueprint.post("/<webhook_id>/enable", responses={204: None, **problem_responses(webhook_not_found=404)})
+@allow(Role.CLINIC)
+def enable_webhook(path: WebhookPath) -> Response:
+    """Use a webhook again that was disabled.
+
+    What ended meanwhile is not told: list your cases.
+    """
+    return _change(webhooks.enable_webhook, path, "webhook.enabled")
+
+
+def _list(clinic_id: UUID | None) -> Response:
+    with services().database.reading() as session:
+        found = [WebhookOut.of(known) for known in webhooks.list_webhooks(session, clinic_id)]
+    return answer(WebhookListOut(webhooks=found), 200)
+
+
+def _change(change, path: WebhookPath, action: str) -> Response:
+    try:
+        webhook_id = UUID(path.webhook_id)
+    except ValueError as error:
+        raise NotFound("webhook_not_found", "There is no such webhook.") from error
+    with services().database.writing() as session:
+        change(session, caller().clinic_id, webhook_id)
+        trail.audit(session, caller(), action, [None], read_clock(session))
+    return Response(status=204)

@@ -1,0 +1,89 @@
+"""The route of the worklist: what reviewers should look at, the most pressing first."""
+
+import base64
+import binascii
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import Response
+from pydantic import Field, TypeAdapter, ValidationError
+
+from api.auth import allow, caller
+from api.blueprints import guarded_blueprint
+from api.cases import answer, note_reads
+from api.problems import problem_responses
+from api.services import services
+from api.worklist_schemas import (
+    ClinicNameOut,
+    ClinicNamesOut,
+    Moment,
+    WorklistCaseOut,
+    WorklistOut,
+    WorklistQuery,
+)
+from shared.database import read_clock
+from shared.domain import Caller, Role
+from shared.errors import RequestInvalid
+from shared.store import access, reviews, worklist
+
+_PLACE = TypeAdapter(tuple[Annotated[float, Field(ge=-1, le=2)], Moment, UUID])
+
+blueprint = guarded_blueprint("worklist", "/v1/worklist", "What reviewers should look at.")
+
+
+@blueprint.get("", responses={200: WorklistOut, **problem_responses(400)})
+@allow(Role.REVIEWER)
+def read_worklist(query: WorklistQuery) -> Response:
+    """List cases for review: urgent ones first, then by melanoma probability, then those that wait longest.
+
+    A failed case stands where a certain melanoma would: of it nobody knows. A further page is named by the header
+    `Link: <…>; rel="next"`.
+    """
+    page, following = list_page(caller(), query)
+    response = answer(page, 200)
+    if following:
+        asked = query.model_dump(mode="json", exclude_none=True) | {"cursor": following}
+        response.headers["Link"] = f'</v1/worklist?{urlencode(asked)}>; rel="next"'
+    return response
+
+
+@blueprint.get("/clinics", responses={200: ClinicNamesOut})
+@allow(Role.REVIEWER)
+def list_clinic_names() -> Response:
+    """List the clinics, to choose one of."""
+    with services().database.reading() as session:
+        names = [ClinicNameOut(id=row.id, name=row.name) for row in access.list_clinics(session)]
+    return answer(ClinicNamesOut(clinics=names), 200)
+
+
+def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | None]:
+    """Return a page of the worklist and the cursor of the next one, having audited what is shown."""
+    asked = query.model_dump(exclude={"limit", "cursor"})
+    wanted = worklist.WorklistFilter(**asked, after=_read_cursor(query.cursor))
+    with services().database.reading() as session:
+        found = worklist.list_worklist(session, wanted, query.limit + 1)
+        page = found[: query.limit]
+        count = worklist.count_worklist(session, wanted)
+        opened = reviews.list_open(session, caller, [entry.case.id for entry in page], read_clock(session))
+        names = {row.id: row.name for row in access.list_clinics(session)}
+    note_reads([entry.case for entry in page], caller)
+    shown = [
+        WorklistCaseOut.in_list(entry, names[entry.case.clinic_id], opened.get(entry.case.id, [])) for entry in page
+    ]
+    return WorklistOut(cases=shown, count=count), _write_cursor(page[-1].place) if len(found) > len(page) else None
+
+
+def _write_cursor(place: worklist.Place) -> str:
+    return base64.urlsafe_b64encode(_PLACE.dump_json(place)).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> worklist.Place | None:
+    if cursor is None:
+        return None
+    try:
+        return _PLACE.validate_json(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
+    except (ValidationError, ValueError, binascii.Error) as error:
+        raise RequestInvalid(
+            "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
+        ) from error

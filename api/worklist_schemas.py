@@ -1,0 +1,115 @@
+"""What goes over the wire of the worklist and of reviews."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.schemas import CaseOut
+from shared.domain import REVIEW_LABELS, Decision, Review, State, Verdict
+from shared.store.worklist import COUNTED_AT_MOST, Entry
+
+_LINES = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\ufffd]*$"
+
+
+def _text_in_lines(text: str) -> str:
+    if not re.fullmatch(_LINES, text):
+        raise ValueError("must be UTF-8 text; of the control characters, only tabs and line feeds are taken")
+    return text
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must lie in the years 1 to 9999, in UTC") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Note = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": _LINES}), AfterValidator(_text_in_lines)]
+
+
+class WorklistQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reviewed: bool = Field(False, description="those that were reviewed, instead of those that wait for it")
+    state: Literal[State.SUCCEEDED, State.FAILED] | None = Field(None, description="only cases in this state")
+    clinic_id: UUID | None = Field(None, description="only this clinic's cases")
+    decision: Decision | None = Field(None, description="only cases with this decision")
+    submitted_from: Moment | None = Field(None, description="only cases submitted at this moment or later")
+    submitted_before: Moment | None = Field(None, description="only cases submitted before this moment")
+    limit: int = Field(50, ge=1, le=200, description="cases on a page")
+    cursor: str | None = Field(None, max_length=300, description="from the `next` link of the page before")
+
+
+class ClinicNameOut(BaseModel):
+    id: UUID
+    name: str
+
+
+class WorklistCaseOut(CaseOut):
+    clinic: ClinicNameOut
+    reviewed: bool
+    open_with: list[str] = Field(description="the prefixes of the keys of other reviewers who have it open")
+
+    @classmethod
+    def in_list(cls, entry: Entry, clinic_name: str, open_with: list[str]) -> "WorklistCaseOut":
+        """Return what of an entry goes over the wire."""
+        clinic = ClinicNameOut(id=entry.case.clinic_id, name=clinic_name)
+        case = CaseOut.of(entry.case).model_dump()
+        return cls(**case, clinic=clinic, reviewed=entry.reviewed, open_with=open_with)
+
+
+class WorklistOut(BaseModel):
+    cases: list[WorklistCaseOut]
+    count: int = Field(description=f"of all pages together; {COUNTED_AT_MOST} stands for so many or more")
+
+
+class ClinicNamesOut(BaseModel):
+    clinics: list[ClinicNameOut]
+
+
+class ReviewIn(BaseModel):
+    """What a reviewer says of a case."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    verdict: Verdict = Field(description="on the model's decision; on a failed case, `disagree`: there is none")
+    label: Literal[REVIEW_LABELS] | None = Field(None, description="what the reviewer takes the lesion for")
+    note: Note | None = Field(None, description="for colleagues; no personal data")
+
+
+class ReviewHeader(BaseModel):
+    if_match: str | None = Field(
+        None, alias="If-Match", description='the `ETag` of the review that this one replaces; `"0"` if there is none'
+    )
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", description="`*` instead of `If-Match`: there must be no review"
+    )
+
+
+class ReviewOut(BaseModel):
+    version: int = Field(description="counts from 1 with every change; in quotation marks, it is the `ETag`")
+    verdict: Verdict
+    label: Literal[REVIEW_LABELS] | None
+    note: str | None
+    reviewer: str = Field(description="their key's prefix")
+    reviewed_at: datetime
+
+    @classmethod
+    def of(cls, review: Review) -> "ReviewOut":
+        """Return what of a review goes over the wire."""
+        return cls.model_validate(review, from_attributes=True)
+
+
+class ReviewsOut(BaseModel):
+    """What was said of a case. Nothing is overwritten: a change makes what stood before it an `earlier` one."""
+
+    review: ReviewOut | None = Field(description="what stands")
+    earlier: list[ReviewOut] = Field(description="newest first")
+
+
+class OpenedOut(BaseModel):
+    open_with: list[str] = Field(description="the prefixes of the keys of other reviewers who have it open")

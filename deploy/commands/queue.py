@@ -1,0 +1,141 @@
+"""Commands of the admin's daily work: the queue, the workers, the webhooks. They speak to the database directly."""
+
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+from deploy.commands import data_dir_option, json_option
+from shared.database import open_database, read_clock
+from shared.settings import load_settings
+from shared.store import access, trail, webhooks
+from shared.webhook_address import check_webhook_url
+
+
+@click.command()
+@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True, help="How far back to look.")
+@click.option(
+    "--minutes",
+    type=click.IntRange(1, 10_080),
+    default=30,
+    show_default=True,
+    help="Within which the backlog should be clear.",
+)
+@json_option
+@data_dir_option
+def queue(hours: int, minutes: int, as_json: bool, data_dir: Path) -> None:
+    """Print what waits and runs, what the last hours have got done, and how many workers the backlog needs."""
+    from api.admin_schemas import QueueQuery
+    from api.overview import describe_queue
+
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        found = describe_queue(session, QueueQuery(hours=hours, minutes=minutes))
+        now = read_clock(session)
+    if as_json:
+        click.echo(found.model_dump_json())
+        return
+    click.echo(f"{found.waiting} waiting, {found.running} running, oldest {_age(found.oldest, now)}")
+    needed = "unknown until a worker has measured its rate" if found.workers_needed is None else found.workers_needed
+    click.echo(f"workers needed to be clear in {minutes} minutes: {needed}")
+    for load in found.clinics:
+        click.echo(
+            f"{load.waiting:>7} waiting {load.running:>5} running  oldest {_age(load.oldest, now):<9}  {load.name}"
+        )
+    for hour in found.hours:
+        counts = f"{hour.succeeded:>7} succeeded {hour.rejected:>5} rejected {hour.failed:>5} failed"
+        click.echo(f"{hour.start:%Y-%m-%d %H:%M}  {counts}  median {hour.median_s:.1f} s, 95 % {hour.p95_s:.1f} s")
+
+
+@click.command()
+@json_option
+@data_dir_option
+def workers(as_json: bool, data_dir: Path) -> None:
+    """Print the workers of the last day: device, batch size, rate, model, last heartbeat."""
+    from api.admin_schemas import WorkerOut, WorkersOut
+    from shared.store.workers import list_workers
+
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        now = read_clock(session)
+        known = [WorkerOut.of(worker) for worker in list_workers(session, now)]
+    if as_json:
+        click.echo(WorkersOut(workers=known).model_dump_json())
+        return
+    for worker in known:
+        rate = "not measured" if worker.images_per_minute is None else f"{worker.images_per_minute:.0f} images/min"
+        state = "alive" if worker.alive else f"gone for {_age(worker.seen_at, now)}"
+        what = f"{worker.device}  batch {worker.batch_size:<3}  {rate:<16}  {worker.model}"
+        click.echo(f"{worker.name:<30}  {state:<14}  {what}")
+
+
+@click.group()
+def webhook() -> None:
+    """Tell clinics of their cases' final states."""
+
+
+@webhook.command("list")
+@json_option
+@data_dir_option
+def webhook_list(as_json: bool, data_dir: Path) -> None:
+    """Print every webhook and how its messages fare."""
+    from api.webhooks import WebhookListOut, WebhookOut
+
+    with open_database(load_settings(data_dir).database_url).reading() as session:
+        known = webhooks.list_webhooks(session, None)
+        names = {row.id: row.name for row in access.list_clinics(session)}
+    if as_json:
+        click.echo(WebhookListOut(webhooks=[WebhookOut.of(one) for one in known]).model_dump_json())
+        return
+    for one in known:
+        state = "disabled" if one.disabled_at else "enabled"
+        counts = f"{one.pending} pending, {one.delivered} delivered, {one.given_up} given up"
+        click.echo(f"{one.id}  {state:<8}  {counts}  {one.last_error or '-'}  {names[one.clinic_id]}  {one.url}")
+
+
+@webhook.command("add")
+@click.argument("url")
+@click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", required=True, help="Whose cases it is told of.")
+@data_dir_option
+def webhook_add(url: str, clinic_name: str, data_dir: Path) -> None:
+    """Tell a clinic's final states to URL and print the secret of the signatures: the only time that it can be seen."""
+    settings = load_settings(data_dir)
+    check_webhook_url(url, settings.local_webhooks)
+    with open_database(settings.database_url).writing() as session:
+        now = read_clock(session)
+        _, secret = webhooks.add_webhook(session, access.find_clinic(session, clinic_name), url, now)
+        trail.audit(session, trail.OPERATOR, "webhook.added", [None], now)
+    click.echo(secret)
+
+
+@webhook.command("remove")
+@click.argument("webhook_id", type=click.UUID)
+@data_dir_option
+def webhook_remove(webhook_id: UUID, data_dir: Path) -> None:
+    """Forget a webhook and what was on its way to it."""
+    _change(webhooks.remove_webhook, webhook_id, "webhook.removed", data_dir)
+    click.echo("The webhook is removed.")
+
+
+@webhook.command("enable")
+@click.argument("webhook_id", type=click.UUID)
+@data_dir_option
+def webhook_enable(webhook_id: UUID, data_dir: Path) -> None:
+    """Use a webhook again that was disabled; what ended meanwhile is not told."""
+    _change(webhooks.enable_webhook, webhook_id, "webhook.enabled", data_dir)
+    click.echo("The webhook is enabled.")
+
+
+def _change(change, webhook_id: UUID, action: str, data_dir: Path) -> None:
+    with open_database(load_settings(data_dir).database_url).writing() as session:
+        change(session, None, webhook_id)
+        trail.audit(session, trail.OPERATOR, action, [None], read_clock(session))
+
+
+def _age(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return "-"
+    minutes, seconds = divmod(int((now - moment).total_seconds()), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+
+
+COMMANDS = (queue, workers, webhook)

@@ -1,0 +1,99 @@
+"""The queue in numbers: what waits and runs, and what the last hours have got done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Integer, case, cast, extract, func, select
+from sqlalchemy.orm import Session
+
+from shared.domain import State
+from shared.tables import CaseRow, ClinicRow
+
+_ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
+
+
+@dataclass(frozen=True)
+class ClinicLoad:
+    """What of one clinic is under way. `oldest` is when the case that waits longest was submitted."""
+
+    clinic_id: UUID
+    name: str
+    waiting: int
+    running: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True)
+class Hour:
+    """What ended within an hour, by the clock in UTC; seconds from submission to the end: half, and 95 %, took less."""
+
+    start: datetime
+    succeeded: int
+    rejected: int
+    failed: int
+    median_s: float
+    p95_s: float
+
+
+def list_loads(session: Session) -> Sequence[ClinicLoad]:
+    """Return the clinics of which something waits or runs, the busiest first."""
+    counts = {
+        state: select(CaseRow.clinic_id, func.count().label("number"), func.min(CaseRow.submitted_at).label("oldest"))
+        .where(CaseRow.state == state)
+        .group_by(CaseRow.clinic_id)
+        .subquery()
+        for state in (State.QUEUED, State.RUNNING)
+    }
+    waiting, running = counts.values()
+    rows = session.execute(
+        select(ClinicRow.id, ClinicRow.name, waiting.c.number, running.c.number, waiting.c.oldest)
+        .outerjoin(waiting, waiting.c.clinic_id == ClinicRow.id)
+        .outerjoin(running, running.c.clinic_id == ClinicRow.id)
+        .where((waiting.c.number > 0) | (running.c.number > 0))
+        .order_by(func.coalesce(waiting.c.number, 0).desc(), ClinicRow.name)
+    )
+    return [ClinicLoad(clinic_id, name, queued or 0, ran or 0, oldest) for clinic_id, name, queued, ran, oldest in rows]
+
+
+def count_arrivals(session: Session, since: datetime) -> int:
+    """Return how many cases were submitted since then."""
+    return session.scalar(select(func.count()).select_from(CaseRow).where(CaseRow.submitted_at >= since))
+
+
+def list_hours(session: Session, now: datetime, hours: int) -> Sequence[Hour]:
+    """Return the last hours in which something ended, oldest first; this hour counts as one."""
+    since = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
+    hour, latency_s = _hour_and_latency(session)
+    ended = (
+        select(hour.label("hour"), CaseRow.state, latency_s.label("latency_s"))
+        .add_columns(
+            func.row_number().over(partition_by=hour, order_by=latency_s).label("rank"),
+            func.count().over(partition_by=hour).label("number"),
+        )
+        .where(CaseRow.finished_at >= since, CaseRow.state.in_(_ANALYSED))
+        .subquery()
+    )
+    rows = session.execute(
+        select(
+            ended.c.hour,
+            *(func.count(case((ended.c.state == state, 1))) for state in _ANALYSED),
+            *(func.min(case((ended.c.rank * 100 >= ended.c.number * share, ended.c.latency_s))) for share in (50, 95)),
+        )
+        .group_by(ended.c.hour)
+        .order_by(ended.c.hour)
+    )
+    return [
+        Hour(datetime.fromtimestamp(int(hour) * 3600, UTC), *counts, float(median_s), float(p95_s))
+        for hour, *counts, median_s, p95_s in rows
+    ]
+
+
+def _hour_and_latency(session: Session) -> tuple:
+    """Return SQL for the hours from 1970 to a case's end, and for the seconds from its submission to its end."""
+    if session.get_bind().dialect.name == "postgresql":
+        took = CaseRow.finished_at - CaseRow.submitted_at
+        return func.floor(extract("epoch", CaseRow.finished_at) / 3600), extract("epoch", took)
+    days = func.julianday(CaseRow.finished_at) - func.julianday(CaseRow.submitted_at)
+    return cast(func.strftime("%s", CaseRow.finished_at), Integer) // 3600, days * 86_400

@@ -1,0 +1,108 @@
+"""What reviewers say of cases, and who has which case open."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from shared.domain import Caller, Review, Verdict
+from shared.errors import Conflict
+from shared.service_tables import OpeningRow, ReviewRow
+from shared.store import cases
+from shared.store.worklist import REVIEWABLE
+from shared.tables import ApiKeyRow, CaseRow
+
+OPEN_FOR = timedelta(minutes=10)
+
+
+def list_reviews(session: Session, caller: Caller, case_id: UUID) -> Sequence[Review]:
+    """Return all that was said of a case, newest first: the first is what stands.
+
+    Raises:
+        NotFound: see `read_case`.
+    """
+    cases.read_case(session, caller, case_id)
+    return _list_reviews(session, case_id)
+
+
+def add_review(
+    session: Session,
+    caller: Caller,
+    case_id: UUID,
+    expected_version: int,
+    verdict: Verdict,
+    label: str | None,
+    note: str | None,
+    now: datetime,
+) -> Review:
+    """Say something of a case, on top of version `expected_version` (0: nobody said anything yet).
+
+    Raises:
+        NotFound: see `read_case`.
+        Conflict: `case_not_reviewable`: it has no result, and did not fail. `review_changed`: somebody was faster.
+    """
+    cases.read_case(session, caller, case_id)
+    reviewable = CaseRow.id == case_id, CaseRow.deleted_at.is_(None), CaseRow.state.in_(REVIEWABLE)
+    # This update also locks the row: of two reviewers, the second reads what the first has written.
+    if not session.execute(update(CaseRow).where(*reviewable).values(reviewed=True)).rowcount:
+        raise Conflict("case_not_reviewable", "Only a case that has a result, or that failed, can be reviewed.")
+    stands = next(iter(_list_reviews(session, case_id)), None)
+    version = stands.version if stands else 0
+    if version != expected_version:
+        raise Conflict("review_changed", "Somebody else has reviewed this case meanwhile. Read their review first.")
+    row = ReviewRow(case_id=case_id, version=version + 1, verdict=verdict, label=label, note=note)
+    row.key_id, row.reviewed_at = caller.key_id, now
+    session.add(row)
+    session.flush()
+    return _list_reviews(session, case_id)[0]
+
+
+def note_opened(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Sequence[str]:
+    """Note that a reviewer has a case open, for ten minutes; return the prefixes of the others' keys who have, too.
+
+    Raises:
+        NotFound: see `read_case`.
+    """
+    cases.read_case(session, caller, case_id)
+    session.execute(delete(OpeningRow).where(OpeningRow.case_id == case_id, OpeningRow.seen_at <= now - OPEN_FOR))
+    session.merge(OpeningRow(case_id=case_id, key_id=caller.key_id, seen_at=now))
+    session.flush()
+    return list_open(session, caller, [case_id], now).get(case_id, [])
+
+
+def note_closed(session: Session, caller: Caller, case_id: UUID) -> None:
+    """Note that a reviewer is done with a case."""
+    session.execute(delete(OpeningRow).where(OpeningRow.case_id == case_id, OpeningRow.key_id == caller.key_id))
+
+
+def list_open(
+    session: Session, caller: Caller, case_ids: Collection[UUID], now: datetime
+) -> Mapping[UUID, Sequence[str]]:
+    """Return the prefixes of the keys of others who have these cases open."""
+    rows = session.execute(
+        select(OpeningRow.case_id, ApiKeyRow.prefix)
+        .join(ApiKeyRow, ApiKeyRow.id == OpeningRow.key_id)
+        .where(OpeningRow.case_id.in_(case_ids), OpeningRow.key_id != caller.key_id)
+        .where(OpeningRow.seen_at > now - OPEN_FOR)
+        .order_by(OpeningRow.seen_at)
+    )
+    opened = defaultdict(list)
+    for case_id, prefix in rows:
+        opened[case_id].append(prefix)
+    return opened
+
+
+def _list_reviews(session: Session, case_id: UUID) -> Sequence[Review]:
+    rows = session.execute(
+        select(ReviewRow, ApiKeyRow.prefix)
+        .join(ApiKeyRow, ApiKeyRow.id == ReviewRow.key_id)
+        .where(ReviewRow.case_id == case_id)
+        .order_by(ReviewRow.version.desc())
+    )
+    return [
+        Review(case_id, row.version, Verdict(row.verdict), row.label, row.note, prefix, row.reviewed_at)
+        for row, prefix in rows
+    ]

@@ -1,0 +1,101 @@
+"""The reviewers' worklist: cases that ended with a result, or that a human must look at, the most pressing first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from shared.domain import Case, Decision, State, rank_for_review
+from shared.store.cases import to_case, visible_cases
+from shared.tables import AnalysisRow, CaseRow
+
+COUNTED_AT_MOST = 1000
+REVIEWABLE = (State.SUCCEEDED, State.FAILED)
+_ORDER = (CaseRow.review_rank, CaseRow.submitted_at, CaseRow.id)
+
+Place = tuple[float, datetime, UUID]
+"""Where a case stands in the list: its rank, when it was submitted, its id."""
+
+
+@dataclass(frozen=True)
+class WorklistFilter:
+    """Which cases the list shows. `after` is the place of the last case of the page before."""
+
+    reviewed: bool = False
+    state: State | None = None
+    clinic_id: UUID | None = None
+    decision: Decision | None = None
+    submitted_from: datetime | None = None
+    submitted_before: datetime | None = None
+    after: Place | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case on the list."""
+
+    case: Case
+    place: Place
+    reviewed: bool
+
+
+def list_worklist(session: Session, wanted: WorklistFilter, limit: int) -> Sequence[Entry]:
+    """Return at most `limit` cases: urgent first, then by melanoma probability, then those that wait longest.
+
+    A failed case stands where a certain melanoma would: of it nobody knows.
+    """
+    return [
+        Entry(to_case(row), (row.review_rank, row.submitted_at, row.id), row.reviewed)
+        for row in session.scalars(worklist_query(wanted, limit))
+    ]
+
+
+def worklist_query(wanted: WorklistFilter, limit: int) -> Select[tuple[CaseRow]]:
+    """Return the query of one page: a walk along an index."""
+    query = _matching(visible_cases(None), wanted).order_by(*_ORDER).limit(limit)
+    if wanted.after is not None:
+        query = query.where(tuple_(*_ORDER) > tuple_(*wanted.after, types=[column.type for column in _ORDER]))
+    return query
+
+
+def count_worklist(session: Session, wanted: WorklistFilter) -> int:
+    """Return how many cases match, on all pages together; stops counting at `COUNTED_AT_MOST`."""
+    matching = _matching(select(CaseRow.id).where(CaseRow.deleted_at.is_(None)), wanted).limit(COUNTED_AT_MOST)
+    return session.scalar(select(func.count()).select_from(matching.subquery()))
+
+
+def rank_unranked(session: Session, limit: int) -> int:
+    """Rank at most `limit` cases that a version without reviews has ended; return how many."""
+    unranked = session.scalars(
+        select(CaseRow.id)
+        .where(CaseRow.review_rank.is_(None), CaseRow.deleted_at.is_(None), CaseRow.state.in_(REVIEWABLE))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    probability = select(AnalysisRow.melanoma).where(AnalysisRow.case_id == CaseRow.id).scalar_subquery()
+    session.execute(
+        update(CaseRow)
+        .where(CaseRow.id.in_(unranked))
+        .values(review_rank=rank_for_review(CaseRow.urgency, func.coalesce(probability, 1.0)))
+        .execution_options(synchronize_session=False)
+    )
+    return len(unranked)
+
+
+def _matching(query: Select, wanted: WorklistFilter) -> Select:
+    query = query.where(CaseRow.review_rank.is_not(None), CaseRow.reviewed == wanted.reviewed)
+    if wanted.state is not None:
+        query = query.where(CaseRow.state == wanted.state)
+    if wanted.clinic_id is not None:
+        query = query.where(CaseRow.clinic_id == wanted.clinic_id)
+    if wanted.decision is not None:
+        decided = AnalysisRow.decision == wanted.decision
+        query = query.where(select(AnalysisRow.case_id).where(AnalysisRow.case_id == CaseRow.id, decided).exists())
+    if wanted.submitted_from is not None:
+        query = query.where(CaseRow.submitted_at >= wanted.submitted_from)
+    if wanted.submitted_before is not None:
+        query = query.where(CaseRow.submitted_at < wanted.submitted_before)
+    return query

@@ -1,0 +1,41 @@
+"""Where a webhook may lead: out into the internet, and not to this network's own machines (SSRF)."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from shared.errors import RequestInvalid
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def check_webhook_url(url: str, local_allowed: bool) -> None:
+    """Refuse what is no https address; where local ones are allowed, http will do for this machine.
+
+    Raises:
+        RequestInvalid: `webhook_url_refused`.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _refused("This is no address.") from error
+    is_local = local_allowed and parts.scheme == "http" and host in ("localhost", "127.0.0.1")
+    if not host or not (parts.scheme == "https" or is_local):
+        raise _refused("A webhook's address begins with https://.")
+    if parts.username is not None or parts.fragment or not url.isascii() or any(sign <= " " for sign in url):
+        raise _refused("A webhook's address holds neither a password, a fragment nor spaces, and is plain ASCII.")
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is one of the internet's, whatever it is wrapped in."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if found.version == 6:
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
+        found = inner or found
+    return found.is_global and not found.is_multicast
+
+
+def _refused(sentence: str) -> RequestInvalid:
+    return RequestInvalid("webhook_url_refused", sentence)

@@ -1,0 +1,105 @@
+"""The pages as somebody who signed in sees them: without a browser, or in Chromium."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Thread
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
+
+from tests.api.calls import Api
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A browser without scripts, signed in with one key."""
+
+    client: FlaskClient
+    token: str
+
+    def get(self, address: str, **options) -> TestResponse:
+        return self.client.get(f"/app{address}", **options)
+
+    def post(self, address: str, fields: dict | None = None, **options) -> TestResponse:
+        return self.client.post(f"/app{address}", data={"csrf_token": self.token} | (fields or {}), **options)
+
+
+@pytest.fixture
+def sign_in(app) -> Callable[[Api], Visitor]:
+    """Sign somebody in, in a browser of their own."""
+
+    def enter(api: Api) -> Visitor:
+        client = app.test_client()
+        answer = client.post("/app/sign-in", data={"key": api.key})
+        assert answer.status_code == 303, answer.text
+        return Visitor(client, re.search('name="csrf_token" value="(.*?)"', client.get("/app/model").text)[1])
+
+    return enter
+
+
+@pytest.fixture
+def clinic_visitor(sign_in, clinic) -> Visitor:
+    return sign_in(clinic)
+
+
+@pytest.fixture
+def reviewer_visitor(sign_in, reviewer) -> Visitor:
+    return sign_in(reviewer)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, the system's own. Without one the tests fail: the pages were not tried."""
+    program = shutil.which("chromium")
+    assert program, "There is no Chromium on this machine: apt-get install chromium"
+    with sync_playwright() as playwright:
+        # Its own sandbox does not start for root, as whom CI runs; what it opens here are our pages alone.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(app: Flask) -> Iterator[str]:
+    """The address of the app, for browsers."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def open_page(browser, served) -> Iterator[Callable[..., Page]]:
+    """Open pages, each in a window of its own, signed in; at the end nothing may have gone wrong in any of them."""
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+
+    def open_one(api: Api, **options) -> Page:
+        contexts.append(browser.new_context(base_url=served, **options))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if _is_fault(said) else None)
+        page.goto("/app/sign-in")
+        page.get_by_label("Your key").fill(api.key)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Sign out").wait_for()
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def _is_fault(said: ConsoleMessage) -> bool:
+    """Tell errors of scripts, of the policy and of loading from the answer to whoever was too late, which is meant."""
+    return said.type == "error" and "status of 412" not in said.text

@@ -1,0 +1,81 @@
+"""An admin's pages."""
+
+import re
+from html import unescape
+
+import pytest
+
+from tests.api.calls import Api, record_failure
+from tests.api.pages.conftest import Visitor
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def visitor(sign_in, admin) -> Visitor:
+    return sign_in(admin)
+
+
+def words_of(page: str) -> str:
+    return " ".join(unescape(re.sub("<[^>]*>", " ", page)).split())
+
+
+def test_the_queue_is_told_in_numbers_and_drawn_by_the_hour(visitor, clinic, succeed):
+    assert visitor.get("").location == "/app/queue"
+    for _ in range(2):
+        clinic.submit()
+    succeed(clinic.submit().json["id"])
+    page = visitor.get("/queue?minutes=45&hours=6").text
+    said = words_of(page)
+    assert "Waiting 2 Running 0" in said
+    assert "Workers to be clear in 45 min not measured yet" in said
+    assert said.count(" 0 0 0 0.0 0.0") == 5  # the hours in which nothing ended
+    assert len(re.findall('<rect class="succeeded"', page)) == 1
+    assert "No worker was heard of" in said
+    assert visitor.get("/queue?minutes=0").status_code == 400
+
+
+def test_a_failed_case_is_given_another_try(visitor, clinic, database):
+    case_id = clinic.submit().json["id"]
+    record_failure(database, case_id)
+    assert "The analysis failed. A person must look at this case. analysis_failed" in words_of(
+        visitor.get("/failed").text
+    )
+    assert visitor.post(f"/failed/{case_id}/requeue").location == "/app/failed"
+    assert clinic.get(f"/v1/cases/{case_id}").json["state"] == "queued"
+    assert visitor.post(f"/failed/{case_id}/requeue").status_code == 409
+
+
+def test_a_clinic_is_added_with_limits_and_keys_of_which_each_is_seen_once(visitor, client):
+    assert visitor.post("/access/clinics", {"name": "Clinic North"}).status_code == 303
+    again = visitor.post("/access/clinics", {"name": "Clinic North"})
+    assert (again.status_code, "There is a clinic named" in again.text) == (409, True)
+    (clinic_id,) = re.findall("/access/clinics/([0-9a-f-]+)", visitor.get("/access").text)
+    visitor.post(f"/access/clinics/{clinic_id}", {"waiting_limit": "7", "retention_days": ""})
+    assert 'name="waiting_limit" type="number" min="1" value="7"' in visitor.get("/access").text
+    made = visitor.post("/access/keys", {"role": "clinic", "clinic_id": clinic_id, "days": "30"})
+    (key,) = re.findall(r"<code>(dq_\w+_[\w-]+)</code>", made.text)
+    assert client.get("/v1/cases", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert key not in visitor.get("/access").text
+
+
+@pytest.mark.parametrize(("action", "fields", "status"), [("revoke", {}, 303), ("rotate", {"overlap_days": "0"}, 200)])
+def test_a_key_is_ended_or_replaced(visitor, reviewer, action, fields, status):
+    prefix = reviewer.key.split("_")[1]
+    row = visitor.get("/access").text.partition(f"<code>{prefix}</code>")[2]
+    key_id = re.search(f"/access/keys/([0-9a-f-]+)/{action}", row)[1]
+    changed = visitor.post(f"/access/keys/{key_id}/{action}", fields)
+    assert changed.status_code == status
+    assert reviewer.get("/v1/cases").status_code == 401
+    for new in re.findall(r"<code>(dq_\w+_[\w-]+)</code>", changed.text):
+        assert Api(reviewer.client, new).get("/v1/cases").status_code == 200
+
+
+def test_the_trail_is_read_page_by_page_and_case_by_case(visitor, clinic):
+    first, second = (clinic.submit().json["id"] for _ in range(2))
+    page = visitor.get("/audit?limit=1").text
+    assert words_of(page).count("case.submitted") == 1
+    assert first[:8] in visitor.get("/audit" + re.search(r'href="(\?before=\d+)', page)[1]).text
+    of_second = visitor.get(f"/audit?case_id={second}").text
+    assert second[:8] in of_second
+    assert first[:8] not in of_second

@@ -1,0 +1,165 @@
+"""A clinic's pages, as they are without scripts."""
+
+import io
+import re
+from html import unescape
+
+import pytest
+from PIL import Image
+
+from shared.database import read_clock
+from shared.domain import Problem, State
+from shared.store import queue
+from tests import images
+from tests.api.calls import JPEG, PROBABILITIES, activate_model, record_failure
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def files(*contents: bytes) -> list[tuple[io.BytesIO, str]]:
+    return [(io.BytesIO(content), f"mole-{number}.jpg") for number, content in enumerate(contents, start=1)]
+
+
+def key_in(page: str) -> str:
+    return re.search('name="idempotency_key" value="(.*?)"', page)[1]
+
+
+def words_of(page: str) -> str:
+    """Return what a page says, without its tags."""
+    return " ".join(unescape(re.sub("<[^>]*>", " ", page)).split())
+
+
+@pytest.fixture
+def reject(database):
+    """Do as a worker that finds a photograph unusable."""
+
+    def decide(detail: str) -> None:
+        activate_model(database)
+        with database.writing() as session:
+            now = read_clock(session)
+            (lease,) = queue.claim_cases(session, 1, 60, now)
+            problem = Problem(State.REJECTED, "image_flat", detail)
+            assert queue.record_problem(session, lease, problem, now)
+
+    return decide
+
+
+def test_photographs_sent_together_become_cases_and_the_others_are_told_why(clinic_visitor, rows):
+    key = key_in(clinic_visitor.get("/submit").text)
+    for _ in range(2):  # the second time as by a double click
+        sent = {"idempotency_key": key, "image": files(JPEG, b"text", JPEG), "priority": "urgent"}
+        led = clinic_visitor.post("/submissions", sent)
+        assert led.status_code == 303
+        said = words_of(clinic_visitor.client.get(led.location).text)
+        assert "3 in all · waiting 2 · not taken 1" in said
+        assert "mole-2.jpg Not taken This file seems to be text" in said
+    assert [row.priority for row in rows("cases")] == ["urgent", "urgent"]
+
+
+def test_one_photograph_is_sent_with_what_is_known_of_it(clinic_visitor, clinic):
+    fields = {"reference": "mole-17", "age": "54", "sex": "", "site": "left calf", "priority": "routine"}
+    led = clinic_visitor.post("/cases", fields | {"image": files(JPEG)[0]})
+    case = clinic.get(led.location.replace("/app/", "/v1/")).json
+    assert {name: case[name] or "" for name in fields} == fields | {"age": 54}
+    assert "mole-17" in clinic_visitor.client.get(led.location).text
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        ({"image": (io.BytesIO(b"text"), "a.txt")}, 415, "This file seems to be text"),
+        ({}, 400, "Send the photograph"),
+    ],
+)
+def test_what_is_wrong_with_a_photograph_stands_above_the_form(clinic_visitor, sent, status, words):
+    answer = clinic_visitor.post("/cases", sent, content_type="multipart/form-data")
+    assert (answer.status_code, answer.mimetype) == (status, "text/html")
+    assert words in words_of(answer.text)
+    assert key_in(answer.text)
+
+
+def test_a_script_is_answered_as_the_api_would(clinic_visitor):
+    asks_for_json = {"Accept": "application/json"}
+    sent = clinic_visitor.post("/submissions", {"image": files(JPEG)}, headers=asks_for_json).json
+    assert sent["items"][0]["state"] == "queued"
+    refused = clinic_visitor.post(
+        "/submissions", {"image": "text"}, headers=asks_for_json, content_type="multipart/form-data"
+    )
+    assert (refused.status_code, refused.json["code"]) == (400, "image_missing")
+
+
+def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic_visitor, clinic, succeed):
+    case_id = clinic.submit(reference="<b>mole</b>").json["id"]
+    succeed(case_id)
+    page = clinic_visitor.get(f"/cases/{case_id}").text
+    said = words_of(page)
+    assert "<b>mole" not in page
+    assert "Decision aid for clinicians. Not a diagnosis" in said
+    assert "Suggestion at “high-sensitivity”: Refer" in said
+    assert "refer at 30% or more" in said
+    assert 'd="M300.0 0v40"' in page
+    for probability in PROBABILITIES:
+        assert f'width="{probability * 1000:.1f}"' in page
+    assert "Photograph small." in said
+    assert "made-up 1.2.3" in said
+    model = words_of(clinic_visitor.get(re.search(r'href="/app(/model)"', page)[1]).text)
+    assert "It is made up." in model
+
+
+def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, reject):
+    case_id = clinic.submit().json["id"]
+    reject("The photograph is of one colour.")
+    said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
+    assert "This photograph cannot be analysed The photograph is of one colour." in said
+    assert "How to take it again" in said
+
+
+def test_a_failed_case_says_that_there_is_no_result_and_not_to_wait(clinic_visitor, clinic, database):
+    case_id = clinic.submit().json["id"]
+    record_failure(database, case_id)
+    said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
+    assert "There is no result The analysis failed." in said
+    assert "Do not wait for it" in said
+    assert "Melanoma" not in said
+
+
+def test_a_page_that_did_not_change_is_not_sent_again(clinic_visitor, clinic, succeed):
+    case_id = clinic.submit().json["id"]
+    etag = clinic_visitor.get("/cases").headers["ETag"]
+    assert clinic_visitor.get("/cases", headers={"If-None-Match": etag}).status_code == 304
+    succeed(case_id)
+    assert clinic_visitor.get("/cases", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_the_list_has_pages_and_filters(clinic_visitor, clinic):
+    for number in range(3):
+        clinic.submit(reference=f"mole-{number}")
+    first = clinic_visitor.get("/cases?limit=2&state=queued").text
+    following = unescape(re.search(r'href="(\?[^"]*cursor[^"]*)"', first)[1])
+    second = clinic_visitor.get(f"/cases{following}").text
+    assert [[number for number in range(3) if f">mole-{number}<" in page] for page in (first, second)] == [[1, 2], [0]]
+    assert "no cases here with these filters" in words_of(clinic_visitor.get("/cases?state=failed").text)
+    assert clinic_visitor.get("/cases?state=nonsense").status_code == 400
+
+
+def test_a_thumbnail_is_small_kept_and_audited_when_it_is_sent(clinic_visitor, clinic, succeed, rows):
+    case_id = clinic.submit(images.encode(images.lesion(2000, 1000), "JPEG")).json["id"]
+    succeed(case_id)
+    first = clinic_visitor.get(f"/cases/{case_id}/thumbnail")
+    assert Image.open(io.BytesIO(first.data)).size == (160, 80)
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    again = clinic_visitor.get(f"/cases/{case_id}/thumbnail", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert [row.action for row in rows("audit_events")].count("image.read") == 1
+
+
+def test_a_case_is_cancelled_or_after_a_question_erased(clinic_visitor, clinic, stored_keys):
+    case_id = clinic.submit(reference="mole").json["id"]
+    led = clinic_visitor.post(f"/cases/{case_id}/cancel")
+    assert "Cancelled" in clinic_visitor.client.get(led.location).text
+    assert clinic_visitor.post(f"/cases/{case_id}/cancel").status_code == 409
+    assert "gone for good" in clinic_visitor.get(f"/cases/{case_id}/erase").text
+    assert stored_keys(clinic)
+    assert clinic_visitor.post(f"/cases/{case_id}/erase").location == "/app/cases"
+    assert clinic_visitor.get(f"/cases/{case_id}").status_code == 404
+    assert stored_keys(clinic) == []

@@ -1,0 +1,241 @@
+"""The pages in Chromium: with scripts and without, by mouse, touch and keyboard, wide and narrow, light and dark."""
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from shared.domain import Role
+from tests.api.calls import JPEG, Api, record_failure, record_result
+from tests.factories import add_key
+
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+SHOTS = os.environ.get("SCREENSHOTS")
+"""A folder for pictures of every page, to be looked at."""
+SIZES = {"wide": {"width": 1280, "height": 850}, "narrow": {"width": 390, "height": 844}}
+POLL_MS = 10_000
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def analysed(clinic, succeed) -> str:
+    """The id of a case with a result."""
+    case_id = clinic.submit(reference="mole-1").json["id"]
+    succeed(case_id)
+    return case_id
+
+
+def picture_of(page: Page, selector: str) -> dict:
+    """Return how a picture is moved and scaled."""
+    return page.eval_on_selector(
+        selector,
+        "element => { const m = new DOMMatrix(getComputedStyle(element).transform); return {s: m.a, x: m.e}; }",
+    )
+
+
+def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, clinic):
+    page = open_page(clinic)
+    page.goto("/app/submit")
+    contents = [("one.jpg", JPEG), ("two.jpg", b"text"), ("three.jpg", JPEG)]
+    transfer = page.evaluate_handle(
+        """contents => {
+            const transfer = new DataTransfer();
+            for (const [name, hex] of contents) {
+                const bytes = Uint8Array.from(hex.match(/../g), (byte) => parseInt(byte, 16));
+                transfer.items.add(new File([bytes], name));
+            }
+            return transfer;
+        }""",
+        [(name, data.hex()) for name, data in contents],
+    )
+    page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
+    expect(page.get_by_role("status")).to_have_text("2 of 3 sent, 1 not taken. Done.", timeout=POLL_MS)
+    expect(page.get_by_role("listitem").filter(has_text="two.jpg")).to_contain_text("This file seems to be text")
+    page.get_by_role("link", name="three.jpg").click()
+    expect(page.get_by_role("heading", name="Case three.jpg")).to_be_visible()
+    assert len(clinic.get("/v1/cases").json["cases"]) == 2
+
+
+def test_the_table_shows_a_result_without_being_loaded_again(open_page, clinic, succeed):
+    case_id = clinic.submit(reference="mole-1").json["id"]
+    page = open_page(clinic)
+    page.goto("/app/cases")
+    page.evaluate("window.loadedOnce = true")
+    row = page.get_by_role("row").filter(has_text="mole-1")
+    expect(row).to_contain_text("Waiting")
+    page.get_by_role("link", name="mole-1").focus()
+    succeed(case_id)
+    expect(row).to_contain_text("Refer", timeout=POLL_MS)
+    expect(page.get_by_role("status")).to_contain_text("analysed 1")
+    expect(page.get_by_role("link", name="mole-1")).to_be_focused()
+    assert page.evaluate("window.loadedOnce")
+
+
+def test_a_waiting_cases_page_becomes_its_result_and_the_pictures_can_be_used(open_page, clinic, succeed):
+    case_id = clinic.submit().json["id"]
+    page = open_page(clinic)
+    page.goto(f"/app/cases/{case_id}")
+    succeed(case_id)
+    expect(page.get_by_role("heading", name="What the network says")).to_be_visible(timeout=POLL_MS)
+    page.get_by_role("button", name="Zoom in").click()
+    assert picture_of(page, ".layers")["s"] == pytest.approx(1.4)
+
+
+def test_both_pictures_zoom_and_move_together_by_keyboard_mouse_and_buttons(open_page, clinic, analysed):
+    page = open_page(clinic)
+    page.goto(f"/app/cases/{analysed}")
+    first, second = page.locator(".stage").all()
+    first.focus()
+    for key in ("+", "+", "ArrowRight"):
+        page.keyboard.press(key)
+    zoomed = picture_of(page, ".layers")
+    assert zoomed["s"] == pytest.approx(1.96)
+    assert picture_of(page, "figure:last-child .layers") == zoomed
+    box = second.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 140, box["y"] + 50, steps=4)
+    page.mouse.up()
+    assert picture_of(page, ".layers")["x"] == pytest.approx(zoomed["x"] + 40, abs=1)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    expect(page.locator("#zoom")).to_have_text("274 %")
+    page.get_by_role("button", name="Whole picture").click()
+    assert picture_of(page, ".layers") == {"s": 1, "x": 0}
+
+
+def test_two_fingers_zoom_on_a_phone(open_page, clinic, analysed):
+    page = open_page(clinic, viewport=SIZES["narrow"], has_touch=True, is_mobile=True)
+    page.goto(f"/app/cases/{analysed}")
+    page.locator(".stage").first.scroll_into_view_if_needed()
+    box = page.locator(".stage").first.bounding_box()
+    y, middle = box["y"] + box["height"] / 2, box["x"] + box["width"] / 2
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *apart: float) -> None:
+        points = [{"x": middle + side * gap, "y": y, "id": side + 1} for gap in apart for side in (-1, 1)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 30)
+    for apart in (40, 50, 60):
+        touch("touchMove", apart)
+    touch("touchEnd")
+    assert picture_of(page, ".layers")["s"] == pytest.approx(2, rel=0.1)
+
+
+def test_the_heatmap_fades_and_changes_its_class(open_page, clinic, analysed):
+    page = open_page(clinic)
+    page.goto(f"/app/cases/{analysed}")
+    overlay = page.locator(".overlay")
+    page.get_by_label("Heatmap’s strength").focus()
+    page.keyboard.press("Home")
+    expect(overlay).to_have_css("opacity", "0")
+    page.keyboard.press("End")
+    expect(overlay).to_have_css("opacity", "1")
+    with page.expect_response(re.compile("heatmap.class=nevus")) as answer:
+        page.get_by_role("link", name="Nevus").click()
+    assert answer.value.ok
+    expect(page.get_by_text("Heatmap of nevus")).to_be_visible()
+    assert page.url.endswith("class=nevus")
+    expect(page.get_by_role("link", name="Nevus")).to_have_attribute("aria-current", "true")
+
+
+def test_a_reviewer_judges_and_goes_on_and_one_key_skips(open_page, clinic, reviewer, succeed):
+    for number in range(3):
+        succeed(clinic.submit(reference=f"mole-{number}").json["id"])
+    page = open_page(reviewer)
+    expect(page.get_by_role("status")).to_have_text("3 to review")
+    page.get_by_role("link", name="mole-0").click()
+    expect(page.get_by_label("goes to the next case")).to_be_visible()
+    page.keyboard.press("n")
+    expect(page.get_by_role("heading", name="Case mole-1")).to_be_visible()
+    page.get_by_label("Note").press("n")
+    expect(page.get_by_role("heading", name="Case mole-1")).to_be_visible()
+    page.get_by_label("I disagree").check()
+    page.get_by_label("What I take it for").select_option("Nevus")
+    page.get_by_role("button", name="Save and go on").click()
+    expect(page.get_by_role("heading", name="Case mole-2")).to_be_visible()
+    page.get_by_label("goes to the next case").uncheck()
+    page.get_by_role("heading", name="Case mole-2").click()
+    page.keyboard.press("n")
+    expect(page.get_by_role("heading", name="Case mole-2")).to_be_visible()
+    page.get_by_role("link", name="Next case").click()
+    expect(page.get_by_role("status")).to_have_text("2 to review")
+
+
+def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, reviewer, analysed, database):
+    other = Api(reviewer.client, add_key(database, Role.REVIEWER))
+    first, second = open_page(reviewer), open_page(other)
+    for page in (first, second):
+        page.goto(f"/app/worklist/{analysed}")
+    expect(second.get_by_text("Another reviewer has this case open")).to_be_visible()
+    first.get_by_label("I agree").check()
+    first.get_by_role("button", name="Save and go on").click()
+    first.wait_for_url("**/app/worklist")
+    second.get_by_label("I disagree").check()
+    second.get_by_label("Note").fill("Look again.")
+    with second.expect_response(lambda answer: answer.request.method == "POST") as answer:
+        second.get_by_role("button", name="Save and go on").click()
+    assert answer.value.status == 412
+    expect(second.get_by_role("alert")).to_contain_text("Somebody else has reviewed this case meanwhile")
+    expect(second.get_by_text("agrees with the model")).to_be_visible()
+    expect(second.get_by_label("Note")).to_have_value("Look again.")
+    assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["agree"]
+    second.get_by_role("button", name="Change and go on").click()
+    second.wait_for_url("**/app/worklist")
+    assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["disagree", "agree"]
+
+
+def said_of(reviewer: Api, case_id: str) -> list[dict]:
+    found = reviewer.get(f"/v1/cases/{case_id}/review").json
+    return [found["review"], *found["earlier"]]
+
+
+def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, clinic, succeed):
+    page = open_page(clinic, java_script_enabled=False)
+    page.get_by_role("link", name="Send photographs").first.click()
+    page.get_by_label("Photographs of one lesion each").set_input_files(
+        [{"name": name, "mimeType": "image/jpeg", "buffer": JPEG} for name in ("one.jpg", "two.jpg")]
+    )
+    page.locator("#many").get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_contain_text("2 in all · waiting 2")
+    for case in clinic.get("/v1/cases").json["cases"]:
+        succeed(case["id"])
+    page.get_by_role("link", name="one.jpg").click()
+    expect(page.get_by_alt_text("The heatmap on the photograph")).to_be_visible()
+    page.get_by_role("link", name="Seborrheic keratosis").click()
+    expect(page.get_by_text("Heatmap of seborrheic keratosis")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
+    open_page, clinic, reviewer, admin, database, store, scheme, size
+):
+    good, bad = (clinic.submit(reference=name).json["id"] for name in ("good", "bad"))
+    record_result(database, store, good)
+    record_failure(database, bad)
+    addresses = {
+        clinic: ["/cases", "/submit", f"/cases/{good}", f"/cases/{bad}", f"/cases/{good}/erase", "/model"],
+        reviewer: ["/worklist", f"/worklist/{good}", f"/worklist/{bad}"],
+        admin: ["/queue", "/failed", "/access", "/audit"],
+    }
+    faults = []
+    for api, pages in addresses.items():
+        page = open_page(api, viewport=SIZES[size], color_scheme=scheme)
+        for address in pages:
+            page.goto(f"/app{address}")
+            if SHOTS:
+                name = address.replace("/", "-").replace(good, "good").replace(bad, "bad")
+                page.screenshot(path=Path(SHOTS) / f"page{name}-{size}-{scheme}.png", full_page=True)
+            page.context.new_cdp_session(page).send("Runtime.evaluate", {"expression": AXE})
+            found = page.evaluate("axe.run()")["violations"]
+            faults += [f"{address}: {fault['impact']} {fault['id']} {fault['help']}" for fault in found]
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                faults.append(f"{address} is wider than {size}")
+    assert faults == []

@@ -1,0 +1,97 @@
+"""What a worker says of itself: its rate, that it lives, that it has ended."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.database import open_database, read_clock
+from shared.store import workers
+from shared.store.workers import Worker
+from tests.factories import add_photograph
+from tests.worker.networks import tiny_model
+from tests.worker.test_triage import jpeg
+from worker.heartbeat import Heartbeat, Meter, process_name
+from worker.main import announce_model
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def worker(database) -> Worker:
+    model = tiny_model()
+    announce_model(database, model)
+    return Worker(uuid4(), process_name(), "cpu", 16, model.digest, None)
+
+
+def known(database) -> list[workers.KnownWorker]:
+    with database.reading() as session:
+        return list(workers.list_workers(session, read_clock(session)))
+
+
+def test_the_rate_is_that_of_the_time_with_work(clock):
+    meter = Meter(clock)
+    assert meter.images_per_minute() is None
+    for _ in range(2):
+        with meter.measuring(10):
+            clock.now += 5
+        clock.now += 100
+    assert meter.images_per_minute() == pytest.approx(120)
+
+
+def test_batches_side_by_side_share_their_time(clock):
+    meter = Meter(clock)
+    with meter.measuring(10):
+        with meter.measuring(10):
+            clock.now += 4
+        clock.now += 1
+    assert meter.images_per_minute() == pytest.approx(240)
+
+
+def test_what_was_long_ago_counts_no_more(clock):
+    meter = Meter(clock)
+    with meter.measuring(10):
+        clock.now += 5
+    clock.now += 601
+    assert meter.images_per_minute() is None
+
+
+def test_what_broke_off_counts_not_at_all(clock):
+    meter = Meter(clock)
+    with pytest.raises(ZeroDivisionError), meter.measuring(10):
+        clock.now /= 0
+    assert meter.images_per_minute() is None
+
+
+def test_a_worker_is_among_the_living_from_its_start_and_no_more_at_its_end(database, worker):
+    heartbeat = Heartbeat(database, worker, Meter())
+    heartbeat.beat()
+    assert [(found.worker.id, found.alive) for found in known(database)] == [(worker.id, True)]
+    with heartbeat.beating():
+        pass
+    assert [(found.worker.id, found.alive) for found in known(database)] == [(worker.id, False)]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_away_stops_nothing(worker, tmp_path, caplog):
+    away = open_database(f"sqlite:///{tmp_path / 'missing' / 'test.sqlite3'}")
+    Heartbeat(away, worker, Meter()).beat()
+    assert "heartbeat_missed code=database_unavailable" in caplog.text
+
+
+def test_what_triage_analyses_is_measured(make_triage, database, store, clinic_id: UUID):
+    triage = make_triage()
+    assert triage.meter.images_per_minute() is None
+    add_photograph(database, store, clinic_id, jpeg())
+    triage.analyze_waiting()
+    assert triage.meter.images_per_minute() > 0

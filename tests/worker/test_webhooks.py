@@ -1,0 +1,195 @@
+"""Messages to webhooks, sent to a real server and checked by the standard's own library; and those that must not go."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import UUID
+
+import pytest
+from sqlalchemy import update
+from standardwebhooks import Webhook
+
+from deploy.embedded.program import find_free_port
+from shared.database import Database, read_clock
+from shared.service_tables import DeliveryRow
+from shared.store import cases, webhooks
+from shared.store.webhooks import KnownWebhook
+from tests.deploy.stage import wait_until
+from tests.factories import add_case, add_clinic, clinic_caller
+from worker.webhooks import Courier
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it is sent and answers with `status`."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.messages: list[tuple[dict, bytes]] = []
+        self.status = 204
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.messages.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.send_response(self.server.status)
+        self.send_header("Location", self.server.url)
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def clinic_id(database) -> UUID:
+    return add_clinic(database)
+
+
+def add_webhook(database: Database, clinic_id: UUID, url: str) -> str:
+    with database.writing() as session:
+        return webhooks.add_webhook(session, clinic_id, url, read_clock(session))[1]
+
+
+def end_case(database: Database, clinic_id: UUID) -> UUID:
+    """Cancel a case, which is the shortest way to an end, and announce it."""
+    case_id = add_case(database, clinic_id, reference="Mrs Miller").id
+    with database.writing() as session:
+        now = read_clock(session)
+        cases.cancel_case(session, clinic_caller(clinic_id), case_id, now)
+        webhooks.announce(session, [case_id], now)
+    return case_id
+
+
+def known(database: Database) -> KnownWebhook:
+    with database.reading() as session:
+        (found,) = webhooks.list_webhooks(session, None)
+        return found
+
+
+def make_due(database: Database) -> None:
+    with database.writing() as session:
+        waiting = DeliveryRow.due_at.is_not(None)
+        session.execute(update(DeliveryRow).where(waiting).values(due_at=read_clock(session)))
+
+
+def deliver(database: Database, attempts: int = 1, local_allowed: bool = True) -> None:
+    """Deliver what is due, so often, and wait until it is done each time."""
+    courier = Courier(database, local_allowed)
+    for _ in range(attempts):
+        make_due(database)
+        courier.deliver_due()
+        courier.wait()
+
+
+def test_a_webhook_is_told_how_a_case_ended_and_nothing_of_the_patient(database, clinic_id, receiver):
+    secret = add_webhook(database, clinic_id, receiver.url)
+    case_id = end_case(database, clinic_id)
+    deliver(database)
+    ((headers, body),) = receiver.messages
+    message = Webhook(secret).verify(body, headers)
+    assert message == json.loads(body)
+    assert (message["type"], message["data"]) == ("case.cancelled", {"case_id": str(case_id), "state": "cancelled"})
+    assert sorted(message) == ["data", "timestamp", "type"]
+    assert (known(database).pending, known(database).delivered) == (0, 1)
+
+
+def test_another_clinics_cases_are_not_told_of(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, receiver.url)
+    end_case(database, add_clinic(database))
+    deliver(database)
+    assert receiver.messages == []
+
+
+def test_what_is_delivered_is_not_sent_again_and_many_are_sent_in_one_go(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, receiver.url)
+    for _ in range(40):
+        end_case(database, clinic_id)
+    courier = Courier(database, local_allowed=True)
+    courier.deliver_due()
+    wait_until(lambda: known(database).delivered == 40)
+    courier.deliver_due()
+    courier.wait()
+    assert len({headers["webhook-id"] for headers, _ in receiver.messages}) == len(receiver.messages) == 40
+
+
+@pytest.mark.parametrize("status", [500, 404, 302])
+def test_what_is_not_taken_is_sent_again_under_the_same_id(database, clinic_id, receiver, status):
+    add_webhook(database, clinic_id, receiver.url)
+    end_case(database, clinic_id)
+    receiver.status = status
+    deliver(database)
+    assert (known(database).pending, known(database).last_error) == (1, f"status_{status}")
+    receiver.status = 200
+    deliver(database)
+    assert (known(database).delivered, known(database).last_error) == (1, None)
+    assert len({headers["webhook-id"] for headers, _ in receiver.messages}) == 1
+
+
+def test_a_failed_attempt_is_repeated_after_its_pause_and_not_before(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, receiver.url)
+    end_case(database, clinic_id)
+    receiver.status = 500
+    deliver(database, attempts=2)
+    with database.reading() as session:
+        pause = session.query(DeliveryRow.due_at).scalar() - read_clock(session)
+    assert 290 < pause.total_seconds() <= 300
+    Courier(database, local_allowed=True).deliver_due()
+    assert len(receiver.messages) == 2
+
+
+def test_after_the_last_attempt_the_webhook_is_disabled_until_it_is_enabled(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, f"http://127.0.0.1:{find_free_port()}/hook")
+    for _ in range(2):
+        end_case(database, clinic_id)
+    deliver(database, attempts=1 + len(webhooks.RETRY_AFTER_S))
+    found = known(database)
+    assert (found.pending, found.given_up, found.last_error) == (0, 2, "ConnectError")
+    assert found.disabled_at is not None
+    end_case(database, clinic_id)
+    assert known(database).pending == 0
+    with database.writing() as session:
+        webhooks.enable_webhook(session, clinic_id, found.id)
+    end_case(database, clinic_id)
+    assert known(database).pending == 1
+
+
+def test_a_webhook_that_says_it_is_gone_is_disabled_at_once(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, receiver.url)
+    end_case(database, clinic_id)
+    receiver.status = 410
+    deliver(database)
+    assert (known(database).given_up, known(database).disabled_at is None) == (1, False)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{}", "https://127.0.0.1:{}", "https://localhost:{}"])
+def test_nothing_is_sent_to_this_network(database, clinic_id, receiver, address):
+    add_webhook(database, clinic_id, address.format(receiver.server_port))
+    end_case(database, clinic_id)
+    deliver(database, local_allowed=False)
+    assert (known(database).last_error, receiver.messages) == ("address_refused", [])
+
+
+def test_a_message_whose_sender_died_is_sent_by_another(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, receiver.url)
+    end_case(database, clinic_id)
+    with database.writing() as session:
+        assert len(webhooks.claim_deliveries(session, 10, read_clock(session))) == 1
+    with database.writing() as session:
+        assert webhooks.claim_deliveries(session, 10, read_clock(session)) == []
+    deliver(database)
+    assert known(database).delivered == 1

@@ -1,0 +1,87 @@
+"""Says of this worker process, every few seconds, that it lives and how fast it is."""
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from shared.database import Database, read_clock
+from shared.errors import Unavailable
+from shared.store import workers
+from shared.store.workers import HEARTBEAT_S, Worker
+
+_MEASURED_S = 600.0
+
+log = logging.getLogger(__name__)
+
+
+class Meter:
+    """Measures how many images a minute this process analyses while it has work, over the last ten minutes."""
+
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
+        self._batches: deque[tuple[float, float, int]] = deque(maxlen=10_000)
+
+    @contextmanager
+    def measuring(self, images: int) -> Iterator[None]:
+        """Count a batch of images that is analysed inside the block."""
+        began = self._clock()
+        yield
+        self._batches.append((began, self._clock(), images))
+
+    def images_per_minute(self) -> float | None:
+        """Return the rate, or None if nothing was analysed lately. Batches that overlap share their time."""
+        since = self._clock() - _MEASURED_S
+        batches = sorted(batch for batch in list(self._batches) if batch[1] >= since)
+        busy_s, free_from = 0.0, 0.0
+        for began, ended, _ in batches:
+            busy_s += max(0.0, ended - max(began, free_from))
+            free_from = max(free_from, ended)
+        return 60 * sum(images for *_, images in batches) / busy_s if busy_s else None
+
+
+class Heartbeat:
+    """Writes this process's row among the workers. It stops no work: a database that is away is only logged."""
+
+    def __init__(self, database: Database, worker: Worker, meter: Meter):
+        self._database, self._worker, self._meter = database, worker, meter
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat while the block runs, and say goodbye at its end."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            self._thread.join()
+            self._write(lambda session, now: workers.note_worker_stopped(session, self._worker.id, now))
+
+    def beat(self) -> None:
+        """Write the row once."""
+        worker = replace(self._worker, images_per_minute=self._meter.images_per_minute())
+        self._write(lambda session, now: workers.note_worker(session, worker, now))
+
+    def _run(self) -> None:
+        self.beat()
+        while not self._stopping.wait(HEARTBEAT_S):
+            self.beat()
+
+    def _write(self, change) -> None:
+        try:
+            with self._database.writing() as session:
+                change(session, read_clock(session))
+        except Unavailable as error:
+            log.warning("heartbeat_missed code=%s", error.code)
+
+
+def process_name() -> str:
+    """Return the machine's name and this process's number."""
+    return f"{platform.node()[:180] or 'unnamed'}:{os.getpid()}"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas import CaseOut
 from shared.domain import REVIEW_LABELS, Decision, Review, State, Verdict
@@ -20,6 +20,13 @@ def _text_in_lines(text: str) -> str:
     return text
 
 
+def _written_out(moment: object) -> object:
+    """Refuse what is no RFC 3339: a number would be taken for seconds since 1970."""
+    if isinstance(moment, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", moment):
+        raise ValueError("is written as 2026-01-31T12:00:00Z")
+    return moment
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -27,7 +34,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("must lie in the years 1 to 9999, in UTC") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 Note = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": _LINES}), AfterValidator(_text_in_lines)]
 
 
@@ -83,10 +90,13 @@ class ReviewIn(BaseModel):
 
 class ReviewHeader(BaseModel):
     if_match: str | None = Field(
-        None, alias="If-Match", description='the `ETag` of the review that this one replaces; `"0"` if there is none'
+        None,
+        alias="If-Match",
+        pattern=r'^"[0-9]{1,9}"$',
+        description='the `ETag` of the review that this one replaces; `"0"` if there is none',
     )
-    if_none_match: str | None = Field(
-        None, alias="If-None-Match", description="`*` instead of `If-Match`: there must be no review"
+    if_none_match: Literal["*"] | None = Field(
+        None, alias="If-None-Match", description="instead of `If-Match`: there must be no review"
     )
 
 

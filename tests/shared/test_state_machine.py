@@ -261,7 +261,7 @@ def check_change(was: RowMapping, row: RowMapping) -> None:
     if (was["state"], row["state"]) == (State.FAILED, State.QUEUED):
         assert (row["attempts"], row["alone"]) == (0, True)
     elif State(was["state"]).is_final:
-        assert changed <= PERSONAL | {"deleted_at", "erased_at"}
+        assert changed <= PERSONAL | {"deleted_at", "erased_at", "review_rank"}
 
 
 LIVES = settings(stateful_step_count=50, database=None, deadline=None, suppress_health_check=list(HealthCheck))

@@ -98,6 +98,13 @@ def test_a_session_that_is_used_goes_on_for_twelve_hours_and_no_longer(clinic_vi
     assert not is_signed_in(clinic_visitor)
 
 
+def test_a_page_that_renews_itself_keeps_nobody_signed_in(clinic_visitor, age):
+    age(timedelta(), LASTS_UNUSED / 2)
+    assert clinic_visitor.get("/cases", headers={"Dermqueue-Live": "1"}).status_code == 200
+    age(timedelta(), LASTS_UNUSED / 2)
+    assert not is_signed_in(clinic_visitor)
+
+
 def test_a_session_ends_with_its_key(sign_in, clinic, reviewer, database):
     revoked, expired = sign_in(clinic), sign_in(reviewer)
     with database.writing() as session:

@@ -7,7 +7,7 @@ import pytest
 from shared.database import read_clock
 from shared.store import workers
 from shared.store.workers import Worker
-from tests.api.calls import MODEL_DIGEST, Api, activate_model, read_problem, record_failure
+from tests.api.calls import MODEL_DIGEST, Api, activate_model, read_problem, record_problem
 
 
 def post(admin: Api, address: str, sent: dict | None = None, method: str = "POST"):
@@ -26,7 +26,7 @@ def test_an_empty_queue_says_so(admin):
 
 def test_the_queue_tells_what_waits_what_ended_and_how_many_workers_it_needs(admin, clinic, database):
     failed, *waiting = [clinic.submit() for _ in range(4)]
-    record_failure(database, failed.json["id"])
+    record_problem(database, failed.json["id"])
     activate_model(database)
     with database.writing() as session:
         fast = Worker(uuid4(), "here:1", "cpu", 16, MODEL_DIGEST, 2.0)

@@ -7,7 +7,7 @@ import pytest
 
 from shared.domain import Role
 from shared.store import reviews
-from tests.api.calls import Api, activate_model, read_list, read_problem, record_failure, work_off_older_half
+from tests.api.calls import Api, activate_model, read_list, read_problem, record_problem, work_off_older_half
 from tests.factories import add_case, add_key
 
 AGREE = {"verdict": "agree", "label": "melanoma", "note": "Refer today.\nCalled the clinic."}
@@ -153,7 +153,7 @@ def test_a_review_that_makes_no_sense_is_refused(reviewer, case, sent):
 
 def test_a_failed_case_can_be_reviewed_and_a_waiting_one_cannot(reviewer, clinic, database):
     waiting, failed = clinic.submit(), clinic.submit()
-    record_failure(database, failed.json["id"])
+    record_problem(database, failed.json["id"])
     assert review(reviewer, failed.headers["Location"], DISAGREE).status_code == 200
     assert read_problem(review(reviewer, waiting.headers["Location"]), 409)["code"] == "case_not_reviewable"
 
@@ -161,7 +161,7 @@ def test_a_failed_case_can_be_reviewed_and_a_waiting_one_cannot(reviewer, clinic
 def test_a_failed_case_that_is_analysed_again_must_be_reviewed_again(reviewer, admin, clinic, succeed, database):
     failed = clinic.submit()
     case_id, address = failed.json["id"], failed.headers["Location"]
-    record_failure(database, case_id)
+    record_problem(database, case_id)
     review(reviewer, address, DISAGREE)
     admin.call("POST", f"/v1/admin/failed/{case_id}/requeue")
     succeed(case_id)

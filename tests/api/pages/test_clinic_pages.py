@@ -7,11 +7,8 @@ from html import unescape
 import pytest
 from PIL import Image
 
-from shared.database import read_clock
-from shared.domain import Problem, State
-from shared.store import queue
 from tests import images
-from tests.api.calls import JPEG, PROBABILITIES, activate_model, record_failure
+from tests.api.calls import JPEG, PROBABILITIES, UNUSABLE, record_problem
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -27,21 +24,6 @@ def key_in(page: str) -> str:
 def words_of(page: str) -> str:
     """Return what a page says, without its tags."""
     return " ".join(unescape(re.sub("<[^>]*>", " ", page)).split())
-
-
-@pytest.fixture
-def reject(database):
-    """Do as a worker that finds a photograph unusable."""
-
-    def decide(detail: str) -> None:
-        activate_model(database)
-        with database.writing() as session:
-            now = read_clock(session)
-            (lease,) = queue.claim_cases(session, 1, 60, now)
-            problem = Problem(State.REJECTED, "image_flat", detail)
-            assert queue.record_problem(session, lease, problem, now)
-
-    return decide
 
 
 def test_photographs_sent_together_become_cases_and_the_others_are_told_why(clinic_visitor, rows):
@@ -106,9 +88,9 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "It is made up." in model
 
 
-def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, reject):
+def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, database):
     case_id = clinic.submit().json["id"]
-    reject("The photograph is of one colour.")
+    record_problem(database, case_id, UNUSABLE)
     said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
     assert "This photograph cannot be analysed The photograph is of one colour." in said
     assert "How to take it again" in said
@@ -116,7 +98,7 @@ def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, 
 
 def test_a_failed_case_says_that_there_is_no_result_and_not_to_wait(clinic_visitor, clinic, database):
     case_id = clinic.submit().json["id"]
-    record_failure(database, case_id)
+    record_problem(database, case_id)
     said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
     assert "There is no result The analysis failed." in said
     assert "Do not wait for it" in said

@@ -155,7 +155,19 @@ class KeyPath(BaseModel):
 
 
 class KeyIn(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "properties": {"role": {"const": "clinic"}, "clinic_id": {"type": "string"}},
+                    "required": ["clinic_id"],
+                },
+                {"properties": {"role": {"enum": ["reviewer", "admin"]}, "clinic_id": {"type": "null"}}},
+            ]
+        },
+    )
 
     role: Role
     clinic_id: UUID | None = Field(None, description="required for the role clinic, and only for it")

@@ -13,7 +13,11 @@ BEYOND_A_SCHEMA = {
     "cursor_malformed",
     "idempotency_key_reused",
     "image_type_unsupported",
+    "precondition_malformed",
+    "precondition_missing",
+    "review_changed",
     "upload_digest_mismatch",
+    "webhook_url_refused",
 }
 """Codes of refusals that are right although the request is as the document says: it cannot tell what bytes mean, nor
 what was sent before."""

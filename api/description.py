@@ -47,6 +47,9 @@ _LINKS = {
     ("submit_case", "202"): ("read_case", "case_id", "id"),
     ("submit_many", "202"): ("read_submission", "submission_id", "id"),
     ("list_failed", "200"): ("requeue_failed", "case_id", "cases/0/id"),
+    ("read_worklist", "200"): ("put_review", "case_id", "cases/0/id"),
+    ("add_webhook", "201"): ("enable_webhook", "webhook_id", "id"),
+    ("list_webhooks", "200"): ("remove_webhook", "webhook_id", "webhooks/0/id"),
 }
 """Which operation an answer leads to, with which of its parameters, and where in the answer that stands."""
 

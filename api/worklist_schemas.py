@@ -13,6 +13,8 @@ from shared.store.worklist import COUNTED_AT_MOST, Entry
 
 _LINES = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\ufffd]*$"
 
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
 
 def _text_in_lines(text: str) -> str:
     if not re.fullmatch(_LINES, text):
@@ -20,10 +22,10 @@ def _text_in_lines(text: str) -> str:
     return text
 
 
-def _written_out(moment: object) -> object:
-    """Refuse what is no RFC 3339: a number would be taken for seconds since 1970."""
-    if isinstance(moment, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", moment):
-        raise ValueError("is written as 2026-01-31T12:00:00Z")
+def _date_time(moment: object) -> object:
+    """Refuse text that pydantic would read as a date, or as seconds since 1970."""
+    if isinstance(moment, str) and not _DATE_TIME.fullmatch(moment):
+        raise ValueError("must be a date and a time with its zone, such as 2026-01-31T08:30:00Z")
     return moment
 
 
@@ -34,7 +36,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("must lie in the years 1 to 9999, in UTC") from error
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_date_time), AfterValidator(_in_utc)]
 Note = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": _LINES}), AfterValidator(_text_in_lines)]
 
 

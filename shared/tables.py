@@ -55,10 +55,12 @@ class ModelRow(Table):
     activated_at: Mapped[datetime]
 
 
-_WAITING = text("state = 'queued'")
-_RUNNING = text("state = 'running'")
+# A query that means to walk one of these partial indexes says its condition in these words: of a bound parameter,
+# SQLite does not know that it is the same.
+WAITING = text("state = 'queued'")
+RUNNING = text("state = 'running'")
 _RANKED = text("review_rank IS NOT NULL")
-_UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
+UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 
 
 class CaseRow(Table):
@@ -69,11 +71,11 @@ class CaseRow(Table):
         UniqueConstraint("clinic_id", "idempotency_key"),
         Index("ix_cases_clinic_newest", "clinic_id", "submitted_at", "id"),
         Index("ix_cases_newest", "submitted_at", "id"),
-        Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+        Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=WAITING, postgresql_where=WAITING),
         Index(
-            "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING
+            "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=WAITING, postgresql_where=WAITING
         ),
-        Index("ix_cases_leases", "lease_expires_at", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+        Index("ix_cases_leases", "lease_expires_at", sqlite_where=RUNNING, postgresql_where=RUNNING),
         Index("ix_cases_finished", "finished_at", "clinic_id", "state", "submitted_at"),
         Index(
             "ix_cases_worklist",
@@ -87,7 +89,13 @@ class CaseRow(Table):
             sqlite_where=_RANKED,
             postgresql_where=_RANKED,
         ),
-        Index("ix_cases_unranked", "finished_at", sqlite_where=_UNRANKED, postgresql_where=_UNRANKED),
+        Index(
+            "ix_cases_worklist_decision",
+            *("decision", "reviewed", "review_rank", "submitted_at", "id"),
+            sqlite_where=_RANKED,
+            postgresql_where=_RANKED,
+        ),
+        Index("ix_cases_unranked", "finished_at", sqlite_where=UNRANKED, postgresql_where=UNRANKED),
         Index(
             "ix_cases_to_erase",
             "deleted_at",
@@ -142,6 +150,8 @@ class CaseRow(Table):
     """The reviewers' order, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
     reviews has ended the case; then a sweep ranks it."""
     reviewed: Mapped[bool] = mapped_column(server_default=false())
+    decision: Mapped[str | None] = mapped_column(String(16))
+    """The result's, here too for the worklist's filter. NULL: there is none."""
 
     analysis: Mapped["AnalysisRow | None"] = relationship(lazy="raise", passive_deletes="all")
 

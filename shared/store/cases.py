@@ -212,7 +212,7 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
         _finish_without_result(row, State.CANCELLED, now)
     row.reference = row.age = row.sex = row.site = row.idempotency_key = None
     row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
-    row.review_rank = None
+    row.review_rank = row.decision = None
     row.deleted_at = now
     session.execute(update(SubmissionItemRow).where(SubmissionItemRow.case_id == case_id).values(name=""))
     session.flush()

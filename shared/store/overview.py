@@ -9,7 +9,7 @@ from sqlalchemy import Integer, case, cast, extract, func, select
 from sqlalchemy.orm import Session
 
 from shared.domain import State
-from shared.tables import CaseRow, ClinicRow
+from shared.tables import RUNNING, WAITING, CaseRow, ClinicRow
 
 _ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
 
@@ -39,14 +39,13 @@ class Hour:
 
 def list_loads(session: Session) -> Sequence[ClinicLoad]:
     """Return the clinics of which something waits or runs, the busiest first."""
-    counts = {
-        state: select(CaseRow.clinic_id, func.count().label("number"), func.min(CaseRow.submitted_at).label("oldest"))
-        .where(CaseRow.state == state)
+    waiting, running = (
+        select(CaseRow.clinic_id, func.count().label("number"), func.min(CaseRow.submitted_at).label("oldest"))
+        .where(condition)
         .group_by(CaseRow.clinic_id)
         .subquery()
-        for state in (State.QUEUED, State.RUNNING)
-    }
-    waiting, running = counts.values()
+        for condition in (WAITING, RUNNING)
+    )
     rows = session.execute(
         select(ClinicRow.id, ClinicRow.name, waiting.c.number, running.c.number, waiting.c.oldest)
         .outerjoin(waiting, waiting.c.clinic_id == ClinicRow.id)

@@ -15,6 +15,7 @@ BEYOND_A_SCHEMA = {
     "image_type_unsupported",
     "precondition_malformed",
     "precondition_missing",
+    "review_changed",
     "upload_digest_mismatch",
     "webhook_url_refused",
 }

@@ -1,4 +1,4 @@
-"""A clinic's pages, as they are without scripts."""
+"""The pages of clinics and of reviewers, as they are without scripts."""
 
 import io
 import re
@@ -103,6 +103,14 @@ def test_a_failed_case_says_that_there_is_no_result_and_not_to_wait(clinic_visit
     assert "There is no result The analysis failed." in said
     assert "Do not wait for it" in said
     assert "Melanoma" not in said
+
+
+def test_whoever_must_look_at_a_failed_case_sees_its_photograph(reviewer_visitor, clinic, database):
+    case_id = clinic.submit().json["id"]
+    record_problem(database, case_id)
+    page = reviewer_visitor.get(f"/worklist/{case_id}").text
+    (photograph,) = re.findall(r'<img src="/app(.*?)"', page)
+    assert reviewer_visitor.get(photograph).data == clinic.get(f"/v1/cases/{case_id}/image").data
 
 
 def test_a_page_that_did_not_change_is_not_sent_again(clinic_visitor, clinic, succeed):

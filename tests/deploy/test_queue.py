@@ -38,6 +38,8 @@ def test_workers_are_told_in_words_and_in_json(dermqueue, database):
 
 def test_a_webhook_is_added_listed_enabled_and_removed(dermqueue, database, clinic_id):
     (secret,) = printed(dermqueue("webhook", "add", "https://clinic.example/hook", "--clinic", NAME))
+    other = as_json(dermqueue("webhook", "add", "https://clinic.example/other", "--clinic", NAME, "--json"))
+    printed(dermqueue("webhook", "remove", other["id"]))
     assert secret.startswith("whsec_")
     (line,) = printed(dermqueue("webhook", "list"))
     assert "enabled" in line

@@ -23,6 +23,9 @@ Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnos
 
 Many photographs at once: `POST /v1/submissions`. Straight to the object store: `POST /v1/uploads`.
 
+To be told of final states instead of asking: `POST /v1/webhooks`. Reviewers work through `GET /v1/worklist` and answer
+with `PUT /v1/cases/{case_id}/review`; admins watch `GET /v1/admin/queue`.
+
 Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+json` (RFC 9457): match on their `code`.
 """
 

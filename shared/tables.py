@@ -55,11 +55,10 @@ class ModelRow(Table):
     activated_at: Mapped[datetime]
 
 
-# A query that means to walk one of these partial indexes says its condition in these words: of a bound parameter,
-# SQLite does not know that it is the same.
-WAITING = text("state = 'queued'")
-RUNNING = text("state = 'running'")
+_WAITING = text("state = 'queued'")
+_RUNNING = text("state = 'running'")
 _RANKED = text("review_rank IS NOT NULL")
+# The sweep says it in the same words: SQLite does not see that a list of bound parameters is this one.
 UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 
 
@@ -71,11 +70,11 @@ class CaseRow(Table):
         UniqueConstraint("clinic_id", "idempotency_key"),
         Index("ix_cases_clinic_newest", "clinic_id", "submitted_at", "id"),
         Index("ix_cases_newest", "submitted_at", "id"),
-        Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=WAITING, postgresql_where=WAITING),
+        Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
         Index(
-            "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=WAITING, postgresql_where=WAITING
+            "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING
         ),
-        Index("ix_cases_leases", "lease_expires_at", sqlite_where=RUNNING, postgresql_where=RUNNING),
+        Index("ix_cases_leases", "lease_expires_at", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
         Index("ix_cases_finished", "finished_at", "clinic_id", "state", "submitted_at"),
         Index(
             "ix_cases_worklist",

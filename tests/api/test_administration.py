@@ -69,6 +69,9 @@ def test_a_key_works_as_soon_as_it_is_made_until_it_is_revoked(admin, client, cl
     holder = Api(client, made["key"])
     assert holder.get("/v1/cases").status_code == 200
     key_id = key_id_of(admin, made["prefix"])
+    expiries = {key["prefix"]: key["expires_at"] for key in admin.get("/v1/admin/keys").json["keys"]}
+    assert expiries.pop(made["prefix"]) is not None
+    assert set(expiries.values()) == {None}
     assert post(admin, f"keys/{key_id}/revoke").status_code == 204
     assert read_problem(holder.get("/v1/cases"), 401)["code"] == "key_revoked"
     read_problem(post(admin, f"keys/{key_id}/revoke"), 404)

@@ -77,16 +77,16 @@ def flood(stack: RunningStack) -> Iterator[list[str]]:
 def halted_worker(stack: RunningStack) -> Iterator[list[str]]:
     """Stop the worker's process in the middle of a batch; yield the cases that it holds, and one that waits."""
     worker = stack.pid("worker")
-    held: list[str] = []
-    while not held:
+    while True:
         submit(stack, 16)
         wait_until(lambda: list_cases(stack.http, state="running"), timeout_s=30)
         os.kill(worker, signal.SIGSTOP)
-        held = list(list_cases(stack.http, state="running"))
-        if not held:  # the batch was done by then
-            os.kill(worker, signal.SIGCONT)
+        held, further = list(list_cases(stack.http, state="running")), stack.submit(PHOTOGRAPHS[0])
+        if held and further.status_code == 202:
+            break
+        os.kill(worker, signal.SIGCONT)  # the batch was done by then, or it stood still with SQLite's lock in hand
     try:
-        yield held + submit(stack, 1)
+        yield [*held, further.json()["id"]]
     finally:
         os.kill(worker, signal.SIGCONT)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from api.schemas import CaseOut
 from shared.domain import REVIEW_LABELS, Decision, Review, State, Verdict
@@ -100,6 +100,11 @@ class ReviewHeader(BaseModel):
     if_none_match: Literal["*"] | None = Field(
         None, alias="If-None-Match", description="instead of `If-Match`: there must be no review"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, sent: str | None) -> str | None:
+        return sent or None
 
 
 class ReviewOut(BaseModel):

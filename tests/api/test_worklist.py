@@ -126,6 +126,7 @@ def test_of_reviewers_who_send_at_the_same_moment_one_wins(app, reviewer, case):
     ("headers", "status", "code"),
     [
         ({"Accept": "*/*"}, 428, "precondition_missing"),
+        ({"If-Match": ""}, 428, "precondition_missing"),
         ({"If-Match": "*"}, 400, "field_invalid"),
         ({"If-Match": 'W/"1"'}, 400, "field_invalid"),
         ({"If-None-Match": '"1"'}, 400, "field_invalid"),

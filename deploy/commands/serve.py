@@ -9,10 +9,11 @@ import click
 from deploy.commands import data_dir_option
 from deploy.stack import CONNECTION, local_stack
 from shared.database import open_database
-from shared.dispatch import make_celery
+from shared.dispatch import Doorbell, make_celery
 from shared.migrations import check_upgraded, find_drift, upgrade
 from shared.settings import load_settings
 from shared.storage import open_object_store
+from worker.progress import has_stalled, note_progress
 
 port_option = click.option("--port", type=int, default=8000, show_default=True, help="The API's port.")
 
@@ -57,8 +58,13 @@ def api(data_dir: Path, host: str, port: int) -> None:
 
 @click.command()
 @data_dir_option
+@click.option(
+    "--progress-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Touched whenever a task is done; `dermqueue worker-health` looks at it.",
+)
 @click.pass_context
-def worker(ctx: click.Context, data_dir: Path) -> None:
+def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> None:
     """Run one analysis worker. Start one per GPU; all share the queue.
 
     SIGTERM finishes the batch in hand. The model is chosen by DERMQUEUE_MODEL, the device by DERMQUEUE_DEVICE.
@@ -67,7 +73,21 @@ def worker(ctx: click.Context, data_dir: Path) -> None:
 
     settings = load_settings(data_dir)
     open_object_store(settings).check_encryption()
+    if progress_file:
+        note_progress(progress_file)
     ctx.exit(run_worker(settings))
+
+
+@click.command("worker-health")
+@click.argument("progress_file", type=click.Path(dir_okay=False, path_type=Path))
+@data_dir_option
+def worker_health(progress_file: Path, data_dir: Path) -> None:
+    """Exit 1 if the worker that touches PROGRESS_FILE gets nothing done while cases wait, for three leases."""
+    settings = load_settings(data_dir)
+    limit_s = 3 * settings.lease_s
+    if has_stalled(progress_file, limit_s, open_database(settings.database_url), Doorbell(make_celery(settings))):
+        raise click.ClickException(f"Cases wait, and this worker has got nothing done for {limit_s:.0f} s.")
+    click.echo("The worker gets its work done, or there is none that it could do.")
 
 
 @click.command()
@@ -102,4 +122,4 @@ def db_check(data_dir: Path) -> None:
     click.echo("The database is what this version expects.")
 
 
-COMMANDS = (up, api, worker, beat, db)
+COMMANDS = (up, api, worker, worker_health, beat, db)

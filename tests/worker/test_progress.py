@@ -102,6 +102,8 @@ def test_a_worker_process_that_hangs_is_found_out_and_is_well_again_once_it_goes
     worker.send_signal(signal.SIGSTOP)
     let_a_case_wait(database)
     wait_until(lambda: has_stalled(file, LIMIT_S, database, doorbell))
+    hung_since = file.stat().st_mtime
     worker.send_signal(signal.SIGCONT)
     doorbell.ring()
+    wait_until(lambda: file.stat().st_mtime > hung_since)
     wait_until(lambda: not has_stalled(file, LIMIT_S, database, doorbell))

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from api.counters import ACCEPTED
 from api.photo_metadata import strip_metadata
 from api.schemas import CaseFields, SubmitForm, SubmitUpload
 from api.services import Services
@@ -218,6 +219,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
         if winner := _find_accepted(to, asked):
             return winner
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
+    ACCEPTED.labels(case.clinic_id).inc()
     to.doorbell.ring()
     return accepted
 

@@ -81,6 +81,14 @@ class Settings(BaseSettings):
     api_processes: int = Field(2, ge=1)
     api_threads: int = Field(16, ge=2)
 
+    metrics_token: SecretStr | None = Field(
+        None, min_length=16, description="opens the API's /metrics, as an admin's key does"
+    )
+    metrics_host: str = Field("127.0.0.1", description="the address of a worker's own /metrics")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="its port, or the next free one; unset: it has none"
+    )
+
 
 def load_settings(data_dir: Path | None = None) -> Settings:
     """Read the settings once, at the start of a process.

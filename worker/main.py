@@ -16,6 +16,7 @@ from shared.store import models
 from shared.store.workers import Worker
 from worker.analysis import Analyst
 from worker.bundle_source import local_bundle
+from worker.exporter import serve_measures
 from worker.heartbeat import Heartbeat, process_name
 from worker.housekeeping import Housekeeping
 from worker.model import Model, choose_device, describe_device, load_model
@@ -59,6 +60,8 @@ def run_worker(settings: Settings) -> int:
 
     worker_shutting_down.connect(stop)
     log.info("worker_ready model=%s version=%s", model.manifest.name, model.manifest.version)
+    if settings.metrics_port:
+        serve_measures(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
     myself = Worker(uuid4(), process_name(), describe_device(device), settings.batch_size, model.digest, None)
     with Heartbeat(database, myself, triage.meter).beating():
         worker.start()

@@ -18,6 +18,7 @@ from shared.storage import ObjectStore
 from shared.store import cases, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
 from worker.heartbeat import Meter
+from worker.measures import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.watchdog import Watchdog
 
 _SLICE_S = 5.0
@@ -84,6 +85,7 @@ class Triage:
         return bool(leases)
 
     def _finish(self, leases: Sequence[Lease]) -> None:
+        BATCH.observe(len(leases))
         with self._watchdog.watching(), self.meter.measuring(len(leases)):
             self._record_patiently(self._analyze(leases))
 
@@ -92,7 +94,7 @@ class Triage:
 
         None: it is the turn of a case that must be tried alone, and this must not be one. Nothing was claimed.
         """
-        with self._database.writing() as session:
+        with stage("claim"), self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
             leases = queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, now)
@@ -130,7 +132,7 @@ class Triage:
                 time.sleep(_RECORD_AGAIN_S)
 
     def _record(self, outcomes: list[Outcome]) -> None:
-        with self._database.writing() as session:
+        with stage("record"), self._database.writing() as session:
             now = read_clock(session)
             later = now + timedelta(seconds=_POSTPONE_S)
             refused, ended = [], defaultdict(list)
@@ -151,6 +153,8 @@ class Triage:
             webhooks.announce(session, [case_id for case_ids in ended.values() for case_id in case_ids], now)
             for state, case_ids in ended.items():
                 trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
+        for outcome in outcomes:
+            _count(outcome, was_refused=outcome in refused)
         self._discard(refused)
 
     def _discard(self, refused: list[Outcome]) -> None:
@@ -177,7 +181,20 @@ class Triage:
                 cases.mark_erased(session, case_id, read_clock(session))
 
 
+def _count(outcome: Outcome, was_refused: bool) -> None:
+    match outcome:
+        case _ if was_refused:
+            LATE.inc()
+        case Finding():
+            ENDED.labels(State.SUCCEEDED, "").inc()
+        case NoFinding(_, problem):
+            ENDED.labels(problem.state, problem.code).inc()
+        case Postponed(_, counted):
+            RETRIES.labels(ANALYSIS_FAILED if counted else UNAVAILABLE).inc()
+
+
 def _report(found: queue.Sweep) -> None:
+    count_sweep(found)
     if found.returned or found.failed:
         log.warning("leases_expired returned=%d failed=%d", found.returned, len(found.failed))
 

@@ -16,13 +16,14 @@ _ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
 
 @dataclass(frozen=True)
 class ClinicLoad:
-    """What of one clinic is under way. `oldest` is when the case that waits longest was submitted."""
+    """What of one clinic is under way. `oldest` and `oldest_running` are when the longest-standing were submitted."""
 
     clinic_id: UUID
     name: str
     waiting: int
     running: int
     oldest: datetime | None
+    oldest_running: datetime | None
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ def list_loads(session: Session) -> Sequence[ClinicLoad]:
     }
     waiting, running = counts.values()
     rows = session.execute(
-        select(ClinicRow.id, ClinicRow.name, waiting.c.number, running.c.number, waiting.c.oldest)
+        select(ClinicRow.id, ClinicRow.name)
+        .add_columns(func.coalesce(waiting.c.number, 0), func.coalesce(running.c.number, 0))
+        .add_columns(waiting.c.oldest, running.c.oldest)
         .outerjoin(waiting, waiting.c.clinic_id == ClinicRow.id)
         .outerjoin(running, running.c.clinic_id == ClinicRow.id)
         .where((waiting.c.number > 0) | (running.c.number > 0))
         .order_by(func.coalesce(waiting.c.number, 0).desc(), ClinicRow.name)
     )
-    return [ClinicLoad(clinic_id, name, queued or 0, ran or 0, oldest) for clinic_id, name, queued, ran, oldest in rows]
+    return [ClinicLoad(*row) for row in rows]
 
 
 def count_arrivals(session: Session, since: datetime) -> int:

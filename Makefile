@@ -4,7 +4,7 @@ BIN := .venv/bin
 STACKS := tests/faults tests/journey
 OUTSIDE := tests/api tests/deploy
 
-.PHONY: demo up test test-outside test-inside faults fuzz schemathesis audit lint clean
+.PHONY: demo up test test-outside test-inside faults rehearsal fuzz schemathesis audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -28,6 +28,11 @@ test-inside: .venv/installed-test
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
 faults: .venv/installed-test
 	$(BIN)/pytest tests/faults --full --timeout 3600
+
+# A day of clinics within an hour, and workers that come and go by the cluster's rule: deploy/docs/scaling.md. For a few
+# minutes' worth: `make rehearsal REHEARSAL='--day 240 --out /tmp'`.
+rehearsal: .venv/installed-test
+	$(BIN)/python -m tests.rehearsal $(REHEARSAL)
 
 # Broken photographs through the path from upload to pixels: 10,000 by chance, then a minute of libFuzzer's.
 fuzz: .venv/installed-test

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,12 +19,15 @@ from api.services import Services
 from shared.database import read_clock
 from shared.domain import Caller, Case, NewCase, Photograph, Priority
 from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
+from shared.log_ids import make_traceparent
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
 from shared.store import cases, submissions, trail, uploads
 
 _SEAT_TIMEOUT_S = 10
 _CHUNK_BYTES = 256 * 1024
+
+log = logging.getLogger(__name__)
 
 Tie = Callable[[Session], None]
 """What else is written in the transaction that accepts a case."""
@@ -192,6 +196,7 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
         site=asked.fields.site,
         idempotency_key=asked.idempotency_key,
         request_sha256=asked.sha256,
+        traceparent=make_traceparent(),
     )
 
 
@@ -220,6 +225,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
             return winner
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
     ACCEPTED.labels(case.clinic_id).inc()
+    log.info("case_accepted case_id=%s clinic_id=%s", case.id, case.clinic_id)
     to.doorbell.ring()
     return accepted
 

@@ -4,6 +4,7 @@ import ctypes
 from contextlib import suppress
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from api.app import create_app
 from shared.database import open_database
@@ -18,6 +19,15 @@ _HEARTBEAT_DIR = "/dev/shm"  # nosec B108  # in memory, so that no slow disk loo
 _M_MMAP_THRESHOLD, _BLOCK_BYTES = -3, 2**20
 
 
+class _Logger(Logger):
+    """Gunicorn's own lines go where all others go."""
+
+    def setup(self, cfg) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
 class Server(BaseApplication):
     """Gunicorn with threads; each process makes its own app, so no connection is shared over a fork."""
 
@@ -29,6 +39,7 @@ class Server(BaseApplication):
         options = {
             "bind": self._address,
             "worker_class": "gthread",
+            "logger_class": _Logger,
             "workers": self._settings.api_processes,
             "threads": self._settings.api_threads,
             "graceful_timeout": _GRACEFUL_TIMEOUT_S,

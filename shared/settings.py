@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError
 from shared.errors import ConfigurationInvalid
 
 PREFIX = "DERMQUEUE_"
-COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL")
-"""Read by the command line itself: where and as whom its client commands speak, and how much it tells."""
+COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL", "DERMQUEUE_LOG_FORMAT")
+"""Read by the command line itself: where and as whom its client commands speak, and what its logs look like."""
 
 DEFAULT_DATA_DIR = Path(".dermqueue")
 STACK_ENV = "stack.env"

@@ -12,6 +12,7 @@ from PIL import Image
 from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_overlay, encode_png, saliency
+from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph, squash
 from shared.storage import ObjectStore, digest_in_key, overlay_key
 from worker.measures import stage
@@ -89,7 +90,8 @@ class Analyst:
         def settled(item: Lease | _Decoded, *arguments):
             lease = item.lease if isinstance(item, _Decoded) else item
             try:
-                return step(item, *arguments)
+                with logged_with(case_id=lease.case_id, request_id=request_of(lease.traceparent)):
+                    return step(item, *arguments)
             except ImageRejected as error:
                 return NoFinding(lease, Problem(State.REJECTED, error.code, error.detail))
             except ObjectMissing as error:

@@ -13,6 +13,7 @@ from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
 from shared.errors import Unavailable
+from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
 from shared.store import cases, queue, trail, webhooks, worklist
@@ -154,13 +155,12 @@ class Triage:
             for state, case_ids in ended.items():
                 trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
         for outcome in outcomes:
-            _count(outcome, was_refused=outcome in refused)
+            _report_outcome(outcome, was_refused=outcome in refused)
         self._discard(refused)
 
     def _discard(self, refused: list[Outcome]) -> None:
         """Drop results that came too late: the case was cancelled, deleted, or given to another worker."""
         for outcome in refused:
-            log.warning("late_result_refused case_id=%s", outcome.lease.case_id)
             if isinstance(outcome, Finding):
                 try:
                     self._store.delete(outcome.analysis.overlay_key)
@@ -181,16 +181,23 @@ class Triage:
                 cases.mark_erased(session, case_id, read_clock(session))
 
 
-def _count(outcome: Outcome, was_refused: bool) -> None:
-    match outcome:
-        case _ if was_refused:
-            LATE.inc()
-        case Finding():
-            ENDED.labels(State.SUCCEEDED, "").inc()
-        case NoFinding(_, problem):
-            ENDED.labels(problem.state, problem.code).inc()
-        case Postponed(_, counted):
-            RETRIES.labels(ANALYSIS_FAILED if counted else UNAVAILABLE).inc()
+def _report_outcome(outcome: Outcome, was_refused: bool) -> None:
+    lease = outcome.lease
+    with logged_with(case_id=lease.case_id, request_id=request_of(lease.traceparent)):
+        match outcome:
+            case _ if was_refused:
+                LATE.inc()
+                log.warning("late_result_refused")
+            case Finding():
+                ENDED.labels(State.SUCCEEDED, "").inc()
+                log.info("case_ended state=%s", State.SUCCEEDED)
+            case NoFinding(_, problem):
+                ENDED.labels(problem.state, problem.code).inc()
+                log.info("case_ended state=%s code=%s", problem.state, problem.code)
+            case Postponed(_, counted):
+                reason = ANALYSIS_FAILED if counted else UNAVAILABLE
+                RETRIES.labels(reason).inc()
+                log.info("case_postponed reason=%s", reason)
 
 
 def _report(found: queue.Sweep) -> None:

@@ -6,6 +6,8 @@ import re
 import sys
 from datetime import UTC, datetime
 
+from celery.signals import setup_logging
+
 from shared.log_ids import logged_ids
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s%(ids)s"
@@ -23,8 +25,13 @@ def set_up_logging(level: str, kind: str) -> None:
     handler.setFormatter(JsonLines() if kind == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
+    setup_logging.connect(_leave_it, weak=False)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _leave_it(**_) -> None:
+    """Celery sets logging up by itself, unless somebody says to have done so."""
 
 
 def _add_ids(record: logging.LogRecord) -> bool:

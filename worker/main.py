@@ -53,6 +53,7 @@ def run_worker(settings: Settings) -> int:
         queues=[ANALYZE_QUEUE, SWEEP_QUEUE],
         without_mingle=True,
         without_gossip=True,
+        quiet=True,
     )
 
     def stop(**_) -> None:

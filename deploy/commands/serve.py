@@ -111,7 +111,7 @@ def worker_health(progress_file: Path, data_dir: Path) -> None:
 def beat(data_dir: Path) -> None:
     """Run the clock that starts the sweeper. One is enough; two do no harm."""
     celery = make_celery(load_settings(data_dir))
-    celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO").run()
+    celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()
 
 
 @click.group()

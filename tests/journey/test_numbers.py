@@ -90,6 +90,8 @@ def test_the_figures_of_the_apis_processes_are_one_sum(stack):
 
 def test_one_id_leads_from_the_request_to_the_worker_and_every_line_is_json(stack):
     logs = {name: (stack.data_dir / "logs" / f"{name}.log").read_text() for name in ("api", "worker", "beat")}
+    foreign = [line for log in logs.values() for line in log.splitlines() if not line.startswith("{")]
+    assert foreign == []
     lines = {name: [json.loads(line) for line in log.splitlines()] for name, log in logs.items()}
     events = {
         name: [line["event"] for line in lines[name] if line.get("request_id") == REQUEST_ID and "event" in line]

@@ -84,7 +84,7 @@ def test_no_manifest_is_forgotten():
 def test_every_setting_that_is_named_exists():
     files = [
         *COMPOSE,
-        *(file for name in ("containers", "kubernetes", "systemd") for file in (DEPLOY / name).iterdir()),
+        *(file for name in ("containers", "kubernetes", "systemd") for file in (DEPLOY / name).glob("*.*")),
     ]
     named = {name for file in files for name in re.findall(rf"\b{PREFIX}[A-Z0-9_]+", file.read_text())}
     assert len(named) > 10
@@ -188,3 +188,15 @@ def test_the_purge_finds_a_worker():
     begins, ends = ([int(part) for part in cron[when].split()[:2]] for when in ("start", "end"))
     assert cron["timezone"] == "Etc/UTC"
     assert begins[::-1] < [hour, minute] < ends[::-1]
+
+
+def test_prometheus_asks_api_and_workers_where_the_compose_file_has_them():
+    api, worker = yaml.safe_load((DEPLOY / "containers" / "prometheus.yml").read_text())["scrape_configs"]
+    assert api["static_configs"] == [{"targets": ["api:8000"]}]
+    assert api["authorization"]["credentials_file"] == f"/run/secrets/{SERVICES['prometheus']['secrets'][0]}"
+    (found,) = worker["dns_sd_configs"]
+    assert (found["names"], str(found["port"])) == (
+        ["worker"],
+        SERVICES["worker"]["environment"]["DERMQUEUE_METRICS_PORT"],
+    )
+    assert {"api", "worker"} <= SERVICES.keys()

@@ -5,28 +5,25 @@ Called as: sleeping_worker.py SECONDS_PER_PHOTOGRAPH COMMAND [OPTION]...
 
 import sys
 import time
-from threading import Lock
 
-import numpy as np
+from torch import Tensor
 
 import worker.main
 from deploy.cli import main
 from shared.settings import PREFIX, Settings
-from tests.worker.networks import TinyNetwork, tiny_manifest
-from worker.model import Model, Reading, choose_device
+from tests.worker.networks import TinyNetwork, tiny_model
 
 
-class SleepingModel(Model):
-    """Has one device, as a real one: batches wait for each other."""
+class SleepingNetwork(TinyNetwork):
+    """Sleeps while it has the device, so that a worker's batches wait for each other as real ones do."""
 
     def __init__(self, photograph_s: float):
-        super().__init__(tiny_manifest(), "d" * 64, "# sleeping", TinyNetwork().eval(), choose_device("cpu"))
-        self._photograph_s, self._busy = photograph_s, Lock()
+        super().__init__()
+        self._photograph_s = photograph_s
 
-    def read(self, pixels: np.ndarray) -> Reading:
-        with self._busy:
-            time.sleep(self._photograph_s * len(pixels))
-        return super().read(pixels)
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        time.sleep(self._photograph_s * len(pixels))
+        return super().forward(pixels)
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
@@ -37,6 +34,6 @@ def variables_of(settings: Settings) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    model = SleepingModel(float(sys.argv[1]))
+    model = tiny_model(SleepingNetwork(float(sys.argv[1])))
     worker.main.load_model = lambda folder, device: model
     main(sys.argv[2:])

@@ -10,6 +10,7 @@ from shared.store.queue import Sweep
 
 STAGES = ("claim", "fetch", "decode", "forward", "render", "store", "record")
 UNAVAILABLE, ANALYSIS_FAILED, LEASE_EXPIRED = REASONS = ("unavailable", "analysis_failed", "lease_expired")
+FAILURES = ("analysis_failed", "analysis_interrupted", "model_output_invalid", "object_damaged", "object_missing")
 
 _STAGE_SECONDS = Histogram(
     "dermqueue_stage_seconds",
@@ -28,6 +29,8 @@ for _name in STAGES:
 for _reason in REASONS:
     RETRIES.labels(_reason)
 ENDED.labels(State.SUCCEEDED, "")
+for _code in FAILURES:
+    ENDED.labels(State.FAILED, _code)
 
 
 @contextmanager

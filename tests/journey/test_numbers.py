@@ -72,8 +72,12 @@ def test_every_figure_that_dashboard_and_alerts_name_is_there_with_the_labels_th
     samples, unknown = read_samples(stack), []
     for where, expression in list_expressions():
         for name, labels in re.findall(r"(dermqueue_\w+)(?:{(.*?)})?", expression):
-            wanted = set(re.findall(r"(\w+)\s*[=!]", labels))
-            if not any(wanted <= sample.labels.keys() for sample in samples.get(name, [])):
+            wanted = set(re.findall(r'(\w+)="(.*?)"', labels))
+            matched = set(re.findall(r"(\w+)(?:=~|!)", labels))
+            if not any(
+                wanted <= set(sample.labels.items()) and matched <= sample.labels.keys()
+                for sample in samples.get(name, [])
+            ):
                 unknown.append((where, name, wanted))
     assert unknown == []
 

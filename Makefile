@@ -1,7 +1,7 @@
 # The two commands that matter: `make demo` and `make test`. Both set everything up by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-STACKS := tests/faults tests/journey
+STACKS := tests/faults tests/journey tests/rehearsal
 OUTSIDE := tests/api tests/deploy
 
 .PHONY: demo up test test-outside test-inside faults rehearsal fuzz schemathesis audit lint clean

@@ -34,7 +34,7 @@ def draw(day: Day, file: Path) -> None:
     flow.set_ylabel("cases per second")
     backlog.plot(hours, [look.backlog for look in day.looks], color="C3")
     backlog.set_ylabel("backlog, cases")
-    workers.step(hours, [look.workers for look in day.looks], where="post", label="running")
+    workers.step(hours, [look.workers for look in day.looks], where="post", label="asked for")
     workers.step(hours, [look.ready for look in day.looks], where="post", label="taking tasks")
     workers.set(ylabel="workers", ylim=(-0.2, day.rule.most_workers + 0.5))
     waiting.plot(submitted, waited_s, ".", markersize=2, alpha=0.4, label="each case")

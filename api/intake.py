@@ -19,10 +19,10 @@ from api.services import Services
 from shared.database import read_clock
 from shared.domain import Caller, Case, NewCase, Photograph, Priority
 from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
-from shared.log_ids import make_traceparent
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
 from shared.store import cases, submissions, trail, uploads
+from shared.tracing import current_traceparent, span
 
 _SEAT_TIMEOUT_S = 10
 _CHUNK_BYTES = 256 * 1024
@@ -184,7 +184,8 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
             size_bytes=len(upload),
             sha256=hashlib.sha256(upload).hexdigest(),
         )
-        to.store.put(photograph.key, stored, header.media_type)
+        with span("store"):
+            to.store.put(photograph.key, stored, header.media_type)
     return NewCase(
         id=case_id,
         clinic_id=asked.caller.clinic_id,
@@ -196,7 +197,7 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
         site=asked.fields.site,
         idempotency_key=asked.idempotency_key,
         request_sha256=asked.sha256,
-        traceparent=make_traceparent(),
+        traceparent=current_traceparent(),
     )
 
 
@@ -213,7 +214,7 @@ def _photograph_seat(to: Services) -> Iterator[None]:
 def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda session: None) -> Case:
     """Commit the row, then ring. A photograph whose commit ended unknown stays stored: it may have been accepted."""
     try:
-        with to.database.writing() as session:
+        with span("commit"), to.database.writing() as session:
             now = read_clock(session)
             accepted = cases.add_case(session, case, now)
             tie(session)
@@ -226,7 +227,8 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
     ACCEPTED.labels(case.clinic_id).inc()
     log.info("case_accepted case_id=%s clinic_id=%s", case.id, case.clinic_id)
-    to.doorbell.ring()
+    with span("ring"):
+        to.doorbell.ring()
     return accepted
 
 

@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 
 from api.counters import REQUEST_SECONDS, REQUESTS
 from shared.log_ids import logged_with
+from shared.tracing import span
 
 _ID_HEADER = "X-Request-Id"
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
@@ -28,6 +29,8 @@ def register_observation(app: Flask) -> None:
         g.request_id = read_request_id(request.headers.get(_ID_HEADER, ""))
         g.observed = ExitStack()
         g.observed.enter_context(logged_with(request_id=g.request_id))
+        if request.method == "POST":
+            g.observed.enter_context(span(f"POST {request.url_rule or 'none'}"))
 
     @app.after_request
     def end(response: Response) -> Response:

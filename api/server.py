@@ -10,6 +10,7 @@ from api.app import create_app
 from shared.database import open_database
 from shared.migrations import check_upgraded
 from shared.settings import Settings
+from shared.tracing import start_tracing
 
 _GRACEFUL_TIMEOUT_S = 35
 """Longer than the longest `Prefer: wait`, so that a restart cuts no answer short."""
@@ -53,6 +54,7 @@ class Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self):
+        start_tracing("dermqueue-api")
         return create_app(self._settings)
 
 

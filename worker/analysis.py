@@ -75,7 +75,8 @@ class Analyst:
         if not decoded:
             return []
         try:
-            reading = self._model.read(np.stack([item.pixels for item in decoded]), stage("forward"))
+            forward = stage("forward", [item.lease for item in decoded])
+            reading = self._model.read(np.stack([item.pixels for item in decoded]), forward)
         except ModelUnusable as error:
             if len(decoded) == 1:
                 return [NoFinding(decoded[0].lease, Problem(State.FAILED, error.code, error.detail))]
@@ -102,12 +103,12 @@ class Analyst:
         return settled
 
     def _fetch_and_decode(self, lease: Lease) -> _Decoded:
-        with stage("fetch"):
+        with stage("fetch", [lease]):
             data = self._store.get(lease.photograph_key)
         if hashlib.sha256(data).hexdigest() != digest_in_key(lease.photograph_key):
             raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
         side = self._model.manifest.preprocessing.input_side
-        with stage("decode"):
+        with stage("decode", [lease]):
             photograph = decode_photograph(data, min_side=2 * side)
             pixels = squash(photograph, side)
             warnings = ("low_resolution",) if min(photograph.size) < side else ()
@@ -118,10 +119,10 @@ class Analyst:
         lease, manifest = item.lease, self._model.manifest
         maps = reading.maps[position]
         drawn = CLASSES.index(OVERLAY_CLASS)
-        with stage("render"):
+        with stage("render", [lease]):
             overlay = encode_png(draw_overlay(item.photograph, saliency(maps[drawn], manifest.heatmap_scales[drawn])))
         key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
-        with stage("store"):
+        with stage("store", [lease]):
             self._store.put(key, overlay, "image/png")
         probabilities = tuple(float(p) for p in reading.probabilities[position])
         analysis = Analysis(

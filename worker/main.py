@@ -14,6 +14,7 @@ from shared.settings import Settings
 from shared.storage import open_object_store
 from shared.store import models
 from shared.store.workers import Worker
+from shared.tracing import start_tracing
 from worker.analysis import Analyst
 from worker.bundle_source import local_bundle
 from worker.exporter import serve_measures
@@ -35,8 +36,9 @@ def run_worker(settings: Settings) -> int:
     Raises:
         ModelUnusable: the bundle is damaged; nothing was claimed.
         Unavailable: the bundle lies in S3, which cannot be reached or refuses.
-        ConfigurationInvalid: the database needs `dermqueue db upgrade`.
+        ConfigurationInvalid: the database needs `dermqueue db upgrade`, or see `start_tracing`.
     """
+    start_tracing("dermqueue-worker")
     database = open_database(settings.database_url)
     check_upgraded(database)
     with local_bundle(settings.model, settings) as folder:

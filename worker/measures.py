@@ -1,12 +1,14 @@
 """What this worker measures for Prometheus. None of it tells of a clinic or a case."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Histogram
 
-from shared.domain import MAX_ATTEMPTS, State, problem_after_lost_lease
+from shared.domain import MAX_ATTEMPTS, Lease, State, problem_after_lost_lease
 from shared.store.queue import Sweep
+from shared.tracing import add_spans
 
 STAGES = ("claim", "fetch", "decode", "forward", "render", "store", "record")
 UNAVAILABLE, ANALYSIS_FAILED, LEASE_EXPIRED = REASONS = ("unavailable", "analysis_failed", "lease_expired")
@@ -34,10 +36,17 @@ for _code in FAILURES:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Measure how long one of `STAGES` takes, also when it fails."""
-    with _STAGE_SECONDS.labels(name).time():
-        yield
+def stage(name: str, leases: Iterable[Lease] = ()) -> Iterator[list[Lease]]:
+    """Measure how long one of `STAGES` takes, also when it fails, and trace it for these cases.
+
+    Yields their list, for a stage that finds them.
+    """
+    traced, began_ns = list(leases), time.time_ns()
+    try:
+        with _STAGE_SECONDS.labels(name).time():
+            yield traced
+    finally:
+        add_spans(name, [lease.traceparent for lease in traced], began_ns)
 
 
 def count_sweep(found: Sweep) -> None:

@@ -95,13 +95,14 @@ class Triage:
 
         None: it is the turn of a case that must be tried alone, and this must not be one. Nothing was claimed.
         """
-        with stage("claim"), self._database.writing() as session:
+        with stage("claim") as claimed, self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
             leases = queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, now)
             if leases and leases[0].alone and not may_be_alone:
                 session.rollback()
                 return None
+            claimed += leases
             webhooks.announce(session, found.failed, now)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
         _report(found)
@@ -133,7 +134,7 @@ class Triage:
                 time.sleep(_RECORD_AGAIN_S)
 
     def _record(self, outcomes: list[Outcome]) -> None:
-        with stage("record"), self._database.writing() as session:
+        with stage("record", [outcome.lease for outcome in outcomes]), self._database.writing() as session:
             now = read_clock(session)
             later = now + timedelta(seconds=_POSTPONE_S)
             refused, ended = [], defaultdict(list)

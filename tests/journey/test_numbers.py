@@ -1,28 +1,71 @@
 """The figures and logs of a running stack, and whether dashboard and alerts ask for figures that there are."""
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import NamedTuple
 
 import httpx
 import pytest
 import yaml
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 import deploy
 from deploy.embedded.program import find_free_port
 from tests import images
+from tests.deploy.stage import wait_until
 from tests.journey.stack import RunningStack
 
 MONITORING = Path(deploy.__file__).parent / "monitoring"
 REQUEST_ID = "5c" * 16
 
 
+class Received(NamedTuple):
+    """What an OpenTelemetry collector at this port has received: spans, each with its service."""
+
+    port: int
+    spans: list[tuple[str, Span]]
+
+
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory) -> Iterator[RunningStack]:
+def received() -> Iterator[Received]:
+    spans = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
+            for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+                (service,) = (a.value.string_value for a in group.resource.attributes if a.key == "service.name")
+                spans.extend((service, span) for scope in group.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield Received(server.server_port, spans)
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stack(received, tmp_path_factory) -> Iterator[RunningStack]:
     """A stack that has analysed one case, rejected one and refused one photograph."""
-    variables = {"DERMQUEUE_LOG_FORMAT": "json", "DERMQUEUE_METRICS_PORT": str(find_free_port())}
+    variables = {
+        "DERMQUEUE_LOG_FORMAT": "json",
+        "DERMQUEUE_METRICS_PORT": str(find_free_port()),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{received.port}",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
     running = RunningStack(tmp_path_factory.mktemp("stack") / "data", variables)
     photographs = images.encode(images.lesion(), "JPEG"), next(iter(images.refused_when_decoded().values()))[0]
     answers = [
@@ -103,3 +146,23 @@ def test_one_id_leads_from_the_request_to_the_worker_and_every_line_is_json(stac
     }
     assert events["api"] == ["case_accepted", "request_answered"] * 2 + ["request_answered"]
     assert events["worker"] == ["case_ended"] * 2
+
+
+def test_a_trace_leads_from_the_request_to_the_stored_result(stack, received):
+    def spans_of(service: str) -> list[Span]:
+        return [span for name, span in list(received.spans) if name == service and span.trace_id.hex() == REQUEST_ID]
+
+    wait_until(lambda: [span.name for span in spans_of("dermqueue-worker")].count("record") == 2)
+    wait_until(lambda: [span.name for span in spans_of("dermqueue-api")].count("POST /v1/cases") == 3)
+    posts = {span.span_id for span in spans_of("dermqueue-api") if span.name.startswith("POST")}
+    inner = [span for span in spans_of("dermqueue-api") if span.span_id not in posts]
+    assert sorted(span.name for span in inner) == ["commit", "commit", "ring", "ring", "store", "store"]
+    assert {span.parent_span_id for span in inner} < posts
+    by_case = {span.parent_span_id: [] for span in spans_of("dermqueue-worker")}
+    for span in spans_of("dermqueue-worker"):
+        by_case[span.parent_span_id].append(span.name)
+    assert by_case.keys() < posts
+    assert sorted(map(sorted, by_case.values()), key=len) == [
+        ["claim", "decode", "fetch", "record"],  # the rejected one
+        ["claim", "decode", "fetch", "forward", "record", "render", "store"],
+    ]

@@ -154,8 +154,12 @@ class KeyPath(BaseModel):
     key_id: str = Field(description="the key's id, as in the audit trail")
 
 
+_OF_A_CLINIC = {"properties": {"role": {"const": "clinic"}, "clinic_id": {"type": "string"}}, "required": ["clinic_id"]}
+_OF_NO_CLINIC = {"properties": {"role": {"not": {"const": "clinic"}}, "clinic_id": {"type": "null"}}}
+
+
 class KeyIn(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"oneOf": [_OF_A_CLINIC, _OF_NO_CLINIC]})
 
     role: Role
     clinic_id: UUID | None = Field(None, description="required for the role clinic, and only for it")

@@ -23,6 +23,9 @@ Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnos
 
 Many photographs at once: `POST /v1/submissions`. Straight to the object store: `POST /v1/uploads`.
 
+To be told of final states instead of asking: `POST /v1/webhooks`. Reviewers work through `GET /v1/worklist` and answer
+with `PUT /v1/cases/{case_id}/review`; admins watch `GET /v1/admin/queue`.
+
 Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+json` (RFC 9457): match on their `code`.
 """
 
@@ -47,6 +50,9 @@ _LINKS = {
     ("submit_case", "202"): ("read_case", "case_id", "id"),
     ("submit_many", "202"): ("read_submission", "submission_id", "id"),
     ("list_failed", "200"): ("requeue_failed", "case_id", "cases/0/id"),
+    ("read_worklist", "200"): ("put_review", "case_id", "cases/0/id"),
+    ("add_webhook", "201"): ("enable_webhook", "webhook_id", "id"),
+    ("list_webhooks", "200"): ("remove_webhook", "webhook_id", "webhooks/0/id"),
 }
 """Which operation an answer leads to, with which of its parameters, and where in the answer that stands."""
 

@@ -8,7 +8,10 @@ from PIL import Image
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader, simpleSplit
+from reportlab.pdfbase.pdfmetrics import registerFont
+from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
+from ttf_opensans import OPENSANS_BOLD, OPENSANS_REGULAR
 
 from api.auth import allow
 from api.blueprints import guarded_blueprint
@@ -28,7 +31,10 @@ _PDF = {"content": {"application/pdf": {"schema": {"type": "string", "format": "
 _LEFT, _RIGHT, _TOP, _BOTTOM = 20 * mm, A4[0] - 20 * mm, A4[1] - 25 * mm, 15 * mm
 _PICTURE_SIDE, _GAP, _LINE = 82 * mm, 6 * mm, 5.5 * mm
 _BAR_LEFT, _BAR_WIDTH, _BAR_HEIGHT = 70 * mm, 95 * mm, 4 * mm
-_PLAIN, _BOLD = "Helvetica", "Helvetica-Bold"
+_PLAIN, _BOLD = "OpenSans", "OpenSans-Bold"
+
+for _name, _font in ((_PLAIN, OPENSANS_REGULAR), (_BOLD, OPENSANS_BOLD)):
+    registerFont(TTFont(_name, _font.path))
 
 
 @blueprint.get("/<case_id>/report", responses={200: _PDF, **problem_responses(500, report_not_ready=404)})
@@ -50,7 +56,7 @@ def read_report(path: CasePath) -> Response:
 
 
 def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> bytes:
-    """Return one page of A4. What the standard fonts have no letters for becomes a question mark."""
+    """Return one page of A4. The font has Latin, Greek and Cyrillic letters; others become an empty box."""
     file = io.BytesIO()
     canvas = Canvas(file, A4)
     canvas.setTitle(f"DermQueue case {case.id}")
@@ -120,8 +126,7 @@ def _facts(case: Case) -> Iterator[str]:
 def _draw_text(canvas: Canvas, text: str, y: float, font: str = _PLAIN, size: float = 10) -> float:
     """Write lines from y downwards; return where the next one stands."""
     canvas.setFont(font, size)
-    printable = text.encode("cp1252", "replace").decode("cp1252")
-    for line in simpleSplit(printable, font, size, _RIGHT - _LEFT):
+    for line in simpleSplit(text, font, size, _RIGHT - _LEFT):
         canvas.drawString(_LEFT, y, line)
         y -= size * 1.5
     return y

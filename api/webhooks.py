@@ -30,7 +30,9 @@ class WebhookPath(BaseModel):
 class WebhookIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    url: str = Field(min_length=1, max_length=2000, description="an https address")
+    url: str = Field(
+        max_length=2000, description="an https address", json_schema_extra={"pattern": "^https?://[!-~]+$"}
+    )
 
 
 class WebhookMadeOut(BaseModel):

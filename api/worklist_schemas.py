@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas import CaseOut
 from shared.domain import REVIEW_LABELS, Decision, Review, State, Verdict
@@ -13,11 +13,20 @@ from shared.store.worklist import COUNTED_AT_MOST, Entry
 
 _LINES = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\ufffd]*$"
 
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
 
 def _text_in_lines(text: str) -> str:
     if not re.fullmatch(_LINES, text):
         raise ValueError("must be UTF-8 text; of the control characters, only tabs and line feeds are taken")
     return text
+
+
+def _date_time(moment: object) -> object:
+    """Refuse text that pydantic would read as a date, or as seconds since 1970."""
+    if isinstance(moment, str) and not _DATE_TIME.fullmatch(moment):
+        raise ValueError("must be a date and a time with its zone, such as 2026-01-31T08:30:00Z")
+    return moment
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -27,7 +36,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("must lie in the years 1 to 9999, in UTC") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_date_time), AfterValidator(_in_utc)]
 Note = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": _LINES}), AfterValidator(_text_in_lines)]
 
 
@@ -83,10 +92,13 @@ class ReviewIn(BaseModel):
 
 class ReviewHeader(BaseModel):
     if_match: str | None = Field(
-        None, alias="If-Match", description='the `ETag` of the review that this one replaces; `"0"` if there is none'
+        None,
+        alias="If-Match",
+        pattern=r'^"[0-9]{1,9}"$',
+        description='the `ETag` of the review that this one replaces; `"0"` if there is none',
     )
-    if_none_match: str | None = Field(
-        None, alias="If-None-Match", description="`*` instead of `If-Match`: there must be no review"
+    if_none_match: Literal["*"] | None = Field(
+        None, alias="If-None-Match", description="instead of `If-Match`: there must be no review"
     )
 
 

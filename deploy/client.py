@@ -82,6 +82,10 @@ class Client:
         """Fetch a heatmap: PNG, or .npy for the style `raw`."""
         return self._call("GET", f"/v1/cases/{case_id}/heatmap", params={"class": class_name, "style": style}).content
 
+    def read_report(self, case_id: str) -> bytes:
+        """Fetch a case's result as one page of PDF."""
+        return self._call("GET", f"/v1/cases/{case_id}/report").content
+
     def follow(self, case_ids: list[str]) -> Iterator[dict]:
         """Yield each case as it reaches its final state."""
         pending = list(case_ids)

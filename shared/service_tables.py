@@ -83,6 +83,7 @@ class WebhookRow(Table):
 
 
 _DUE = text("due_at IS NOT NULL")
+_ERRORS = text("error IS NOT NULL")
 
 
 class DeliveryRow(Table):
@@ -91,7 +92,13 @@ class DeliveryRow(Table):
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         Index("ix_webhook_deliveries_due", "due_at", sqlite_where=_DUE, postgresql_where=_DUE),
-        Index("ix_webhook_deliveries_webhook", "webhook_id", "created_at"),
+        Index("ix_webhook_deliveries_webhook", "webhook_id", "due_at", "delivered_at", "given_up_at"),
+        Index(
+            "ix_webhook_deliveries_errors",
+            *("webhook_id", "created_at"),
+            sqlite_where=_ERRORS,
+            postgresql_where=_ERRORS,
+        ),
         Index("ix_webhook_deliveries_created_at", "created_at"),
     )
 

@@ -58,7 +58,8 @@ class ModelRow(Table):
 _WAITING = text("state = 'queued'")
 _RUNNING = text("state = 'running'")
 _RANKED = text("review_rank IS NOT NULL")
-_UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
+# The sweep says it in the same words: SQLite does not see that a list of bound parameters is this one.
+UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 
 
 class CaseRow(Table):
@@ -87,7 +88,13 @@ class CaseRow(Table):
             sqlite_where=_RANKED,
             postgresql_where=_RANKED,
         ),
-        Index("ix_cases_unranked", "finished_at", sqlite_where=_UNRANKED, postgresql_where=_UNRANKED),
+        Index(
+            "ix_cases_worklist_decision",
+            *("decision", "reviewed", "review_rank", "submitted_at", "id"),
+            sqlite_where=_RANKED,
+            postgresql_where=_RANKED,
+        ),
+        Index("ix_cases_unranked", "finished_at", sqlite_where=UNRANKED, postgresql_where=UNRANKED),
         Index(
             "ix_cases_to_erase",
             "deleted_at",
@@ -145,6 +152,8 @@ class CaseRow(Table):
     """The reviewers' order, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
     reviews has ended the case; then a sweep ranks it."""
     reviewed: Mapped[bool] = mapped_column(server_default=false())
+    decision: Mapped[str | None] = mapped_column(String(16))
+    """The result's, here too for the worklist's filter. NULL: there is none."""
 
     analysis: Mapped["AnalysisRow | None"] = relationship(lazy="raise", passive_deletes="all")
 

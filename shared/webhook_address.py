@@ -22,7 +22,7 @@ def check_webhook_url(url: str, local_allowed: bool) -> None:
     is_local = local_allowed and parts.scheme == "http" and host in ("localhost", "127.0.0.1")
     if not host or not (parts.scheme == "https" or is_local):
         raise _refused("A webhook's address begins with https://.")
-    if parts.username is not None or parts.fragment or not url.isascii() or any(sign <= " " for sign in url):
+    if parts.username is not None or parts.fragment or not all("!" <= sign <= "~" for sign in url):
         raise _refused("A webhook's address holds neither a password, a fragment nor spaces, and is plain ASCII.")
 
 

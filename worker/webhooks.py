@@ -115,7 +115,7 @@ class Courier:
                 status = response.status  # what it says is of no interest, however long it is
         except (RequestInvalid, AddressRefused):
             return "address_refused", False
-        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
             return type(error).__name__, False
         return (None, False) if 200 <= status < 300 else (f"status_{status}", status == _GONE)
 

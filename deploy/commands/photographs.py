@@ -117,6 +117,18 @@ def fetch(case_id, out, class_name, style, url, key, data_dir) -> None:
     click.echo(heatmap)
 
 
+@click.command()
+@click.argument("case_id")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else CASE_ID.pdf.")
+@connection_options
+def report(case_id, out, url, key, data_dir) -> None:
+    """Fetch a case's result as one page of PDF, to print or to file."""
+    data = Client(find_connection(url, key, data_dir)).read_report(case_id)
+    out = out or Path(f"{case_id}.pdf")
+    out.write_bytes(data)
+    click.echo(out)
+
+
 def make_console(stderr: bool = False) -> Console:
     """Return a console that is wide enough for the table where the output goes to a file or a pipe."""
     console = Console(stderr=stderr)
@@ -195,4 +207,4 @@ def make_progress(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-COMMANDS = (submit, watch, fetch)
+COMMANDS = (submit, watch, fetch, report)

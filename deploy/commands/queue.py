@@ -95,16 +95,19 @@ def webhook_list(as_json: bool, data_dir: Path) -> None:
 @webhook.command("add")
 @click.argument("url")
 @click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", required=True, help="Whose cases it is told of.")
+@json_option
 @data_dir_option
-def webhook_add(url: str, clinic_name: str, data_dir: Path) -> None:
+def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> None:
     """Tell a clinic's final states to URL and print the secret of the signatures: the only time that it can be seen."""
+    from api.webhooks import WebhookMadeOut
+
     settings = load_settings(data_dir)
     check_webhook_url(url, settings.local_webhooks)
     with open_database(settings.database_url).writing() as session:
         now = read_clock(session)
-        _, secret = webhooks.add_webhook(session, access.find_clinic(session, clinic_name), url, now)
+        webhook_id, secret = webhooks.add_webhook(session, access.find_clinic(session, clinic_name), url, now)
         trail.audit(session, trail.OPERATOR, "webhook.added", [None], now)
-    click.echo(secret)
+    click.echo(WebhookMadeOut(id=webhook_id, url=url, secret=secret).model_dump_json() if as_json else secret)
 
 
 @webhook.command("remove")

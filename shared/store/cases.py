@@ -211,7 +211,8 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
     row = _read_row(session, caller, case_id, lock=True)
     if not State(row.state).is_final:
         _finish_without_result(row, State.CANCELLED, now)
-    row.reference = row.age = row.sex = row.site = row.idempotency_key = row.traceparent = row.review_rank = None
+    row.reference = row.age = row.sex = row.site = row.idempotency_key = row.traceparent = None
+    row.review_rank = row.decision = None
     row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
     row.deleted_at = now
     session.execute(update(SubmissionItemRow).where(SubmissionItemRow.case_id == case_id).values(name=""))

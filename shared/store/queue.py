@@ -72,7 +72,8 @@ def record_analysis(session: Session, lease: Lease, analysis: Analysis, maps: Ac
     Recording the same result again is fine: whoever lost the connection during a commit cannot know how it ended.
     """
     rank = rank_for_review(CaseRow.urgency, analysis.melanoma_probability)
-    if not _end_lease(session, lease, state=State.SUCCEEDED, finished_at=now, review_rank=rank):
+    ended = {"state": State.SUCCEEDED, "finished_at": now, "review_rank": rank, "decision": analysis.decision}
+    if not _end_lease(session, lease, **ended):
         stands = session.scalar(select(AnalysisRow.overlay_key).where(AnalysisRow.case_id == lease.case_id))
         return stands == analysis.overlay_key
     session.execute(

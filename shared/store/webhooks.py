@@ -59,11 +59,11 @@ def add_webhook(session: Session, clinic_id: UUID, url: str, now: datetime) -> t
     """
     if session.scalar(select(func.count()).where(WebhookRow.clinic_id == clinic_id)) >= MOST_PER_CLINIC:
         raise Conflict("webhooks_too_many", f"A clinic has {MOST_PER_CLINIC} webhooks at the most.")
-    secret = "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-    row = WebhookRow(id=uuid4(), clinic_id=clinic_id, url=url, secret=secret, created_at=now)
+    key = base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+    row = WebhookRow(id=uuid4(), clinic_id=clinic_id, url=url, secret=f"whsec_{key}", created_at=now)
     session.add(row)
     session.flush()
-    return row.id, secret
+    return row.id, row.secret
 
 
 def list_webhooks(session: Session, clinic_id: UUID | None) -> Sequence[KnownWebhook]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from shared.domain import Case, Decision, State, rank_for_review
 from shared.store.cases import to_case, visible_cases
-from shared.tables import AnalysisRow, CaseRow
+from shared.tables import UNRANKED, AnalysisRow, CaseRow
 
 COUNTED_AT_MOST = 1000
 REVIEWABLE = (State.SUCCEEDED, State.FAILED)
@@ -69,17 +69,15 @@ def count_worklist(session: Session, wanted: WorklistFilter) -> int:
 
 def rank_unranked(session: Session, limit: int) -> int:
     """Rank at most `limit` cases that a version without reviews has ended; return how many."""
-    unranked = session.scalars(
-        select(CaseRow.id)
-        .where(CaseRow.review_rank.is_(None), CaseRow.deleted_at.is_(None), CaseRow.state.in_(REVIEWABLE))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    probability = select(AnalysisRow.melanoma).where(AnalysisRow.case_id == CaseRow.id).scalar_subquery()
+    unranked = session.scalars(select(CaseRow.id).where(UNRANKED).limit(limit).with_for_update(skip_locked=True)).all()
+    probability, decision = (
+        select(column).where(AnalysisRow.case_id == CaseRow.id).scalar_subquery()
+        for column in (AnalysisRow.melanoma, AnalysisRow.decision)
+    )
     session.execute(
         update(CaseRow)
         .where(CaseRow.id.in_(unranked))
-        .values(review_rank=rank_for_review(CaseRow.urgency, func.coalesce(probability, 1.0)))
+        .values(review_rank=rank_for_review(CaseRow.urgency, func.coalesce(probability, 1.0)), decision=decision)
         .execution_options(synchronize_session=False)
     )
     return len(unranked)
@@ -89,11 +87,12 @@ def _matching(query: Select, wanted: WorklistFilter) -> Select:
     query = query.where(CaseRow.review_rank.is_not(None), CaseRow.reviewed == wanted.reviewed)
     if wanted.state is not None:
         query = query.where(CaseRow.state == wanted.state)
+    if wanted.state is State.FAILED:
+        query = query.where(CaseRow.decision.is_(None))  # so are all failed ones, and an index knows it
     if wanted.clinic_id is not None:
         query = query.where(CaseRow.clinic_id == wanted.clinic_id)
     if wanted.decision is not None:
-        decided = AnalysisRow.decision == wanted.decision
-        query = query.where(select(AnalysisRow.case_id).where(AnalysisRow.case_id == CaseRow.id, decided).exists())
+        query = query.where(CaseRow.decision == wanted.decision)
     if wanted.submitted_from is not None:
         query = query.where(CaseRow.submitted_at >= wanted.submitted_from)
     if wanted.submitted_before is not None:

@@ -122,6 +122,10 @@ def read_problem(response: TestResponse, status: int) -> dict:
     return problem
 
 
+FAILED = Problem(State.FAILED, "analysis_failed", "The analysis failed. A person must look at this case.")
+UNUSABLE = Problem(State.REJECTED, "image_flat", "The photograph is of one colour.")
+
+
 def activate_model(database: Database) -> None:
     """Do as a worker that has loaded the made-up model."""
     with database.writing() as session:
@@ -136,11 +140,11 @@ def record_result(database: Database, store: ObjectStore, case_id: str, overlay:
         _succeed(session, store, _claim(session, case_id, now), overlay, now)
 
 
-def record_failure(database: Database, case_id: str) -> None:
-    """Do as a worker that claims one case and gives up on it; other waiting cases are given back."""
+def record_problem(database: Database, case_id: str, problem: Problem = FAILED) -> None:
+    """Do as a worker that claims one case and has no result for it; other waiting cases are given back."""
     with database.writing() as session:
         now = read_clock(session)
-        _fail(session, _claim(session, case_id, now), now)
+        assert queue.record_problem(session, _claim(session, case_id, now), problem, now)
 
 
 def work_off_older_half(database: Database, store: ObjectStore) -> None:
@@ -150,7 +154,7 @@ def work_off_older_half(database: Database, store: ObjectStore) -> None:
         half = queue.count_waiting(session, now, 100) // 2
         for number, lease in enumerate(queue.claim_cases(session, half, 60, now)):
             if number % 3 == 2:
-                _fail(session, lease, now)
+                assert queue.record_problem(session, lease, FAILED, now)
             else:
                 _succeed(session, store, lease, STORED_OVERLAY, now)
 
@@ -179,8 +183,3 @@ def _succeed(session: Session, store: ObjectStore, lease: Lease, overlay: bytes,
     )
     maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
     assert queue.record_analysis(session, lease, analysis, maps, now)
-
-
-def _fail(session: Session, lease: Lease, now: datetime) -> None:
-    problem = Problem(State.FAILED, "analysis_failed", "The analysis failed. A person must look at this case.")
-    assert queue.record_problem(session, lease, problem, now)

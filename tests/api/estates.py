@@ -7,7 +7,7 @@ from shared.domain import Role
 from shared.storage import ObjectStore
 from shared.store import access, uploads
 from tests import images
-from tests.api.calls import Clinic, File, record_failure, record_result
+from tests.api.calls import Clinic, File, record_problem, record_result
 from tests.api.ways_in import filled, send_many
 from tests.factories import add_key
 
@@ -49,7 +49,7 @@ class Estate:
         case_id = answer.json["id"]
         self.private.add(answer.json["image"]["sha256"].encode())
         if state == "failed":
-            record_failure(self._database, case_id)
+            record_problem(self._database, case_id)
         elif state != "queued":
             record_result(self._database, self._store, case_id, overlay=self._overlay)
         if state == "deleted":

@@ -7,7 +7,7 @@ import pytest
 from shared.database import read_clock
 from shared.store import workers
 from shared.store.workers import Worker
-from tests.api.calls import MODEL_DIGEST, Api, activate_model, read_problem, record_failure
+from tests.api.calls import MODEL_DIGEST, Api, activate_model, read_problem, record_problem
 
 
 def post(admin: Api, address: str, sent: dict | None = None, method: str = "POST"):
@@ -26,7 +26,7 @@ def test_an_empty_queue_says_so(admin):
 
 def test_the_queue_tells_what_waits_what_ended_and_how_many_workers_it_needs(admin, clinic, database):
     failed, *waiting = [clinic.submit() for _ in range(4)]
-    record_failure(database, failed.json["id"])
+    record_problem(database, failed.json["id"])
     activate_model(database)
     with database.writing() as session:
         fast = Worker(uuid4(), "here:1", "cpu", 16, MODEL_DIGEST, 2.0)
@@ -69,6 +69,9 @@ def test_a_key_works_as_soon_as_it_is_made_until_it_is_revoked(admin, client, cl
     holder = Api(client, made["key"])
     assert holder.get("/v1/cases").status_code == 200
     key_id = key_id_of(admin, made["prefix"])
+    expiries = {key["prefix"]: key["expires_at"] for key in admin.get("/v1/admin/keys").json["keys"]}
+    assert expiries.pop(made["prefix"]) is not None
+    assert set(expiries.values()) == {None}
     assert post(admin, f"keys/{key_id}/revoke").status_code == 204
     assert read_problem(holder.get("/v1/cases"), 401)["code"] == "key_revoked"
     read_problem(post(admin, f"keys/{key_id}/revoke"), 404)

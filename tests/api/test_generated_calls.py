@@ -22,7 +22,7 @@ from tests.api.ways_in import send_form
 
 ROOT = Path(__file__).parents[2]
 SCHEMATHESIS = (sys.executable, str(Path(sysconfig.get_path("scripts")) / "schemathesis"))
-SHORT = ("--max-examples", "10", "--generation-deterministic")
+SHORT = ("--max-examples", "20", "--generation-deterministic")
 FULL = ("--max-examples", "300", "--continue-on-failure")
 ANALYSED_EVERY = 5
 """After so many calls, half of what waits is analysed: results, heatmaps and failed cases come to be, and the newest

@@ -208,7 +208,7 @@ def test_deleting_erases_pictures_result_and_personal_data_and_keeps_the_trail(c
     assert {key.split("/")[1] for key in stored_keys(clinic)} == {id_in(kept)}
     assert [str(row.case_id) for row in rows("analyses")] == [id_in(kept)]
     (row,) = [row for row in rows("cases") if str(row.id) == id_in(address)]
-    assert [row.reference, row.age, row.sex, row.site, row.idempotency_key] == [None] * 5
+    assert [row.reference, row.age, row.sex, row.site, row.idempotency_key, row.decision] == [None] * 6
     assert [line.action for line in rows("audit_events") if str(line.case_id) == id_in(address)] == [
         "case.submitted",
         "case.deleted",

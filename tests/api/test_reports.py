@@ -3,8 +3,13 @@
 import re
 
 import pytest
+from click.testing import CliRunner
+from reportlab.pdfbase.pdfmetrics import getFont
 
+from api import reports
+from deploy.cli import main
 from tests.api.calls import read_problem
+from tests.api.test_generated_calls import served
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -29,3 +34,23 @@ def test_a_report_is_audited_and_there_is_none_without_a_result(clinic, succeed,
     succeed(case_id)
     clinic.get(f"/v1/cases/{case_id}/report")
     assert rows("audit_events")[-1].action == "report.read"
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("text", ["Łódź, Győr, Iași", "Αθήνα", "Київ, София", "“routine” – 7 %"])
+def test_both_fonts_have_the_letters_of_a_clinics_language(text):
+    for font in (reports._PLAIN, reports._BOLD):
+        assert {ord(letter) for letter in text} <= getFont(font).face.charToGlyph.keys()
+
+
+def test_the_command_line_writes_a_report_to_a_file_and_says_why_there_is_none(app, clinic, succeed, tmp_path):
+    case_id, out = clinic.submit().json["id"], tmp_path / "report.pdf"
+    with served(app) as url:
+        ask = ["report", case_id, "--url", url, "--key", clinic.key, "--out", str(out)]
+        early = CliRunner().invoke(main, ask)
+        succeed(case_id)
+        done = CliRunner().invoke(main, ask)
+    assert early.exit_code == 1
+    assert "there is no result to report. [report_not_ready]" in early.stderr
+    assert (done.exit_code, done.stdout.strip()) == (0, str(out))
+    assert out.read_bytes().startswith(b"%PDF-")

@@ -18,9 +18,10 @@ def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 COMMANDS = dict(_commands(main))
 SERVING = ("up", "demo", "api", "worker", "beat", "db")
-USING = ("submit", "watch", "fetch", "clinic", "key", "train", "evaluate", "bundle")
+USING = ("submit", "watch", "fetch", "report", "clinic", "key", "train", "evaluate", "bundle")
 OVERSEEING = (
-    "clinic set, key list, key rotate, audit list, audit verify, failed list, failed requeue, purge, queue, workers"
+    "clinic set, key list, key rotate, audit list, audit verify, failed list, failed requeue, purge, queue, workers, "
+    "webhook add, webhook list, webhook enable, webhook remove"
 )
 
 

@@ -37,7 +37,10 @@ from tests.shared.steps import MAPS, analysis_of, at, load_model
 
 LEASE_S, KEPT_S = 60, 600
 CLINIC, KEY = st.integers(0, 1), st.sampled_from([None, "key-1", "key-2"])
-PERSONAL = {"reference", "age", "sex", "site", "idempotency_key", "photograph_key", "sha256", "request_sha256"}
+ERASED = {
+    *("reference", "age", "sex", "site", "idempotency_key", "photograph_key", "sha256", "request_sha256"),
+    *("decision", "review_rank"),
+}
 VISIBLE = {"state", "finished_at", "error_code", "error_detail"}
 
 
@@ -251,7 +254,7 @@ def check_row(row: RowMapping, lease: Lease | None, is_deleted: bool) -> None:
     assert is_deleted == (row["deleted_at"] is not None)
     assert is_deleted or row["erased_at"] is None
     if is_deleted:
-        assert {name: row[name] for name in PERSONAL if row[name]} == {}
+        assert {name: row[name] for name in ERASED if row[name]} == {}
 
 
 def check_change(was: RowMapping, row: RowMapping) -> None:
@@ -261,7 +264,7 @@ def check_change(was: RowMapping, row: RowMapping) -> None:
     if (was["state"], row["state"]) == (State.FAILED, State.QUEUED):
         assert (row["attempts"], row["alone"]) == (0, True)
     elif State(was["state"]).is_final:
-        assert changed <= PERSONAL | {"deleted_at", "erased_at"}
+        assert changed <= ERASED | {"deleted_at", "erased_at"}
 
 
 LIVES = settings(stateful_step_count=50, database=None, deadline=None, suppress_health_check=list(HealthCheck))

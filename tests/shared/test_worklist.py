@@ -141,7 +141,7 @@ def test_counting_stops_at_a_thousand(database, clinic_id, monkeypatch):
 def test_a_sweep_ranks_what_a_version_without_reviews_has_ended(database, clinic_id):
     order = [fail(database, clinic_id), succeed(database, clinic_id, 0.75), succeed(database, clinic_id, 0.25)]
     with database.writing() as session:
-        session.execute(text("UPDATE cases SET review_rank = NULL"))
+        session.execute(text("UPDATE cases SET review_rank = NULL, decision = NULL"))
     reject(database, lease_of(database, clinic_id))
     assert listed(database) == []
     ranked = []
@@ -151,6 +151,7 @@ def test_a_sweep_ranks_what_a_version_without_reviews_has_ended(database, clinic
     assert ranked == [2, 1, 0]
     assert listed(database) == order
     assert [stored(database, case_id)["review_rank"] for case_id in order] == [1, 1.25, 1.75]
+    assert [stored(database, case_id)["decision"] for case_id in order] == [None, Decision.REFER, Decision.ROUTINE]
 
 
 def plan_of(session, wanted: WorklistFilter) -> str:

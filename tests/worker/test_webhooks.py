@@ -1,14 +1,14 @@
 """Messages to webhooks, sent to a real server and checked by the standard's own library; and those that must not go."""
 
 import json
-import threading
+import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from sqlalchemy import update
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from deploy.embedded.program import find_free_port
 from shared.database import Database, read_clock
@@ -17,42 +17,15 @@ from shared.store import cases, webhooks
 from shared.store.webhooks import KnownWebhook
 from tests.deploy.stage import wait_until
 from tests.factories import add_case, add_clinic, clinic_caller
+from tests.servers.receiver import Receiver, running_receiver
+from worker import webhooks as courier_module
 from worker.webhooks import Courier
-
-
-class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent and answers with `status`."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.messages: list[tuple[dict, bytes]] = []
-        self.status = 204
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.messages.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(self.server.status)
-        self.send_header("Location", self.server.url)
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        pass
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with running_receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -193,3 +166,45 @@ def test_a_message_whose_sender_died_is_sent_by_another(database, clinic_id, rec
         assert webhooks.claim_deliveries(session, 10, read_clock(session)) == []
     deliver(database)
     assert known(database).delivered == 1
+
+
+def test_a_name_that_cannot_be_looked_up_is_tried_again_like_any_other_trouble(database, clinic_id):
+    add_webhook(database, clinic_id, "https://clinic..example/hook")
+    end_case(database, clinic_id)
+    for local_allowed in (True, False):
+        deliver(database, local_allowed=local_allowed)
+        assert (known(database).pending, known(database).last_error) == (1, "UnicodeError")
+
+
+def test_an_answer_that_does_not_end_is_not_waited_for(database, clinic_id, receiver, monkeypatch):
+    monkeypatch.setattr(courier_module, "_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        add_webhook(database, clinic_id, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        end_case(database, clinic_id)
+        deliver(database)
+    assert (known(database).pending, known(database).last_error) == (1, "ReadTimeout")
+
+
+def test_a_signature_holds_for_its_message_alone(database, clinic_id, receiver):
+    secret = add_webhook(database, clinic_id, receiver.url)
+    end_case(database, clinic_id)
+    deliver(database)
+    ((headers, body),) = receiver.messages
+    for altered in ((headers, body + b" "), (headers | {"webhook-id": "msg_7"}, body)):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(altered[1], altered[0])
+
+
+def test_what_was_settled_a_month_ago_is_forgotten_and_what_waits_is_not(database, clinic_id, receiver):
+    add_webhook(database, clinic_id, receiver.url)
+    for _ in range(2):
+        end_case(database, clinic_id)
+    with database.writing() as session:
+        now = read_clock(session)
+        (first,) = webhooks.claim_deliveries(session, 1, now)
+        webhooks.record_delivered(session, first.id, now)
+        webhooks.forget_old_deliveries(session, now + timedelta(days=29))
+    assert (known(database).delivered, known(database).pending) == (1, 1)
+    with database.writing() as session:
+        webhooks.forget_old_deliveries(session, now + timedelta(days=31))
+    assert (known(database).delivered, known(database).pending) == (0, 1)

@@ -21,7 +21,8 @@ function replace(fresh) {
 
 async function refresh() {
   if (document.hidden) return;
-  const headers = etag ? { "If-None-Match": etag } : {};
+  const headers = { "Dermqueue-Live": "1" }; // nobody is at work: it keeps no session from ending
+  if (etag) headers["If-None-Match"] = etag;
   const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (answer.redirected) return location.reload();
   if (answer.status !== 200) return;

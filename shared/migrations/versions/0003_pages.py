@@ -13,16 +13,20 @@ down_revision = "0002"
 _RANKED = sa.text("review_rank IS NOT NULL")
 _UNRANKED = sa.text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 _DUE = sa.text("due_at IS NOT NULL")
+_ERRORS = sa.text("error IS NOT NULL")
+_ENDS = ["due_at", "delivered_at", "given_up_at"]
 _ORDER = ["reviewed", "review_rank", "submitted_at", "id"]
 
 
 def upgrade() -> None:
     op.add_column("cases", sa.Column("review_rank", sa.Double(), nullable=True))
     op.add_column("cases", sa.Column("reviewed", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("cases", sa.Column("decision", sa.String(length=16), nullable=True))
     op.create_index("ix_cases_finished", "cases", ["finished_at", "clinic_id", "state", "submitted_at"])
     for name, columns, where in (
         ("ix_cases_worklist", _ORDER, _RANKED),
         ("ix_cases_worklist_clinic", ["clinic_id", *_ORDER], _RANKED),
+        ("ix_cases_worklist_decision", ["decision", *_ORDER], _RANKED),
         ("ix_cases_unranked", ["finished_at"], _UNRANKED),
     ):
         op.create_index(name, "cases", columns, sqlite_where=where, postgresql_where=where)
@@ -115,14 +119,22 @@ def _create_tables_of_machines() -> None:
     op.create_index(
         "ix_webhook_deliveries_due", "webhook_deliveries", ["due_at"], sqlite_where=_DUE, postgresql_where=_DUE
     )
-    op.create_index("ix_webhook_deliveries_webhook", "webhook_deliveries", ["webhook_id", "created_at"])
+    op.create_index("ix_webhook_deliveries_webhook", "webhook_deliveries", ["webhook_id", *_ENDS])
+    op.create_index(
+        "ix_webhook_deliveries_errors",
+        "webhook_deliveries",
+        ["webhook_id", "created_at"],
+        sqlite_where=_ERRORS,
+        postgresql_where=_ERRORS,
+    )
     op.create_index("ix_webhook_deliveries_created_at", "webhook_deliveries", ["created_at"])
 
 
 def downgrade() -> None:
     for table in ("webhook_deliveries", "webhooks", "workers", "sessions", "openings", "reviews"):
         op.drop_table(table)
-    for index in ("unranked", "worklist_clinic", "worklist", "finished"):
+    for index in ("unranked", "worklist_decision", "worklist_clinic", "worklist", "finished"):
         op.drop_index(f"ix_cases_{index}", "cases")
+    op.drop_column("cases", "decision")
     op.drop_column("cases", "reviewed")
     op.drop_column("cases", "review_rank")

@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from tests.api.calls import Api, record_failure
+from tests.api.calls import Api, record_problem
 from tests.api.pages.conftest import Visitor
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -37,7 +37,7 @@ def test_the_queue_is_told_in_numbers_and_drawn_by_the_hour(visitor, clinic, suc
 
 def test_a_failed_case_is_given_another_try(visitor, clinic, database):
     case_id = clinic.submit().json["id"]
-    record_failure(database, case_id)
+    record_problem(database, case_id)
     assert "The analysis failed. A person must look at this case. analysis_failed" in words_of(
         visitor.get("/failed").text
     )

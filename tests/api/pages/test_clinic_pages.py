@@ -1,4 +1,4 @@
-"""A clinic's pages, as they are without scripts."""
+"""The pages of clinics and of reviewers, as they are without scripts."""
 
 import io
 import re
@@ -7,11 +7,8 @@ from html import unescape
 import pytest
 from PIL import Image
 
-from shared.database import read_clock
-from shared.domain import Problem, State
-from shared.store import queue
 from tests import images
-from tests.api.calls import JPEG, PROBABILITIES, activate_model, record_failure
+from tests.api.calls import JPEG, PROBABILITIES, UNUSABLE, record_problem
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -27,21 +24,6 @@ def key_in(page: str) -> str:
 def words_of(page: str) -> str:
     """Return what a page says, without its tags."""
     return " ".join(unescape(re.sub("<[^>]*>", " ", page)).split())
-
-
-@pytest.fixture
-def reject(database):
-    """Do as a worker that finds a photograph unusable."""
-
-    def decide(detail: str) -> None:
-        activate_model(database)
-        with database.writing() as session:
-            now = read_clock(session)
-            (lease,) = queue.claim_cases(session, 1, 60, now)
-            problem = Problem(State.REJECTED, "image_flat", detail)
-            assert queue.record_problem(session, lease, problem, now)
-
-    return decide
 
 
 def test_photographs_sent_together_become_cases_and_the_others_are_told_why(clinic_visitor, rows):
@@ -106,9 +88,9 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "It is made up." in model
 
 
-def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, reject):
+def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, database):
     case_id = clinic.submit().json["id"]
-    reject("The photograph is of one colour.")
+    record_problem(database, case_id, UNUSABLE)
     said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
     assert "This photograph cannot be analysed The photograph is of one colour." in said
     assert "How to take it again" in said
@@ -116,11 +98,19 @@ def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, 
 
 def test_a_failed_case_says_that_there_is_no_result_and_not_to_wait(clinic_visitor, clinic, database):
     case_id = clinic.submit().json["id"]
-    record_failure(database, case_id)
+    record_problem(database, case_id)
     said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
     assert "There is no result The analysis failed." in said
     assert "Do not wait for it" in said
     assert "Melanoma" not in said
+
+
+def test_whoever_must_look_at_a_failed_case_sees_its_photograph(reviewer_visitor, clinic, database):
+    case_id = clinic.submit().json["id"]
+    record_problem(database, case_id)
+    page = reviewer_visitor.get(f"/worklist/{case_id}").text
+    (photograph,) = re.findall(r'<img src="/app(.*?)"', page)
+    assert reviewer_visitor.get(photograph).data == clinic.get(f"/v1/cases/{case_id}/image").data
 
 
 def test_a_page_that_did_not_change_is_not_sent_again(clinic_visitor, clinic, succeed):

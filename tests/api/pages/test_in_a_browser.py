@@ -2,14 +2,19 @@
 
 import os
 import re
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from shared.database import Database, read_clock
 from shared.domain import Role
-from tests.api.calls import JPEG, Api, record_failure, record_result
+from shared.store import workers
+from shared.store.workers import Worker
+from tests.api.calls import JPEG, MODEL_DIGEST, UNUSABLE, Api, activate_model, record_problem, record_result
 from tests.factories import add_key
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
@@ -196,6 +201,51 @@ def said_of(reviewer: Api, case_id: str) -> list[dict]:
     return [found["review"], *found["earlier"]]
 
 
+def test_an_admin_sees_a_case_fail_and_gives_it_another_try(open_page, clinic, admin, database):
+    case_id = clinic.submit().json["id"]
+    page = open_page(admin)
+    waiting = page.get_by_role("definition").first
+    expect(waiting).to_have_text("1")
+    add_worker(database)
+    expect(page.get_by_role("row").filter(has_text="gpu-1")).to_contain_text("Alive", timeout=POLL_MS)
+    record_problem(database, case_id)
+    expect(waiting).to_have_text("0", timeout=POLL_MS)
+    page.get_by_role("link", name="Failed").click()
+    page.get_by_role("button", name=f"Try {case_id[:8]} again").click()
+    expect(page.get_by_text("No case has failed.")).to_be_visible()
+    page.get_by_role("link", name="Audit").click()
+    page.get_by_role("link", name=case_id[:8]).first.click()
+    expect(page.get_by_role("row")).to_contain_text(["No.", "case.requeued", "case.submitted"])
+    assert clinic.get(f"/v1/cases/{case_id}").json["state"] == "queued"
+
+
+def test_an_admin_adds_a_clinic_and_its_key_and_ends_the_key(open_page, admin):
+    page = open_page(admin)
+    page.get_by_role("link", name="Clinics and keys").click()
+    page.get_by_label("A new clinic’s name").fill("Clinic North")
+    page.get_by_role("button", name="Add the clinic").click()
+    page.get_by_role("row").filter(has_text="Clinic North").get_by_label("Days that a case is kept").fill("90")
+    page.get_by_role("button", name="Set the limits of Clinic North").click()
+    expect(page.get_by_label("Days that a case is kept")).to_have_value("90")
+    page.get_by_label("Which clinic").select_option("Clinic North")
+    page.get_by_role("button", name="Make the key").click()
+    key = Api(admin.client, page.locator("code").filter(has_text="dq_").inner_text())
+    assert key.get("/v1/cases").status_code == 200
+    page.get_by_role("link", name="I have copied it").click()
+    prefix = key.key.split("_")[1]
+    page.get_by_role("button", name=f"End {prefix} at once").click()
+    expect(page.get_by_role("row").filter(has_text=prefix)).to_contain_text("Revoked")
+    assert key.get("/v1/cases").status_code == 401
+
+
+def add_worker(database: Database) -> None:
+    """Do as a worker's heartbeat."""
+    activate_model(database)
+    with database.writing() as session:
+        worker = Worker(uuid4(), "gpu-1:7", "cuda: H100", 16, MODEL_DIGEST, 1234.5)
+        workers.note_worker(session, worker, read_clock(session))
+
+
 def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, clinic, succeed):
     page = open_page(clinic, java_script_enabled=False)
     page.get_by_role("link", name="Send photographs").first.click()
@@ -217,11 +267,20 @@ def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, c
 def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
     open_page, clinic, reviewer, admin, database, store, scheme, size
 ):
-    good, bad = (clinic.submit(reference=name).json["id"] for name in ("good", "bad"))
+    ids = {name: clinic.submit(reference=name).json["id"] for name in ("good", "bad", "unusable", "waiting")}
+    good, bad, unusable, _ = ids.values()
     record_result(database, store, good)
-    record_failure(database, bad)
+    record_problem(database, bad)
+    record_problem(database, unusable, UNUSABLE)
+    add_worker(database)
     addresses = {
-        clinic: ["/cases", "/submit", f"/cases/{good}", f"/cases/{bad}", f"/cases/{good}/erase", "/model"],
+        clinic: [
+            "/cases",
+            "/submit",
+            *(f"/cases/{case_id}" for case_id in ids.values()),
+            f"/cases/{good}/erase",
+            "/model",
+        ],
         reviewer: ["/worklist", f"/worklist/{good}", f"/worklist/{bad}"],
         admin: ["/queue", "/failed", "/access", "/audit"],
     }
@@ -231,7 +290,7 @@ def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
         for address in pages:
             page.goto(f"/app{address}")
             if SHOTS:
-                name = address.replace("/", "-").replace(good, "good").replace(bad, "bad")
+                name = reduce(lambda text, pair: text.replace(pair[1], pair[0]), ids.items(), address).replace("/", "-")
                 page.screenshot(path=Path(SHOTS) / f"page{name}-{size}-{scheme}.png", full_page=True)
             page.context.new_cdp_session(page).send("Runtime.evaluate", {"expression": AXE})
             found = page.evaluate("axe.run()")["violations"]

@@ -1,0 +1,114 @@
+"""The commands of clinics and their keys."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from shared.database import read_clock
+from shared.domain import Role
+from shared.store import access, trail
+from shared.tables import ApiKeyRow, ClinicRow
+from tests.deploy.commands import NAME, as_json, printed, refused
+from tests.factories import add_key
+
+
+def test_a_clinics_limits_are_set_listed_and_taken_away(dermqueue, database, clinic_id):
+    def limits() -> tuple[int | None, int | None]:
+        with database.reading() as session:
+            return session.execute(select(ClinicRow.waiting_limit, ClinicRow.retention_days)).one()
+
+    printed(dermqueue("clinic", "set", NAME, "--waiting-limit", "500", "--retention-days", "90"))
+    assert limits() == (500, 90)
+    (line,) = printed(dermqueue("clinic", "list"))
+    assert all(word in line for word in (str(clinic_id), "waiting limit 500", "kept 90 days", NAME))
+    printed(dermqueue("clinic", "set", str(clinic_id), "--retention-days", "none"))
+    assert limits() == (500, None)
+    printed(dermqueue("clinic", "set", NAME, "--waiting-limit", "none"))
+    (line,) = printed(dermqueue("clinic", "list"))
+    assert all(word in line for word in ("waiting limit default", "kept for ever"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([NAME], "Say which limit"),
+        ([NAME, "--waiting-limit", "0"], "not in the range"),
+        ([NAME, "--waiting-limit", str(2**31)], "not in the range"),
+        ([NAME, "--retention-days", "soon"], "not a valid integer"),
+        ([NAME, "--retention-days", "1000000"], "not in the range"),  # before the year 0
+    ],
+)
+def test_a_limit_that_is_none_is_refused(dermqueue, clinic_id, arguments, sentence):
+    assert sentence in refused(dermqueue("clinic", "set", *arguments), 2)
+
+
+def test_limits_of_a_clinic_that_is_not_there_are_refused(dermqueue):
+    told = refused(dermqueue("clinic", "set", "Clinic West", "--waiting-limit", "5"))
+    assert "There is no clinic 'Clinic West'." in told
+
+
+def test_a_key_for_so_many_days_expires_then(dermqueue, database, clinic_id):
+    (key,) = printed(dermqueue("key", "add", "--clinic", NAME, "--days", "30"))
+    with database.reading() as session:
+        assert access.authenticate(session, key).clinic_id == clinic_id
+        left = session.scalar(select(ApiKeyRow.expires_at)) - read_clock(session)
+    assert timedelta(days=29.9) < left <= timedelta(days=30)
+    assert "not in the range" in refused(dermqueue("key", "add", "--role", "admin", "--days", "0"), 2)
+    assert "not in the range" in refused(dermqueue("key", "add", "--role", "admin", "--days", "9999999"), 2)
+
+
+def test_the_list_of_keys_says_whose_they_are_and_whether_they_open_and_no_secret(dermqueue, database, clinic_id):
+    valid, revoked = add_key(database, Role.CLINIC, clinic_id), add_key(database, Role.ADMIN)
+    with database.writing() as session:
+        now = read_clock(session)
+        access.revoke_key(session, revoked, now)
+        expired, expiring = (
+            access.add_key(session, Role.REVIEWER, None, now, now + timedelta(days=days)) for days in (-1, 1)
+        )
+        access.note_use(session, access.authenticate(session, valid).key_id, now)
+    done = dermqueue("key", "list")
+    lines = {line.split()[0]: line for line in printed(done)}
+    expected = {
+        valid: ("clinic", f"used {now:%Y-%m-%d %H:%M}", "valid", NAME),
+        revoked: ("admin", "used never", "revoked"),
+        expired: ("reviewer", f"expired {now - timedelta(days=1):%Y-%m-%d}"),
+        expiring: ("reviewer", f"valid until {now + timedelta(days=1):%Y-%m-%d}"),
+    }
+    assert len(lines) == 4
+    for key, words in expected.items():
+        _, prefix, secret = key.split("_", 2)
+        assert all(word in lines[prefix] for word in words), lines[prefix]
+        assert secret not in done.output
+
+
+def test_a_rotation_prints_a_key_that_opens_and_says_how_long_the_old_one_does(dermqueue, database, clinic_id):
+    old = add_key(database, Role.CLINIC, clinic_id)
+    prefix = old.split("_")[1]
+    (new,) = printed(dermqueue("key", "rotate", prefix))
+    with database.reading() as session:
+        assert access.authenticate(session, new).clinic_id == access.authenticate(session, old).clinic_id == clinic_id
+        expires_at = session.scalar(select(ApiKeyRow.expires_at).where(ApiKeyRow.prefix == prefix))
+        assert timedelta(days=6.9) < expires_at - read_clock(session) <= timedelta(days=7)
+    (line,) = [line for line in printed(dermqueue("key", "list")) if line.startswith(prefix)]
+    assert f"valid until {expires_at:%Y-%m-%d}" in line
+    printed(dermqueue("key", "rotate", prefix, "--overlap-days", "0"))
+    (line,) = [line for line in printed(dermqueue("key", "list")) if line.startswith(prefix)]
+    assert "expired" in line
+    assert "[key_not_found]" in refused(dermqueue("key", "rotate", prefix))
+
+
+def test_what_the_commands_do_to_clinics_and_keys_is_told_in_json_and_on_record(dermqueue, database):
+    added = as_json(dermqueue("clinic", "add", NAME, "--json"))
+    changed = as_json(dermqueue("clinic", "set", NAME, "--waiting-limit", "7", "--json"))
+    assert changed == added | {"waiting_limit": 7}
+    assert as_json(dermqueue("clinic", "list", "--json"))["clinics"] == [changed]
+    made = as_json(dermqueue("key", "add", "--clinic", NAME, "--json"))
+    rotated = as_json(dermqueue("key", "rotate", made["prefix"], "--json"))
+    as_json(dermqueue("key", "revoke", made["prefix"], "--json"))
+    states = {key["prefix"]: key["state"] for key in as_json(dermqueue("key", "list", "--json"))["keys"]}
+    assert states == {made["prefix"]: "revoked", rotated["prefix"]: "valid"}
+    with database.reading() as session:
+        entries = [(row.action, row.role) for row in trail.list_entries(session, None, None, 9)]
+    done = ("key.revoked", "key.rotated", "key.added", "clinic.changed", "clinic.added")
+    assert entries == [(action, "operator") for action in done]

@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 API := tests/api
-STACKS := tests/deploy tests/journey
+STACKS := tests/deploy tests/journey tests/rehearsal
 FAULTS := tests/faults
 
-.PHONY: demo up test test-api test-stacks test-others test-faults faults fuzz schemathesis audit lint clean
+.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal fuzz schemathesis audit lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -36,6 +36,11 @@ test-faults: .venv/installed-test
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
 faults: .venv/installed-test
 	$(BIN)/pytest $(FAULTS) --full --timeout 3600
+
+# A day of clinics within an hour, and workers that come and go by the cluster's rule: deploy/docs/scaling.md. For a few
+# minutes' worth: `make rehearsal REHEARSAL='--day 240 --out /tmp'`.
+rehearsal: .venv/installed-test
+	$(BIN)/python -m tests.rehearsal $(REHEARSAL)
 
 # Broken photographs through the path from upload to pixels: 10,000 by chance, then a minute of libFuzzer's.
 fuzz: .venv/installed-test

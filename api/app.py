@@ -24,6 +24,8 @@ from api.bodies import SpoolingRequest
 from api.description import INTRODUCTION, register_description
 from api.hardening import harden
 from api.limits import Backlog, KeyUses, Throttle
+from api.metrics import register_metrics
+from api.observation import register_observation
 from api.pages import pages
 from api.problems import Problem, raise_invalid_field, register_problems
 from api.services import EXTENSION, Services
@@ -65,6 +67,7 @@ def create_app(settings: Settings) -> OpenAPI:
     )
     proxies = settings.trusted_proxies
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=0)
+    register_observation(app)
     register_problems(app)
     for blueprint in (
         cases.blueprint,
@@ -85,5 +88,6 @@ def create_app(settings: Settings) -> OpenAPI:
         app.register_api(blueprint)
     app.register_blueprint(pages)
     register_description(app)
+    register_metrics(app, database)
     app.after_request(harden)
     return app

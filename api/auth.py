@@ -31,15 +31,24 @@ def authorize() -> None:
         NotAllowed: a valid key of another role.
         TooMany: too many keys that are not valid came from this address.
     """
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise NotAuthenticated("key_missing", "Send your API key in the header: Authorization: Bearer <key>.")
-    g.caller = identify(key.strip(), request.remote_addr or "")
+    g.caller = identify(read_bearer(), request.remote_addr or "")
     services().key_uses.note(g.caller.key_id)
     roles = getattr(current_app.view_functions[request.endpoint], "roles", ())
     if g.caller.role not in roles:
         allowed = " or ".join(roles) or "nobody"
         raise NotAllowed("role_not_allowed", f"A key of the role {g.caller.role} may not do this; it is for {allowed}.")
+
+
+def read_bearer() -> str:
+    """Return what the request offers as its key.
+
+    Raises:
+        NotAuthenticated: nothing.
+    """
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise NotAuthenticated("key_missing", "Send your API key in the header: Authorization: Bearer <key>.")
+    return key.strip()
 
 
 def identify(key: str, address: str) -> Caller:

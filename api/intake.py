@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from api.counters import ACCEPTED
 from api.photo_metadata import strip_metadata
 from api.schemas import CaseFields, SubmitForm, SubmitUpload
 from api.services import Services
@@ -20,9 +22,12 @@ from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
 from shared.store import cases, submissions, trail, uploads
+from shared.tracing import current_traceparent, span
 
 _SEAT_TIMEOUT_S = 10
 _CHUNK_BYTES = 256 * 1024
+
+log = logging.getLogger(__name__)
 
 Tie = Callable[[Session], None]
 """What else is written in the transaction that accepts a case."""
@@ -179,7 +184,8 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
             size_bytes=len(upload),
             sha256=hashlib.sha256(upload).hexdigest(),
         )
-        to.store.put(photograph.key, stored, header.media_type)
+        with span("store"):
+            to.store.put(photograph.key, stored, header.media_type)
     return NewCase(
         id=case_id,
         clinic_id=asked.caller.clinic_id,
@@ -191,6 +197,7 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
         site=asked.fields.site,
         idempotency_key=asked.idempotency_key,
         request_sha256=asked.sha256,
+        traceparent=current_traceparent(),
     )
 
 
@@ -207,7 +214,7 @@ def _photograph_seat(to: Services) -> Iterator[None]:
 def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda session: None) -> Case:
     """Commit the row, then ring. A photograph whose commit ended unknown stays stored: it may have been accepted."""
     try:
-        with to.database.writing() as session:
+        with span("commit"), to.database.writing() as session:
             now = read_clock(session)
             accepted = cases.add_case(session, case, now)
             tie(session)
@@ -218,7 +225,10 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
         if winner := _find_accepted(to, asked):
             return winner
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
-    to.doorbell.ring()
+    ACCEPTED.labels(case.clinic_id).inc()
+    log.info("case_accepted case_id=%s clinic_id=%s", case.id, case.clinic_id)
+    with span("ring"):
+        to.doorbell.ring()
     return accepted
 
 

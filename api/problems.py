@@ -6,6 +6,7 @@ from flask import Flask, Response, json
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from api.counters import REFUSED
 from shared.errors import (
     Conflict,
     DermQueueError,
@@ -135,6 +136,7 @@ def _problem(status: int, code: str, detail: str) -> Problem:
 
 
 def _answer(status: int, code: str, detail: str) -> Response:
+    REFUSED.labels(code).inc()
     body = json.dumps(_problem(status, code, detail).model_dump())
     response = Response(body, status, mimetype="application/problem+json")
     if status == 401:

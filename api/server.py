@@ -4,11 +4,13 @@ import ctypes
 from contextlib import suppress
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from api.app import create_app
 from shared.database import open_database
 from shared.migrations import check_upgraded
 from shared.settings import Settings
+from shared.tracing import start_tracing
 
 _GRACEFUL_TIMEOUT_S = 35
 """Longer than the longest `Prefer: wait`, so that a restart cuts no answer short."""
@@ -16,6 +18,15 @@ _GRACEFUL_TIMEOUT_S = 35
 _HEARTBEAT_DIR = "/dev/shm"  # nosec B108  # in memory, so that no slow disk looks like a stuck process; mkstemp is used
 
 _M_MMAP_THRESHOLD, _BLOCK_BYTES = -3, 2**20
+
+
+class _Logger(Logger):
+    """Gunicorn's own lines go where all others go."""
+
+    def setup(self, cfg) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):
@@ -29,6 +40,7 @@ class Server(BaseApplication):
         options = {
             "bind": self._address,
             "worker_class": "gthread",
+            "logger_class": _Logger,
             "workers": self._settings.api_processes,
             "threads": self._settings.api_threads,
             "graceful_timeout": _GRACEFUL_TIMEOUT_S,
@@ -42,6 +54,7 @@ class Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self):
+        start_tracing("dermqueue-api")
         return create_app(self._settings)
 
 

@@ -15,6 +15,7 @@ from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
 from api.cases import POLL_AFTER_S, answer
+from api.counters import REFUSED
 from api.intake import Item, digest_request, read_up_to, submit_item
 from api.problems import problem_responses
 from api.schemas import SubmitHeader
@@ -177,6 +178,7 @@ def _take_in_item(
         with suppress(Conflict), to.database.writing() as session:
             error = refusal.code, refusal.detail
             submissions.add_item(session, submission_id, position, _storable(item.name), error=error)
+            REFUSED.labels(refusal.code).inc()
     except Conflict:
         pass  # the same request was sent twice, and the other one has taken it in
 

@@ -1,13 +1,12 @@
 """`dermqueue`: the command line."""
 
-import logging
 import os
-import sys
 from functools import partial
 
 import click
 
 from deploy.commands import access, backup, demo, evaluation, models, oversight, photographs, queue, serve, training
+from deploy.logs import set_up_logging
 from shared.errors import DermQueueError
 
 
@@ -31,7 +30,15 @@ class _Group(click.Group):
     envvar="DERMQUEUE_LOG_LEVEL",
     help="The variable DERMQUEUE_LOG_LEVEL also reaches the programs that `up` starts.",
 )
-def main(log_level: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="DERMQUEUE_LOG_FORMAT",
+    help="Lines for people, or one JSON object a line; DERMQUEUE_LOG_FORMAT reaches the programs of `up`, too.",
+)
+def main(log_level: str, log_format: str) -> None:
     """DermQueue: skin-lesion triage for telemedicine.
 
     A clinic submits photographs, workers analyse them with a ResNet and Grad-CAM, clinics and reviewers fetch results
@@ -47,11 +54,7 @@ def main(log_level: str) -> None:
     """
     # Photographs, results, keys, logs: what we and our programs write is for our own user alone.
     click.get_current_context().call_on_close(partial(os.umask, os.umask(0o077)))
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    for noisy in ("httpx", "botocore", "boto3", "urllib3", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    set_up_logging(log_level, log_format)
 
 
 for _module in (demo, serve, photographs, backup, access, oversight, queue, training, evaluation, models):

@@ -124,6 +124,7 @@ class NewCase:
     site: str | None
     idempotency_key: str | None
     request_sha256: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class Lease:
     attempt: int
     alone: bool
     expires_at: datetime
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError
 from shared.errors import ConfigurationInvalid
 
 PREFIX = "DERMQUEUE_"
-COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL")
-"""Read by the command line itself: where and as whom its client commands speak, and how much it tells."""
+COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL", "DERMQUEUE_LOG_FORMAT")
+"""Read by the command line itself: where and as whom its client commands speak, and what its logs look like."""
 
 DEFAULT_DATA_DIR = Path(".dermqueue")
 STACK_ENV = "stack.env"
@@ -80,6 +80,14 @@ class Settings(BaseSettings):
     trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front, whose X-Forwarded-* headers count")
     api_processes: int = Field(2, ge=1)
     api_threads: int = Field(16, ge=2)
+
+    metrics_token: SecretStr | None = Field(
+        None, min_length=16, description="opens the API's /metrics, as an admin's key does"
+    )
+    metrics_host: str = Field("127.0.0.1", description="the address of a worker's own /metrics")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="its port, or the next free one; unset: it has none"
+    )
 
 
 def load_settings(data_dir: Path | None = None) -> Settings:

@@ -145,6 +145,9 @@ class CaseRow(Table):
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(String(500))
 
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The trace context (W3C) of the request that submitted it; its trace id is the request's id in the logs."""
+
     review_rank: Mapped[float | None]
     """The reviewers' order, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
     reviews has ended the case; then a sweep ranks it."""

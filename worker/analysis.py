@@ -12,8 +12,10 @@ from PIL import Image
 from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_overlay, encode_png, saliency
+from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph, squash
 from shared.storage import ObjectStore, digest_in_key, overlay_key
+from worker.measures import stage
 from worker.model import Model, Reading
 
 _CODE_VERSION = version("dermqueue")
@@ -73,7 +75,8 @@ class Analyst:
         if not decoded:
             return []
         try:
-            reading = self._model.read(np.stack([item.pixels for item in decoded]))
+            forward = stage("forward", [item.lease for item in decoded])
+            reading = self._model.read(np.stack([item.pixels for item in decoded]), forward)
         except ModelUnusable as error:
             if len(decoded) == 1:
                 return [NoFinding(decoded[0].lease, Problem(State.FAILED, error.code, error.detail))]
@@ -88,7 +91,8 @@ class Analyst:
         def settled(item: Lease | _Decoded, *arguments):
             lease = item.lease if isinstance(item, _Decoded) else item
             try:
-                return step(item, *arguments)
+                with logged_with(case_id=lease.case_id, request_id=request_of(lease.traceparent)):
+                    return step(item, *arguments)
             except ImageRejected as error:
                 return NoFinding(lease, Problem(State.REJECTED, error.code, error.detail))
             except ObjectMissing as error:
@@ -99,23 +103,27 @@ class Analyst:
         return settled
 
     def _fetch_and_decode(self, lease: Lease) -> _Decoded:
-        data = self._store.get(lease.photograph_key)
+        with stage("fetch", [lease]):
+            data = self._store.get(lease.photograph_key)
         if hashlib.sha256(data).hexdigest() != digest_in_key(lease.photograph_key):
             raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
         side = self._model.manifest.preprocessing.input_side
-        photograph = decode_photograph(data, min_side=2 * side)
-        pixels = squash(photograph, side)
-        warnings = ("low_resolution",) if min(photograph.size) < side else ()
-        photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+        with stage("decode", [lease]):
+            photograph = decode_photograph(data, min_side=2 * side)
+            pixels = squash(photograph, side)
+            warnings = ("low_resolution",) if min(photograph.size) < side else ()
+            photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
         return _Decoded(lease, photograph, pixels, warnings)
 
     def _finish(self, item: _Decoded, reading: Reading, position: int) -> Finding:
         lease, manifest = item.lease, self._model.manifest
         maps = reading.maps[position]
         drawn = CLASSES.index(OVERLAY_CLASS)
-        overlay = draw_overlay(item.photograph, saliency(maps[drawn], manifest.heatmap_scales[drawn]))
+        with stage("render", [lease]):
+            overlay = encode_png(draw_overlay(item.photograph, saliency(maps[drawn], manifest.heatmap_scales[drawn])))
         key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
-        self._store.put(key, encode_png(overlay), "image/png")
+        with stage("store", [lease]):
+            self._store.put(key, overlay, "image/png")
         probabilities = tuple(float(p) for p in reading.probabilities[position])
         analysis = Analysis(
             probabilities=probabilities,

@@ -14,8 +14,10 @@ from shared.settings import Settings
 from shared.storage import open_object_store
 from shared.store import models
 from shared.store.workers import Worker
+from shared.tracing import start_tracing
 from worker.analysis import Analyst
 from worker.bundle_source import local_bundle
+from worker.exporter import serve_measures
 from worker.heartbeat import Heartbeat, process_name
 from worker.housekeeping import Housekeeping
 from worker.model import Model, choose_device, describe_device, load_model
@@ -34,8 +36,9 @@ def run_worker(settings: Settings) -> int:
     Raises:
         ModelUnusable: the bundle is damaged; nothing was claimed.
         Unavailable: the bundle lies in S3, which cannot be reached or refuses.
-        ConfigurationInvalid: the database needs `dermqueue db upgrade`.
+        ConfigurationInvalid: the database needs `dermqueue db upgrade`, or see `start_tracing`.
     """
+    start_tracing("dermqueue-worker")
     database = open_database(settings.database_url)
     check_upgraded(database)
     with local_bundle(settings.model, settings) as folder:
@@ -52,6 +55,7 @@ def run_worker(settings: Settings) -> int:
         queues=[ANALYZE_QUEUE, SWEEP_QUEUE],
         without_mingle=True,
         without_gossip=True,
+        quiet=True,
     )
 
     def stop(**_) -> None:
@@ -59,6 +63,8 @@ def run_worker(settings: Settings) -> int:
 
     worker_shutting_down.connect(stop)
     log.info("worker_ready model=%s version=%s", model.manifest.name, model.manifest.version)
+    if settings.metrics_port:
+        serve_measures(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
     myself = Worker(uuid4(), process_name(), describe_device(device), settings.batch_size, model.digest, None)
     with Heartbeat(database, myself, triage.meter).beating():
         worker.start()

@@ -1,6 +1,7 @@
 """A bundle loaded onto a device: pixels in, probabilities and class activation maps out."""
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,8 @@ from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read
 from shared.errors import ModelUnusable
 from worker.gradcam import class_activation_maps
 from worker.network import LesionNetwork, in_float32, normalise
+
+_UNMEASURED = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,13 @@ class Model:
         self._on_device = Lock()
 
     @torch.inference_mode()
-    def read(self, pixels: np.ndarray) -> Reading:
-        """Run the network once over uint8 pixels (N, side, side, 3).
+    def read(self, pixels: np.ndarray, measured: AbstractContextManager = _UNMEASURED) -> Reading:
+        """Run the network once over uint8 pixels (N, side, side, 3); `measured` is open while they have the device.
 
         Raises:
             ModelUnusable: `model_output_invalid`: the network gave something that is not a finite number.
         """
-        with self._on_device:
+        with self._on_device, measured:
             inputs = normalise(torch.from_numpy(pixels).to(self._device), self.manifest.preprocessing)
             logits, features = self._network(inputs)
             maps = class_activation_maps(features, self._network.classifier.weight).cpu()

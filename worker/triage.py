@@ -13,11 +13,13 @@ from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
 from shared.errors import Unavailable
+from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
 from shared.store import cases, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
 from worker.heartbeat import Meter
+from worker.measures import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.watchdog import Watchdog
 
 _SLICE_S = 5.0
@@ -84,6 +86,7 @@ class Triage:
         return bool(leases)
 
     def _finish(self, leases: Sequence[Lease]) -> None:
+        BATCH.observe(len(leases))
         with self._watchdog.watching(), self.meter.measuring(len(leases)):
             self._record_patiently(self._analyze(leases))
 
@@ -92,13 +95,14 @@ class Triage:
 
         None: it is the turn of a case that must be tried alone, and this must not be one. Nothing was claimed.
         """
-        with self._database.writing() as session:
+        with stage("claim") as claimed, self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
             leases = queue.claim_cases(session, self._settings.batch_size, self._settings.lease_s, now)
             if leases and leases[0].alone and not may_be_alone:
                 session.rollback()
                 return None
+            claimed += leases
             webhooks.announce(session, found.failed, now)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
         _report(found)
@@ -130,7 +134,7 @@ class Triage:
                 time.sleep(_RECORD_AGAIN_S)
 
     def _record(self, outcomes: list[Outcome]) -> None:
-        with self._database.writing() as session:
+        with stage("record", [outcome.lease for outcome in outcomes]), self._database.writing() as session:
             now = read_clock(session)
             later = now + timedelta(seconds=_POSTPONE_S)
             refused, ended = [], defaultdict(list)
@@ -151,12 +155,13 @@ class Triage:
             webhooks.announce(session, [case_id for case_ids in ended.values() for case_id in case_ids], now)
             for state, case_ids in ended.items():
                 trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
+        for outcome in outcomes:
+            _report_outcome(outcome, was_refused=outcome in refused)
         self._discard(refused)
 
     def _discard(self, refused: list[Outcome]) -> None:
         """Drop results that came too late: the case was cancelled, deleted, or given to another worker."""
         for outcome in refused:
-            log.warning("late_result_refused case_id=%s", outcome.lease.case_id)
             if isinstance(outcome, Finding):
                 try:
                     self._store.delete(outcome.analysis.overlay_key)
@@ -177,7 +182,27 @@ class Triage:
                 cases.mark_erased(session, case_id, read_clock(session))
 
 
+def _report_outcome(outcome: Outcome, was_refused: bool) -> None:
+    lease = outcome.lease
+    with logged_with(case_id=lease.case_id, request_id=request_of(lease.traceparent)):
+        match outcome:
+            case _ if was_refused:
+                LATE.inc()
+                log.warning("late_result_refused")
+            case Finding():
+                ENDED.labels(State.SUCCEEDED, "").inc()
+                log.info("case_ended state=%s", State.SUCCEEDED)
+            case NoFinding(_, problem):
+                ENDED.labels(problem.state, problem.code).inc()
+                log.info("case_ended state=%s code=%s", problem.state, problem.code)
+            case Postponed(_, counted):
+                reason = ANALYSIS_FAILED if counted else UNAVAILABLE
+                RETRIES.labels(reason).inc()
+                log.info("case_postponed reason=%s", reason)
+
+
 def _report(found: queue.Sweep) -> None:
+    count_sweep(found)
     if found.returned or found.failed:
         log.warning("leases_expired returned=%d failed=%d", found.returned, len(found.failed))
 

@@ -1,6 +1,10 @@
 """Commands that run something: the whole stack, or one of its processes."""
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,10 +13,11 @@ import click
 from deploy.commands import data_dir_option
 from deploy.stack import CONNECTION, local_stack
 from shared.database import open_database
-from shared.dispatch import make_celery
+from shared.dispatch import Doorbell, make_celery
 from shared.migrations import check_upgraded, find_drift, upgrade
 from shared.settings import load_settings
 from shared.storage import open_object_store
+from worker.progress import has_stalled, note_progress
 
 port_option = click.option("--port", type=int, default=8000, show_default=True, help="The API's port.")
 
@@ -48,6 +53,7 @@ def print_event(name: str, event: str, detail: str) -> None:
 @port_option
 def api(data_dir: Path, host: str, port: int) -> None:
     """Run the API under gunicorn."""
+    _share_counters()
     from api.server import run_api  # Flask is loaded only where it serves
 
     settings = load_settings(data_dir)
@@ -55,10 +61,26 @@ def api(data_dir: Path, host: str, port: int) -> None:
     run_api(settings, host, port)
 
 
+def _share_counters() -> None:
+    """Make a folder in which gunicorn's processes count together. prometheus_client looks for it when it is imported.
+
+    It lies in memory: the files are mapped, and on a disk that is full a write to them would end the process.
+    """
+    folder, owner = tempfile.mkdtemp(prefix="dermqueue-api-", dir="/dev/shm"), os.getpid()  # nosec B108
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    # The forked processes inherit this and must leave the folder alone.
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+
+
 @click.command()
 @data_dir_option
+@click.option(
+    "--progress-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Touched whenever a task is done; `dermqueue worker-health` looks at it.",
+)
 @click.pass_context
-def worker(ctx: click.Context, data_dir: Path) -> None:
+def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> None:
     """Run one analysis worker. Start one per GPU; all share the queue.
 
     SIGTERM finishes the batch in hand. The model is chosen by DERMQUEUE_MODEL, the device by DERMQUEUE_DEVICE.
@@ -67,7 +89,21 @@ def worker(ctx: click.Context, data_dir: Path) -> None:
 
     settings = load_settings(data_dir)
     open_object_store(settings).check_encryption()
+    if progress_file:
+        note_progress(progress_file)
     ctx.exit(run_worker(settings))
+
+
+@click.command("worker-health")
+@click.argument("progress_file", type=click.Path(dir_okay=False, path_type=Path))
+@data_dir_option
+def worker_health(progress_file: Path, data_dir: Path) -> None:
+    """Exit 1 if the worker that touches PROGRESS_FILE gets nothing done while cases wait, for three leases."""
+    settings = load_settings(data_dir)
+    limit_s = 3 * settings.lease_s
+    if has_stalled(progress_file, limit_s, open_database(settings.database_url), Doorbell(make_celery(settings))):
+        raise click.ClickException(f"Cases wait, and this worker has got nothing done for {limit_s:.0f} s.")
+    click.echo("The worker gets its work done, or there is none that it could do.")
 
 
 @click.command()
@@ -75,7 +111,7 @@ def worker(ctx: click.Context, data_dir: Path) -> None:
 def beat(data_dir: Path) -> None:
     """Run the clock that starts the sweeper. One is enough; two do no harm."""
     celery = make_celery(load_settings(data_dir))
-    celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO").run()
+    celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()
 
 
 @click.group()
@@ -102,4 +138,4 @@ def db_check(data_dir: Path) -> None:
     click.echo("The database is what this version expects.")
 
 
-COMMANDS = (up, api, worker, beat, db)
+COMMANDS = (up, api, worker, worker_health, beat, db)

@@ -67,6 +67,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
         sha256=case.photograph.sha256,
         idempotency_key=case.idempotency_key,
         request_sha256=case.request_sha256,
+        traceparent=case.traceparent,
         submitted_at=now,
         available_at=now,
         attempts=0,
@@ -210,9 +211,9 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
     row = _read_row(session, caller, case_id, lock=True)
     if not State(row.state).is_final:
         _finish_without_result(row, State.CANCELLED, now)
-    row.reference = row.age = row.sex = row.site = row.idempotency_key = None
-    row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
+    row.reference = row.age = row.sex = row.site = row.idempotency_key = row.traceparent = None
     row.review_rank = row.decision = None
+    row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
     row.deleted_at = now
     session.execute(update(SubmissionItemRow).where(SubmissionItemRow.case_id == case_id).values(name=""))
     session.flush()

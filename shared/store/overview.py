@@ -1,6 +1,6 @@
 """The queue in numbers: what waits and runs, and what the last hours have got done."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,13 +17,14 @@ _ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
 
 @dataclass(frozen=True)
 class ClinicLoad:
-    """What of one clinic is under way. `oldest` is when the case that waits longest was submitted."""
+    """What of one clinic is under way. `oldest` and `oldest_running` are when the longest-standing were submitted."""
 
     clinic_id: UUID
     name: str
     waiting: int
     running: int
     oldest: datetime | None
+    oldest_running: datetime | None
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ def list_loads(session: Session) -> Sequence[ClinicLoad]:
     }
     # Counted here, as they are few, and found by their leases: SQLite would walk an index of all cases instead.
     leased = CaseRow.state == State.RUNNING, CaseRow.lease_expires_at.is_not(None)
-    running = Counter(session.scalars(select(CaseRow.clinic_id).where(*leased)))
+    running = defaultdict(list)
+    for clinic_id, submitted_at in session.execute(select(CaseRow.clinic_id, CaseRow.submitted_at).where(*leased)):
+        running[clinic_id].append(submitted_at)
     loads = [
-        ClinicLoad(clinic_id, name, number, running[clinic_id], oldest)
+        ClinicLoad(clinic_id, name, number, len(running[clinic_id]), oldest, min(running[clinic_id], default=None))
         for clinic_id, name in session.execute(select(ClinicRow.id, ClinicRow.name))
         for number, oldest in [waiting.get(clinic_id, (0, None))]
         if number or clinic_id in running

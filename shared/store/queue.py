@@ -57,10 +57,12 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
             lease_expires_at=expires_at,
         )
         .returning(CaseRow.id, CaseRow.clinic_id, CaseRow.photograph_key, CaseRow.attempts, CaseRow.alone)
+        .returning(CaseRow.traceparent)
         .execution_options(synchronize_session=False)
     )
     return [
-        Lease(row.id, token, row.clinic_id, row.photograph_key, row.attempts, row.alone, expires_at) for row in claimed
+        Lease(row.id, token, row.clinic_id, row.photograph_key, row.attempts, row.alone, expires_at, row.traceparent)
+        for row in claimed
     ]
 
 

@@ -29,6 +29,7 @@ GET    /docs/oauth2-redirect.html               | 200          | 200            
 GET    /openapi.json                            | 200          | 200              | 200               | 200
 GET    /healthz                                 | 200          | 200              | 200               | 200
 GET    /readyz                                  | 200          | 200              | 200               | 200
+GET    /metrics                                 | 401          | 403              | 403               | 200
 GET    /v1/models/current                       | 401          | 200              | 200               | 200
 POST   /v1/cases                                | 401          | 202              | 403               | 403
 POST   /v1/cases {upload_id}                    | 401          | 202 404 400      | 403               | 403
@@ -205,7 +206,7 @@ class Walk:
         """Whatever is refused with the same status is refused in the same words: nobody learns what there is."""
         looks = defaultdict(dict)
         for call, answer in answers.items():
-            headers = [(name, value) for name, value in answer.headers if name != "Date"]
+            headers = [(name, value) for name, value in answer.headers if name not in ("Date", "X-Request-Id")]
             first, look = looks[call.caller].setdefault(answer.status, (call, (headers, answer.data)))
             if look != (headers, answer.data):
                 self.faults.append(f"{call} can be told from what is {first.place}.")

@@ -48,7 +48,10 @@ def test_what_waits_and_runs_is_counted_for_each_clinic_the_busiest_first(databa
     claim(database)
     for seconds in (3, 2):
         submit(database, south, seconds)
-    assert loads(database) == [ClinicLoad(south, "South", 2, 0, at(2)), ClinicLoad(clinic_id, "North", 0, 1, None)]
+    assert loads(database) == [
+        ClinicLoad(south, "South", 2, 0, at(2), None),
+        ClinicLoad(clinic_id, "North", 0, 1, None, at(0)),
+    ]
 
 
 def test_arrivals_are_counted_from_a_moment_on(database, clinic_id):

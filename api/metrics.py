@@ -1,0 +1,105 @@
+"""The API's `/metrics`: what all its processes have counted, and the queue as SQL knows it."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from hmac import compare_digest
+from threading import Lock
+
+from flask import Flask, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from sqlalchemy.orm import Session
+
+from api.auth import allow, authorize, read_bearer
+from api.services import services
+from shared.database import Database, read_clock
+from shared.domain import Role, State
+from shared.errors import Unavailable
+from shared.store import access, overview, workers
+
+_QUEUE_READ_EVERY_S = 5.0
+
+
+def register_metrics(app: Flask, database: Database) -> None:
+    """Add the route: for admins, and for whoever holds the token of the settings. Clinics appear by their ids alone."""
+    queue = CollectorRegistry()
+    queue.register(QueueCollector(database))
+
+    @app.get("/metrics")
+    @allow(Role.ADMIN)
+    def read_metrics() -> Response:
+        if not _has_token():
+            authorize()
+        return Response(generate_latest(_counters()) + generate_latest(queue), content_type=CONTENT_TYPE_LATEST)
+
+
+def _has_token() -> bool:
+    token = services().settings.metrics_token
+    return token is not None and compare_digest(read_bearer().encode(), token.get_secret_value().encode())
+
+
+def _counters() -> CollectorRegistry:
+    """Return the counters of all processes that share a folder for them (`dermqueue api`), else this process's."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return registry
+
+
+class QueueCollector(Collector):
+    """Reads the queue from SQL, every few seconds at the most, however often and by whomever it is asked for.
+
+    A database that is away is a figure too, and hides no other.
+    """
+
+    def __init__(self, database: Database):
+        self._database = database
+        self._lock = Lock()
+        self._read_at, self._figures = float("-inf"), []
+
+    def describe(self) -> Sequence[Metric]:
+        """Promise nothing, so that nothing is read when this is registered."""
+        return ()
+
+    def collect(self) -> Sequence[Metric]:
+        with self._lock:
+            if time.monotonic() - self._read_at > _QUEUE_READ_EVERY_S:
+                self._figures = list(self._read())
+                self._read_at = time.monotonic()
+            return self._figures
+
+    def _read(self) -> Iterator[Metric]:
+        is_up = GaugeMetricFamily("dermqueue_database_up", "Whether the database answered.")
+        try:
+            with self._database.reading() as session:
+                yield from _read_queue(session)
+            is_up.add_metric([], 1)
+        except Unavailable:
+            is_up.add_metric([], 0)
+        yield is_up
+
+
+def _read_queue(session: Session) -> Iterator[Metric]:
+    """Yield what waits and runs; a clinic of which nothing does counts 0, so that no series comes and goes."""
+    cases = GaugeMetricFamily("dermqueue_cases", "Cases that wait or run.", labels=["state", "clinic"])
+    oldest = GaugeMetricFamily(
+        "dermqueue_oldest_case_seconds", "Time since the oldest of them was submitted.", labels=["state", "clinic"]
+    )
+    now = read_clock(session)
+    loads = {load.clinic_id: load for load in overview.list_loads(session)}
+    for clinic in access.list_clinics(session):
+        load = loads.get(clinic.id) or overview.ClinicLoad(clinic.id, clinic.name, 0, 0, None, None)
+        for state, number, since in (
+            (State.QUEUED, load.waiting, load.oldest),
+            (State.RUNNING, load.running, load.oldest_running),
+        ):
+            cases.add_metric([state, str(clinic.id)], number)
+            oldest.add_metric([state, str(clinic.id)], (now - since).total_seconds() if since else 0)
+    alive = [known.worker for known in workers.list_workers(session, now) if known.alive]
+    yield from (cases, oldest, GaugeMetricFamily("dermqueue_workers", "Workers that are alive.", value=len(alive)))
+    rate = sum(worker.images_per_minute or 0 for worker in alive)
+    yield GaugeMetricFamily("dermqueue_images_per_minute", "What they analyse together while they have work.", rate)

@@ -1,0 +1,114 @@
+"""The API's figures: who may read them, and whether they are right."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from api import metrics
+from shared.database import read_clock
+from shared.store import queue
+from tests.api.calls import JPEG, File
+
+TOKEN = SecretStr("a-token-for-prometheus")
+BEARER = {"Authorization": f"Bearer {TOKEN.get_secret_value()}"}
+
+
+def read_figures(answer) -> dict[tuple, float]:
+    """Return the samples by name and labels, the labels in the order of their names."""
+    assert answer.status_code == 200
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture(autouse=True)
+def _read_the_queue_every_time(monkeypatch):
+    monkeypatch.setattr(metrics, "_QUEUE_READ_EVERY_S", -1)
+
+
+def rise(admin, act) -> dict[tuple, float]:
+    """Return by how much each figure has risen after `act`."""
+    before = read_figures(admin.get("/metrics"))
+    act()
+    return {key: value - before.get(key, 0) for key, value in read_figures(admin.get("/metrics")).items()}
+
+
+def test_the_token_of_the_settings_opens_the_figures_and_nothing_else(open_app):
+    client = open_app(metrics_token=TOKEN).test_client()
+    assert client.get("/metrics", headers=BEARER).status_code == 200
+    assert client.get("/v1/admin/queue", headers=BEARER).status_code == 401
+    assert client.get("/metrics", headers={"Authorization": BEARER["Authorization"] + "x"}).status_code == 401
+    assert client.get("/metrics").status_code == 401
+
+
+def test_what_waits_and_runs_is_told_by_state_and_clinic_and_the_idle_count_nothing(
+    clinic, other_clinic, admin, database
+):
+    for _ in range(3):
+        assert clinic.submit().status_code == 202
+    with database.writing() as session:
+        queue.claim_cases(session, 1, 60, read_clock(session))
+    figures = read_figures(admin.get("/metrics"))
+    counts = [
+        figures["dermqueue_cases", str(who.id), state]
+        for who in (clinic, other_clinic)
+        for state in ("queued", "running")
+    ]
+    assert counts == [2, 1, 0, 0]
+    oldest = [figures["dermqueue_oldest_case_seconds", str(clinic.id), state] for state in ("running", "queued")]
+    assert 60 > oldest[0] > oldest[1] > 0
+    assert figures["dermqueue_oldest_case_seconds", str(other_clinic.id), "queued"] == 0
+    assert figures["dermqueue_workers",] == 0
+
+
+def test_no_figure_names_a_clinic(clinic, admin):
+    clinic.submit()
+    text = admin.get("/metrics").text
+    assert str(clinic.id) in text
+    assert "Clinic" not in text
+
+
+def test_accepted_and_refused_cases_are_counted_also_those_of_submissions(clinic, admin):
+    def act() -> None:
+        assert clinic.submit().status_code == 202
+        assert clinic.submit(b"no photograph").status_code == 415
+        fields = {"image": [File(JPEG), File(b"no photograph")]}
+        assert clinic.submit_form(fields, address="/v1/submissions").status_code == 202
+
+    risen = rise(admin, act)
+    assert risen["dermqueue_cases_accepted_total", str(clinic.id)] == 2
+    assert risen["dermqueue_refusals_total", "image_type_unsupported"] == 2
+
+
+def test_requests_are_counted_by_route_and_not_by_address(clinic, admin):
+    def act() -> None:
+        for name in ("one", "other"):
+            assert clinic.get(f"/v1/cases/{name}").status_code == 404
+            assert clinic.get(f"/{name}").status_code == 404
+        clinic.call("BREW", "/v1/cases")
+
+    risen = rise(admin, act)
+    assert risen["dermqueue_http_requests_total", "GET", "/v1/cases/<case_id>", "404"] == 2
+    assert risen["dermqueue_http_requests_total", "GET", "none", "404"] == 2
+    assert risen["dermqueue_http_requests_total", "other", "none", "405"] == 1
+    assert risen["dermqueue_http_request_seconds_count", "GET", "/v1/cases/<case_id>"] == 2
+
+
+def test_a_database_that_is_away_is_a_figure_and_hides_no_other(open_app, dead_database_url):
+    client = open_app(database_url=dead_database_url, metrics_token=TOKEN).test_client()
+    assert client.get("/healthz").status_code == 200
+    figures = read_figures(client.get("/metrics", headers=BEARER))
+    assert figures["dermqueue_database_up",] == 0
+    assert figures["dermqueue_http_requests_total", "GET", "/healthz", "200"] >= 1
+
+
+def test_the_queue_is_read_only_now_and_then_however_often_it_is_asked_for(clinic, admin, monkeypatch):
+    key = "dermqueue_cases", str(clinic.id), "queued"
+    monkeypatch.setattr(metrics, "_QUEUE_READ_EVERY_S", 3600)
+    assert read_figures(admin.get("/metrics"))[key] == 0
+    clinic.submit()
+    assert read_figures(admin.get("/metrics"))[key] == 0
+    monkeypatch.setattr(metrics, "_QUEUE_READ_EVERY_S", -1)
+    assert read_figures(admin.get("/metrics"))[key] == 1

@@ -1,0 +1,202 @@
+"""What deploys DermQueue agrees with it: settings, commands, routes, times. No engine and no cluster runs here."""
+
+import re
+from pathlib import Path
+
+import click
+import kubernetes_validate
+import pytest
+import yaml
+from cloudcoil.models.keda import v1alpha1 as keda
+from compose_spec import PyCompose
+
+from api.app import create_app
+from api.server import _GRACEFUL_TIMEOUT_S
+from api.services import EXTENSION
+from deploy.cli import main
+from shared.dispatch import _PURGE_AT
+from shared.settings import PREFIX, Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = [DEPLOY / "compose.yaml", DEPLOY / "compose.cuda.yaml"]
+KUBERNETES = DEPLOY / "kubernetes"
+CONTAINERFILES = sorted((DEPLOY / "containers").glob("*.Containerfile"))
+KUBERNETES_VERSION = "1.31"
+WATCHDOG_LATE = 1.05
+"""It looks twenty times per lease."""
+
+
+def read_manifests() -> list[dict]:
+    kustomization = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+    files = [KUBERNETES / name for name in kustomization["resources"]]
+    return [manifest for file in files for manifest in yaml.safe_load_all(file.read_text())]
+
+
+def find(kind: str, name: str) -> dict:
+    (found,) = (m for m in MANIFESTS if (m["kind"], m["metadata"]["name"]) == (kind, name))
+    return found
+
+
+def container_of(manifest: dict) -> dict:
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+MANIFESTS = read_manifests()
+PODS = [manifest for manifest in MANIFESTS if manifest["kind"] in ("Deployment", "Job")]
+OURS = [manifest for manifest in MANIFESTS if not manifest["apiVersion"].startswith("keda.sh/")]
+KEDAS = [manifest for manifest in MANIFESTS if manifest["apiVersion"].startswith("keda.sh/")]
+SERVICES = yaml.safe_load(COMPOSE[0].read_text())["services"]
+
+
+def id_of(manifest: dict) -> str:
+    return f"{manifest['kind']}-{manifest['metadata']['name']}"
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+@pytest.mark.parametrize("file", COMPOSE, ids=lambda file: file.name)
+def test_the_compose_files_are_what_the_compose_specification_allows(file):
+    # Merge keys are YAML's, and the parser is that of the specification alone.
+    PyCompose.from_yaml(yaml.dump(yaml.safe_load(file.read_text()))).validate()
+
+
+@pytest.mark.parametrize("manifest", OURS, ids=id_of)
+def test_a_manifest_is_what_kubernetes_allows(manifest):
+    kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+
+
+@pytest.mark.parametrize("manifest", KEDAS, ids=id_of)
+def test_what_is_kedas_is_what_its_definitions_know(manifest):
+    read = getattr(keda, manifest["kind"]).model_validate(manifest)
+    assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
+
+
+def test_no_manifest_is_forgotten():
+    kustomization = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+    there = {file.name for file in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(kustomization["resources"]) == there
+    assert {image["name"] for image in kustomization["images"]} == {container_of(pod)["image"] for pod in PODS}
+
+
+def test_every_setting_that_is_named_exists():
+    files = [
+        *COMPOSE,
+        *(file for name in ("containers", "kubernetes", "systemd") for file in (DEPLOY / name).glob("*.*")),
+    ]
+    named = {name for file in files for name in re.findall(rf"\b{PREFIX}[A-Z0-9_]+", file.read_text())}
+    assert len(named) > 10
+    assert {name.removeprefix(PREFIX).lower() for name in named} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [container_of(pod)["args"] for pod in PODS]
+    + [container_of(find("Deployment", "worker"))["livenessProbe"]["exec"]["command"][1:]]
+    + [service["command"] for service in SERVICES.values() if service.get("build") and "command" in service]
+    + [
+        yaml.safe_load(command)
+        for file in CONTAINERFILES
+        for command in re.findall(r"^CMD (\[.*\])", file.read_text(), re.MULTILINE)
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_is_called_is_one_of_ours_with_these_options(arguments):
+    command, rest = main, [*arguments]
+    while isinstance(command, click.Group):
+        command = command.commands[rest.pop(0)]
+    command.make_context(arguments[0], rest)
+
+
+def test_the_health_routes_answer_where_they_are_asked(settings):
+    probes = [container_of(find("Deployment", "api"))[f"{name}Probe"] for name in ("startup", "liveness", "readiness")]
+    paths = {probe["httpGet"]["path"] for probe in probes}
+    (asked,) = re.findall(r"http://127.0.0.1:8000(/\w+)", (DEPLOY / "containers/api.Containerfile").read_text())
+    app = create_app(settings)
+    found = {path: app.test_client().get(path).status_code for path in {*paths, asked}}
+    app.extensions[EXTENSION].database.engine.dispose()
+    assert found == {"/healthz": 200, "/readyz": 200}
+
+
+def test_whoever_is_told_to_stop_has_time_to_finish():
+    lease_s = float(find("ConfigMap", "dermqueue")["data"]["DERMQUEUE_LEASE_S"])
+    pods = {name: find("Deployment", name)["spec"]["template"]["spec"] for name in ("api", "worker")}
+    before_s = int(pods["api"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pods["api"]["terminationGracePeriodSeconds"] >= before_s + _GRACEFUL_TIMEOUT_S + 5
+    assert pods["worker"]["terminationGracePeriodSeconds"] >= WATCHDOG_LATE * lease_s + 20
+    assert seconds(SERVICES["api"]["stop_grace_period"]) >= _GRACEFUL_TIMEOUT_S + 5
+    assert (
+        seconds(SERVICES["worker"]["stop_grace_period"])
+        >= WATCHDOG_LATE * Settings.model_fields["lease_s"].default + 20
+    )
+
+
+def test_a_worker_is_asked_for_its_progress_where_it_notes_it():
+    container = container_of(find("Deployment", "worker"))
+    file = container["args"][-1]
+    assert file.startswith(container["volumeMounts"][0]["mountPath"])
+    assert container["livenessProbe"]["exec"]["command"][-1] == container["startupProbe"]["exec"]["command"][-1] == file
+
+
+@pytest.mark.parametrize("pod", PODS, ids=id_of)
+def test_no_pod_may_more_than_it_needs(pod):
+    spec, container = pod["spec"]["template"]["spec"], container_of(pod)
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert spec["automountServiceAccountToken"] is spec["enableServiceLinks"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize("file", CONTAINERFILES, ids=lambda file: file.name)
+def test_an_image_runs_as_nobody_in_particular_and_says_whether_it_is_well(file):
+    last_stage = file.read_text().rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", last_stage, re.MULTILINE)
+    assert re.search(r"^HEALTHCHECK ", last_stage, re.MULTILINE)
+
+
+def test_the_network_is_open_exactly_where_something_listens():
+    open_ports = {
+        policy["metadata"]["name"]: policy["spec"]["ingress"][0]["ports"][0]["port"]
+        for policy in MANIFESTS
+        if policy["kind"] == "NetworkPolicy" and "ingress" in policy["spec"]
+    }
+    listening = {
+        name: container_of(find("Deployment", name))["ports"][0]["containerPort"] for name in ("api", "worker")
+    }
+    assert open_ports == {"to-api": listening["api"], "to-workers-metrics": listening["worker"]}
+    variables = {entry["name"]: entry["value"] for entry in container_of(find("Deployment", "worker"))["env"]}
+    assert variables["DERMQUEUE_METRICS_PORT"] == str(listening["worker"])
+
+
+def test_the_compose_file_mounts_what_is_there_and_asks_for_what_the_example_names():
+    mounted = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if mount.startswith("./")]
+    assert mounted
+    assert [mount for mount in mounted if not (DEPLOY / mount.split(":")[0]).exists()] == []
+    asked = set(re.findall(r"\$\{(\w+):\?\}", COMPOSE[0].read_text())) | {"METRICS_TOKEN"}
+    example = (DEPLOY / "compose.env.example").read_text()
+    assert asked == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+
+
+def test_the_purge_finds_a_worker():
+    cron = find("ScaledObject", "worker")["spec"]["triggers"][1]["metadata"]
+    (hour,), (minute,) = _PURGE_AT.hour, _PURGE_AT.minute
+    begins, ends = ([int(part) for part in cron[when].split()[:2]] for when in ("start", "end"))
+    assert cron["timezone"] == "Etc/UTC"
+    assert begins[::-1] < [hour, minute] < ends[::-1]
+
+
+def test_prometheus_asks_api_and_workers_where_the_compose_file_has_them():
+    api, worker = yaml.safe_load((DEPLOY / "containers" / "prometheus.yml").read_text())["scrape_configs"]
+    assert api["static_configs"] == [{"targets": ["api:8000"]}]
+    assert api["authorization"]["credentials_file"] == f"/run/secrets/{SERVICES['prometheus']['secrets'][0]}"
+    (found,) = worker["dns_sd_configs"]
+    assert (found["names"], str(found["port"])) == (
+        ["worker"],
+        SERVICES["worker"]["environment"]["DERMQUEUE_METRICS_PORT"],
+    )
+    assert {"api", "worker"} <= SERVICES.keys()

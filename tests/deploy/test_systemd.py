@@ -1,0 +1,55 @@
+"""The units of a clinic with one machine call commands that exist, and give what they stop the time that it takes."""
+
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from click import Group
+
+from deploy.cli import main
+from deploy.stack import own_programs, prepare_servers
+
+UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
+SERVICES = sorted(UNITS.glob("*.service"))
+PROGRAM = "/opt/dermqueue/bin/dermqueue"
+DATA_DIR = "/var/lib/dermqueue"
+
+
+def read_unit(name: str) -> ConfigParser:
+    unit = ConfigParser(interpolation=None)
+    unit.optionxform = str
+    unit.read(UNITS / name)
+    return unit
+
+
+@pytest.mark.parametrize("file", SERVICES, ids=lambda file: file.name)
+def test_a_service_calls_a_command_that_exists_with_its_options(file):
+    service = read_unit(file.name)["Service"]
+    program, name, *arguments = shlex.split(service["ExecStart"])
+    assert program == PROGRAM
+    command = main.commands[name]
+    assert not isinstance(command, Group)
+    assert command.make_context(name, arguments).params["data_dir"] == Path(DATA_DIR)
+
+
+@pytest.mark.parametrize("file", SERVICES, ids=lambda file: file.name)
+def test_a_service_runs_as_its_own_user_and_writes_into_its_own_folders(file):
+    service = read_unit(file.name)["Service"]
+    assert service["User"] == service["Group"] == service["StateDirectory"] == Path(DATA_DIR).name
+    assert (service["NoNewPrivileges"], service["ProtectSystem"], service["UMask"]) == ("yes", "strict", "0077")
+
+
+def test_stopping_the_stack_may_take_as_long_as_all_its_programs_together(tmp_path):
+    _, servers = prepare_servers(tmp_path)
+    service = read_unit("dermqueue.service")["Service"]
+    needed_s = sum(program.stop_timeout_s for program in (*servers, *own_programs(tmp_path, 8000)))
+    assert int(service["TimeoutStopSec"]) >= needed_s
+    assert (
+        service["KillMode"] == "mixed"
+    )  # else each program would be told at once, and the servers gone before a worker
+
+
+def test_the_backups_timer_has_its_service():
+    assert read_unit("dermqueue-backup.timer")["Timer"]["OnCalendar"]
+    assert (UNITS / "dermqueue-backup.service").exists()

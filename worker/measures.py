@@ -1,0 +1,56 @@
+"""What this worker measures for Prometheus. None of it tells of a clinic or a case."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Histogram
+
+from shared.domain import MAX_ATTEMPTS, Lease, State, problem_after_lost_lease
+from shared.store.queue import Sweep
+from shared.tracing import add_spans
+
+STAGES = ("claim", "fetch", "decode", "forward", "render", "store", "record")
+UNAVAILABLE, ANALYSIS_FAILED, LEASE_EXPIRED = REASONS = ("unavailable", "analysis_failed", "lease_expired")
+FAILURES = ("analysis_failed", "analysis_interrupted", "model_output_invalid", "object_damaged", "object_missing")
+
+_STAGE_SECONDS = Histogram(
+    "dermqueue_stage_seconds",
+    "Time that a stage takes: claim, forward and record for a batch, fetch, decode, render and store for one case.",
+    ["stage"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+BATCH = Histogram("dermqueue_batch_cases", "Cases in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+ENDED = Counter("dermqueue_cases_ended", "Cases that ended; without a result, the code says why.", ["state", "code"])
+RETRIES = Counter("dermqueue_retries", "Cases that were given back to be tried again.", ["reason"])
+LATE = Counter("dermqueue_late_results", "Results that were refused, since the case was no longer this worker's.")
+
+# A series that begins with its first event has no rise that Prometheus could see.
+for _name in STAGES:
+    _STAGE_SECONDS.labels(_name)
+for _reason in REASONS:
+    RETRIES.labels(_reason)
+ENDED.labels(State.SUCCEEDED, "")
+for _code in FAILURES:
+    ENDED.labels(State.FAILED, _code)
+
+
+@contextmanager
+def stage(name: str, leases: Iterable[Lease] = ()) -> Iterator[list[Lease]]:
+    """Measure how long one of `STAGES` takes, also when it fails, and trace it for these cases.
+
+    Yields their list, for a stage that finds them.
+    """
+    traced, began_ns = list(leases), time.time_ns()
+    try:
+        with _STAGE_SECONDS.labels(name).time():
+            yield traced
+    finally:
+        add_spans(name, [lease.traceparent for lease in traced], began_ns)
+
+
+def count_sweep(found: Sweep) -> None:
+    """Count the cases whose lease ran out."""
+    RETRIES.labels(LEASE_EXPIRED).inc(found.returned)
+    if found.failed:
+        ENDED.labels(State.FAILED, problem_after_lost_lease(MAX_ATTEMPTS).code).inc(len(found.failed))

@@ -43,6 +43,30 @@ def test_the_token_of_the_settings_opens_the_figures_and_nothing_else(open_app):
     assert client.get("/metrics").status_code == 401
 
 
+@pytest.mark.parametrize("bearer", ["", "None", "**********", BEARER["Authorization"].removeprefix("Bearer ")])
+def test_without_a_token_in_the_settings_no_token_opens_the_figures(client, bearer):
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {bearer}"}).status_code == 401
+
+
+def test_of_all_keys_only_an_admins_opens_the_figures(client, clinic, reviewer, admin, revoked):
+    answers = [who.get("/metrics").status_code for who in (clinic, reviewer, admin, revoked)]
+    assert [*answers, client.get("/metrics").status_code] == [403, 403, 200, 401, 401]
+
+
+def test_how_long_a_wrong_token_is_refused_for_does_not_tell_how_much_of_it_is_right(open_app, monkeypatch):
+    client = open_app(metrics_token=TOKEN).test_client()
+    compared = []
+    monkeypatch.setattr(metrics, "compare_digest", lambda *both: compared.append(both) or False)
+    assert client.get("/metrics", headers=BEARER).status_code == 401
+    assert compared == [(TOKEN.get_secret_value().encode(),) * 2]
+
+
+def test_who_tries_tokens_has_to_pause(open_app):
+    client = open_app(metrics_token=TOKEN, wrong_keys_per_minute=2).test_client()
+    tried = [client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code for _ in range(3)]
+    assert tried == [401, 401, 429]
+
+
 def test_what_waits_and_runs_is_told_by_state_and_clinic_and_the_idle_count_nothing(
     clinic, other_clinic, admin, database
 ):

@@ -268,10 +268,11 @@ def test_a_deleted_case_is_gone_for_everyone_whatever_its_state_was(database, cl
 
 
 def test_nothing_personal_is_left_in_a_deleted_cases_row_and_its_key_is_free_again(database, clinic_id):
-    case = submit(database, clinic_id, **PERSONAL)
+    case = submit(database, clinic_id, **PERSONAL, traceparent=f"00-{'5c' * 16}-{'ab' * 8}-00")
+    assert stored(database, case.id)["traceparent"]
     delete(database, case)
     row = stored(database, case.id)
-    assert not any(row[name] for name in (*PERSONAL, "photograph_key", "sha256", "request_sha256"))
+    assert not any(row[name] for name in (*PERSONAL, "traceparent", "photograph_key", "sha256", "request_sha256"))
     assert (row["deleted_at"], row["erased_at"], row["finished_at"]) == (at(5), None, at(5))
     assert submission(database, clinic_id, "key-1") is None
     again = submit(database, clinic_id, **PERSONAL)

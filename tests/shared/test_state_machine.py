@@ -39,7 +39,7 @@ LEASE_S, KEPT_S = 60, 600
 CLINIC, KEY = st.integers(0, 1), st.sampled_from([None, "key-1", "key-2"])
 ERASED = {
     *("reference", "age", "sex", "site", "idempotency_key", "photograph_key", "sha256", "request_sha256"),
-    *("decision", "review_rank"),
+    *("decision", "review_rank", "traceparent"),
 }
 VISIBLE = {"state", "finished_at", "error_code", "error_detail"}
 
@@ -76,6 +76,7 @@ class LifeOfCases(RuleBasedStateMachine):
             found = cases.find_submission(session, clinic_id, key) if key else None
         assert (found and found[0].id) == self.made_by.get((clinic_id, key))
         personal = {"reference": "Jane", "age": 61, "sex": "female", "site": "back", "idempotency_key": key}
+        personal["traceparent"] = "00-…"
         photograph = Photograph(f"{clinic_id}/{case_id}/x.jpg", "image/jpeg", 640, 480, 1000, case_id.hex * 2)
         case = new_case(clinic_id, id=case_id, photograph=photograph, priority=priority, **personal)
         add, conflict = partial(cases.add_case, case=case, now=self.now), "idempotency_key_taken" if found else None

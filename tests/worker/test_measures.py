@@ -117,3 +117,10 @@ def serve(first_port: int) -> int:
 def test_a_processors_memory_is_the_machines():
     memory = measure_memory(torch.device("cpu"))
     assert memory["total"] > memory["used"] > memory["held"] > 10 * 2**20
+
+
+def test_a_gpus_memory_is_the_devices_and_what_torch_keeps_of_it_is_held(monkeypatch):
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda of: {device: (6, 16)}[of])
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda of: {device: 3}[of])
+    assert measure_memory(device) == {"total": 16, "used": 10, "held": 3}

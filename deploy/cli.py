@@ -9,15 +9,29 @@ from deploy.commands import access, backup, demo, evaluation, models, oversight,
 from deploy.logs import set_up_logging
 from shared.errors import DermQueueError
 
+_OF_EXTRAS = {"matplotlib", "safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision"}
+"""Packages that the API's machine can do without."""
+
+_TRAINING = {"bundle", "cross-validate", "evaluate", "train"}
+
 
 class _Group(click.Group):
-    """Says our own errors as a sentence; anything else is a defect and keeps its traceback."""
+    """Says our own errors, and what is not installed, as a sentence; all else is a defect and keeps its traceback."""
 
     def invoke(self, ctx: click.Context):
         try:
             return super().invoke(ctx)
         except DermQueueError as error:
             raise click.ClickException(f"{error.detail} [{error.code}]") from error
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _OF_EXTRAS:
+                raise
+            command = ctx.invoked_subcommand
+            extra = "train" if command in _TRAINING else "worker"
+            raise click.ClickException(
+                f"`dermqueue {command}` needs {missing}, which is not installed: pip install 'dermqueue[{extra}]'"
+            ) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

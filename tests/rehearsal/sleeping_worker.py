@@ -10,7 +10,6 @@ from torch import Tensor
 
 import worker.main
 from deploy.cli import main
-from shared.settings import PREFIX, Settings
 from tests.worker.networks import TinyNetwork, tiny_model
 
 
@@ -24,13 +23,6 @@ class SleepingNetwork(TinyNetwork):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         time.sleep(self._photograph_s * len(pixels))
         return super().forward(pixels)
-
-
-def variables_of(settings: Settings) -> dict[str, str]:
-    """Return the variables that give a process these settings."""
-    told = {name: value for name, value in settings if name in settings.model_fields_set}
-    told |= {"s3_secret_key": settings.s3_secret_key.get_secret_value()}
-    return {f"{PREFIX}{name.upper()}": str(value) for name, value in told.items()}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from deploy.embedded.valkey import valkey_program, valkey_url
 from shared.database import open_database
 from shared.migrations import upgrade
 from shared.settings import Settings
+from tests.factories import variables_of
 from tests.faults.keeper import Keeper
 from tests.rehearsal import sleeping_worker
 from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
@@ -56,7 +57,7 @@ def running_system(folder: Path) -> Iterator[System]:
         worker_threads=WORKER_THREADS,
         clinic_waiting_limit=100_000,
     )
-    environment = os.environ | sleeping_worker.variables_of(settings)
+    environment = os.environ | variables_of(settings)
     servers = [
         postgres_program(folder, sql_port, SURVIVES_A_KILL),
         valkey_program(folder, broker_port, password),

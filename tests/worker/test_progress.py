@@ -14,7 +14,7 @@ from shared.database import Database, open_database
 from shared.dispatch import Doorbell, make_celery
 from shared.settings import Settings
 from tests.deploy.stage import wait_until
-from tests.factories import add_case, add_clinic
+from tests.factories import add_case, add_clinic, variables_of
 from tests.rehearsal import sleeping_worker
 from tests.shared.steps import submit
 from worker.progress import has_stalled
@@ -76,7 +76,7 @@ def test_a_database_or_a_broker_that_is_away_is_held_against_no_worker(stalled, 
 @pytest.fixture
 def worker(settings: Settings, tmp_path) -> Iterator[subprocess.Popen]:
     """A real worker process, which is done with a network's pass at once."""
-    environment = os.environ | sleeping_worker.variables_of(settings) | {"DERMQUEUE_LEASE_S": "1"}
+    environment = os.environ | variables_of(settings) | {"DERMQUEUE_LEASE_S": "1"}
     command = (
         sys.executable,
         "-m",

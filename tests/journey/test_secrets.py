@@ -1,6 +1,7 @@
 """What must stay between us: others cannot read our files, and no log holds a secret or what a clinic sent."""
 
 import json
+import socket
 import stat
 from contextlib import ExitStack
 from urllib.parse import urlsplit
@@ -86,8 +87,18 @@ def be_refused(stack: RunningStack) -> None:
         assert stack.http.get("/v1/cases", headers={"Authorization": f"Bearer {wrong}"}).status_code == 401
     assert stack.http.get("/v1/cases", params={"reference": OF_THE_CLINIC["reference"], "limit": 0}).status_code == 400
     assert submit(stack, photograph=b"no photograph").status_code == 415
+    for line in ("Authorization Bearer {}", "X: y\r\nTransfer-Encoding: {}", "Expect: {}"):  # no HTTP
+        send_raw(stack, "GET /v1/cases HTTP/1.1\r\nHost: x\r\n" + line.format(key) + "\r\n\r\n")
+    send_raw(stack, f"GET /v1/cases?reference=a {OF_THE_CLINIC['reference']}\r\n\r\n")
     truncated = next(data for data, code in images.refused_when_decoded().values() if code == "image_truncated")
     stack.finish([submit(stack, photograph=truncated).json()["id"]])
+
+
+def send_raw(stack: RunningStack, request: str) -> None:
+    address = urlsplit(stack.connection["base_url"])
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(request.encode())
+        assert connection.recv(5) == b"HTTP/"
 
 
 def test_no_log_holds_a_secret_or_what_a_clinic_sent(stack_after_a_bad_day):
@@ -105,6 +116,7 @@ def test_no_log_holds_a_secret_or_what_a_clinic_sent(stack_after_a_bad_day):
     logs = {file.name: file.read_text(errors="replace") for file in files}
     assert logs.keys() == {"up.log", "api.log", "worker.log", "beat.log", "valkey.log", "seaweed.log"}
     assert "request_crashed" in logs["api.log"]
+    assert logs["api.log"].count("Invalid request from ip=127.0.0.1") == 4
     assert "DEBUG" in logs["worker.log"]
     leaks = [(log, name) for log, text in logs.items() for name, secret in secrets.items() if secret in text]
     assert leaks == []

@@ -1,13 +1,18 @@
 """The API's figures: who may read them, and whether they are right."""
 
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from api import metrics
 from shared.database import read_clock
-from shared.store import queue
+from shared.store import queue, workers
+from shared.store.workers import Worker
 from tests.api.calls import JPEG, File
+from tests.shared.steps import MODEL, load_model
 
 TOKEN = SecretStr("a-token-for-prometheus")
 BEARER = {"Authorization": f"Bearer {TOKEN.get_secret_value()}"}
@@ -85,6 +90,17 @@ def test_what_waits_and_runs_is_told_by_state_and_clinic_and_the_idle_count_noth
     assert 60 > oldest[0] > oldest[1] > 0
     assert figures["dermqueue_oldest_case_seconds", str(other_clinic.id), "queued"] == 0
     assert figures["dermqueue_workers",] == 0
+
+
+def test_only_workers_that_are_alive_count_and_what_they_analyse_is_summed(admin, database):
+    load_model(database)
+    with database.writing() as session:
+        now = read_clock(session)
+        for name, rate, ago_s in (("one", 90.0, 0), ("other", 60.0, 0), ("new", None, 0), ("dead", 500.0, 3600)):
+            worker = Worker(uuid4(), name, "cpu", 16, MODEL, rate)
+            workers.note_worker(session, worker, now - timedelta(seconds=ago_s))
+    figures = read_figures(admin.get("/metrics"))
+    assert (figures["dermqueue_workers",], figures["dermqueue_images_per_minute",]) == (3, 150)
 
 
 def test_no_figure_names_a_clinic(clinic, admin):

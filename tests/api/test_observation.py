@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from shared.database import read_clock
-from shared.log_ids import request_of
+from shared.log_ids import logged_ids, request_of
 from shared.store import queue
 
 
@@ -30,6 +30,11 @@ def test_an_id_that_could_hold_words_is_replaced(client, sent):
     assert client.get("/healthz").headers["X-Request-Id"] != given
 
 
+def test_what_a_thread_logs_after_a_request_has_no_longer_its_id(client):
+    client.get("/healthz")
+    assert logged_ids() == {}
+
+
 def test_changes_are_logged_by_their_route_and_readers_are_not(clinic, caplog):
     caplog.set_level(logging.INFO)
     case_id = clinic.submit().json["id"]
@@ -40,3 +45,9 @@ def test_changes_are_logged_by_their_route_and_readers_are_not(clinic, caplog):
         "request_answered method=POST route=/v1/cases status=202",
         "request_answered method=POST route=/v1/cases/<case_id>/cancel status=202",
     ]
+
+
+def test_a_reader_whom_we_failed_is_logged(open_app, dead_database_url, caplog):
+    caplog.set_level(logging.INFO)
+    assert open_app(database_url=dead_database_url).test_client().get("/readyz").status_code == 503
+    assert any(line.startswith("request_answered method=GET route=/readyz status=503") for line in caplog.messages)

@@ -20,7 +20,7 @@ def as_json(line: logging.LogRecord) -> dict:
 
 
 def test_an_event_is_written_with_its_fields_and_the_ids_that_hold():
-    with logged_with(request_id="12ab", case_id=7, clinic_id=None):
+    with logged_with(request_id="12ab"), logged_with(case_id=7, clinic_id=None):
         line = as_json(record("task_postponed task=%s times=%d", "a b", 2))
     assert line.pop("at").endswith("+00:00")
     assert line == {

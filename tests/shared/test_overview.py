@@ -44,13 +44,14 @@ def known(database, seconds: float) -> list[workers.KnownWorker]:
 def test_what_waits_and_runs_is_counted_for_each_clinic_the_busiest_first(database, clinic_id):
     south = add_clinic(database, "South")
     add_clinic(database, "Idle")
-    submit(database, clinic_id, 0)
-    claim(database)
+    for seconds in (1, 0):
+        submit(database, clinic_id, seconds)
+    claim(database, seconds=1)
     for seconds in (3, 2):
         submit(database, south, seconds)
     assert loads(database) == [
         ClinicLoad(south, "South", 2, 0, at(2), None),
-        ClinicLoad(clinic_id, "North", 0, 1, None, at(0)),
+        ClinicLoad(clinic_id, "North", 0, 2, None, at(0)),
     ]
 
 

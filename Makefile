@@ -34,7 +34,7 @@ test-faults: .venv/installed-test
 	$(BIN)/pytest $(FAULTS)
 
 docs: .venv/installed-test
-	$(BIN)/mkdocs build --strict --quiet -f deploy/mkdocs.yml
+	$(BIN)/mkdocs build --strict -f deploy/mkdocs.yml
 	@echo "The site lies in build/site: $(BIN)/python -m http.server --directory build/site"
 
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.

@@ -5,7 +5,7 @@ API := tests/api
 STACKS := tests/deploy tests/journey tests/rehearsal
 FAULTS := tests/faults
 
-.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal fuzz schemathesis audit lint clean
+.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal fuzz schemathesis audit docs lint clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -32,6 +32,10 @@ test-others: .venv/installed-test
 
 test-faults: .venv/installed-test
 	$(BIN)/pytest $(FAULTS)
+
+docs: .venv/installed-test
+	$(BIN)/mkdocs build --strict -f deploy/mkdocs.yml
+	@echo "The site lies in build/site: $(BIN)/python -m http.server --directory build/site"
 
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
 faults: .venv/installed-test

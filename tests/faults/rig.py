@@ -34,7 +34,7 @@ CLINICS = 4
 POLL_S = 0.2
 PAUSE_PER_QUESTION = 9
 """Asking about 10,000 cases takes a second of processor time: the pause is so many times as long as the question."""
-READY = {"worker": "[queues]", "beat": "beat: Starting"}
+READY = {"worker": "celery.apps.worker celery@", "beat": "beat: Starting"}
 """What those say that no supervisor can ask whether they are ready."""
 
 

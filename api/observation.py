@@ -48,7 +48,7 @@ def register_observation(app: Flask) -> None:
 
     @app.teardown_request
     def close(_) -> None:
-        g.observed.close()
+        g.pop("observed", ExitStack()).close()  # a request that ended before `begin` has none
 
 
 def read_request_id(sent: str) -> str:

@@ -196,6 +196,7 @@ def test_another_clinics_case_looks_exactly_like_none(clinic, other_clinic, ever
     before = everything(clinic)
     theirs, nobodys = (other_clinic.call(method, place + path) for place in (address, UNKNOWN_ADDRESS))
     assert read_problem(theirs, 404)["code"] == "case_not_found"
+    assert theirs.headers.pop("X-Request-Id") != nobodys.headers.pop("X-Request-Id")
     assert (theirs.status, theirs.headers, theirs.data) == (nobodys.status, nobodys.headers, nobodys.data)
     assert everything(clinic) == before
 

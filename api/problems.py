@@ -101,14 +101,18 @@ def raise_invalid_field(error: ValidationError) -> None:
     raise RequestInvalid("field_invalid", f"{field}: {first['msg'].removeprefix('Value error, ')}.")
 
 
+def status_of(error: DermQueueError) -> int:
+    """Return the status that a client is answered with."""
+    of_kind = (status for kind, status in _STATUS_OF_KIND.items() if isinstance(error, kind))
+    return _STATUS_OF_CODE.get(error.code) or next(of_kind, 500)
+
+
 def register_problems(app: Flask) -> None:
     """Answer every error of the app with a problem."""
 
     @app.errorhandler(DermQueueError)
     def ours(error: DermQueueError) -> Response:
-        status = _STATUS_OF_CODE.get(error.code) or next(
-            (status for kind, status in _STATUS_OF_KIND.items() if isinstance(error, kind)), 500
-        )
+        status = status_of(error)
         if status >= 500:
             log.error("request_failed code=%s", error.code, exc_info=status == 500)
         return _answer(status, error.code, error.detail)

@@ -1,0 +1,48 @@
+"""The API guide's tables of errors hold every code that a client can meet, with its status."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from api.problems import status_of
+from shared import errors
+from tests.deploy.pages import PAGES, REPOSITORY
+
+KINDS = ("ImageRejected", "RequestInvalid", "NotAuthenticated", "NotAllowed", "NotFound", "Conflict", "TooMany")
+KINDS += ("Unavailable", "ObjectMissing")
+FROM_NO_OBJECT_OF_OURS = {"400 request_malformed", "405 method_not_allowed", "500 internal_error"}
+ROW = re.compile(r"^\| (\d{3}|`rejected`|`failed`) \| (.+?) \|", re.MULTILINE)
+OF_CASES = {
+    "rejected image_truncated",
+    "rejected image_damaged",
+    "rejected image_flat",
+    "failed analysis_failed",
+    "failed analysis_interrupted",
+    "failed object_missing",
+    "failed object_damaged",
+    "failed model_output_invalid",
+}
+
+
+def raised(kind: str) -> Iterator[str]:
+    """Yield the codes with which the API or what it uses makes errors of this kind."""
+    for folder in ("api", "shared"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == kind:
+                    yield node.args[0].value
+
+
+@pytest.fixture(scope="module")
+def listed() -> set[str]:
+    rows = ROW.findall((PAGES / "api.md").read_text())
+    return {f"{status.strip('`')} {code}" for status, codes in rows for code in re.findall("`(.+?)`", codes)}
+
+
+def test_every_code_stands_in_the_guide_with_its_status_and_no_other(listed):
+    made = {f"{status_of(getattr(errors, kind)(code, ''))} {code}" for kind in KINDS for code in raised(kind)}
+    when_decoded = {f"422 {case.split()[1]}" for case in OF_CASES if case.startswith("rejected")}
+    assert made >= when_decoded
+    assert listed == made - when_decoded | FROM_NO_OBJECT_OF_OURS | OF_CASES

@@ -1,0 +1,97 @@
+"""Every example of the API's guide, as a reader pastes it, one after the other, on a running stack."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.pages import PAGES, REPOSITORY, Block, read_blocks
+from tests.journey.stack import RunningStack
+
+ANSWERS = ("json", "text")
+ANY = "…"
+_END = "\x1e"
+_PAGES = [PAGES / "api.md"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Iterator[Path]:
+    """A folder as `make up` leaves it: the stack runs on `.dermqueue`."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "deploy").symlink_to(REPOSITORY / "deploy")
+    stack = RunningStack(folder / ".dermqueue", {"DERMQUEUE_LOCAL_WEBHOOKS": "true"})
+    yield folder
+    assert stack.stop() == 0, stack.output.read_text()
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
+def test_every_example_runs_and_answers_as_the_page_shows(folder, page):
+    blocks = read_blocks(page)
+    commands = [block for block in blocks if block.language == "bash"]
+    assert commands
+    for block in blocks:
+        if block.language == "python":
+            assert block.title, f"{page.name}:{block.line}: no file is named that this is to be saved as"
+            (folder / block.title).write_text(block.text)
+    told = run(folder, page, commands)
+    for block, answer in pairwise(blocks):
+        if block.language == "bash" and answer.language in ANSWERS:
+            assert_shown(told[block.line], answer, page)
+
+
+def run(folder: Path, page: Path, commands: list[Block]) -> dict[int, str]:
+    """Return what each block said, by its line; they run in one shell."""
+    script = "".join(f"{block.text}\nprintf '{_END}'\n" for block in commands)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    said = done.stdout.split(_END)
+    if done.returncode:
+        failed = commands[len(said) - 1]
+        raise AssertionError(f"{page.name}:{failed.line}: {done.stderr}\n{said[-1]}")
+    return {block.line: text for block, text in zip(commands, said, strict=False)}
+
+
+def assert_shown(said: str, answer: Block, page: Path) -> None:
+    where = f"{page.name}:{answer.line}"
+    if answer.language == "json":
+        difference = find_difference(json.loads(said), json.loads(answer.text), "")
+        assert difference is None, f"{where}: {difference}"
+    else:
+        assert matches(said.strip(), answer.text.strip()), f"{where}: {said}"
+
+
+def find_difference(told: object, shown: object, path: str) -> str | None:
+    """Return where JSON is not as it is shown; of numbers with a fraction, any will do."""
+    if shown == ANY:
+        return None
+    if type(told) is not type(shown):
+        return f"{path}: {told!r}"
+    if isinstance(shown, dict):
+        if list(told) != list(shown):
+            return f"{path}: {list(told)}"
+        parts = ((told[name], shown[name], f"{path}.{name}") for name in shown)
+    elif isinstance(shown, list):
+        if len(told) != len(shown):
+            return f"{path}: {told!r}"
+        parts = ((one, other, path) for one, other in zip(told, shown, strict=True))
+    elif isinstance(shown, str):
+        return None if matches(told, shown) else f"{path}: {told}"
+    else:
+        return None if isinstance(shown, float) or told == shown else f"{path}: {told!r}"
+    return next((found for found in (find_difference(*part) for part in parts) if found), None)
+
+
+def matches(said: str, shown: str) -> bool:
+    """Tell whether a text is what is shown, where … stands for anything within a line."""
+    return re.fullmatch(".*".join(map(re.escape, shown.split(ANY))), said) is not None

@@ -5,7 +5,7 @@ API := tests/api
 STACKS := tests/deploy tests/journey tests/rehearsal
 FAULTS := tests/faults
 
-.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal fuzz schemathesis audit docs lint clean
+.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal fuzz schemathesis audit docs pictures clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -36,6 +36,10 @@ test-faults: .venv/installed-test
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict -f deploy/mkdocs.yml
 	@echo "The site lies in build/site: $(BIN)/python -m http.server --directory build/site"
+
+# What the documentation shows of the pages. Look at the pictures before you commit them.
+pictures: .venv/installed-test
+	PICTURES=deploy/docs/pictures $(BIN)/pytest tests/journey/test_pictures.py
 
 # The long form of tests/faults: hours on a small machine. Writes what it measured to deploy/docs/faults.md.
 faults: .venv/installed-test

@@ -1,12 +1,14 @@
-"""Real servers for the whole suite: Valkey, an S3 server and PostgreSQL are started here, once, and die with it."""
+"""Real servers for the whole suite, and Chromium: started here, once, they die with it."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import create_engine, make_url, text
 
 from deploy.embedded.program import find_free_port
@@ -108,3 +110,15 @@ def settings(database_url, servers) -> Settings:
 @pytest.fixture
 def store(settings) -> ObjectStore:
     return open_object_store(settings)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, the system's own. Without one the tests fail: the pages were not tried."""
+    program = shutil.which("chromium")
+    assert program, "There is no Chromium on this machine: apt-get install chromium"
+    with sync_playwright() as playwright:
+        # Its own sandbox does not start for root, as whom CI runs; what it opens here are our pages alone.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -16,7 +16,7 @@ from tests.journey.stack import RunningStack
 ANSWERS = ("json", "text")
 ANY = "…"
 _END = "\x1e"
-_PAGES = [PAGES / "api.md"]
+_PAGES = [PAGES / name for name in ("quickstart-clinic.md", "quickstart-admin.md", "api.md")]
 
 
 @pytest.fixture(scope="module")

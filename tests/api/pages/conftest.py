@@ -1,7 +1,6 @@
 """The pages as somebody who signed in sees them: without a browser, or in Chromium."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Thread
@@ -9,7 +8,7 @@ from threading import Thread
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
@@ -51,18 +50,6 @@ def clinic_visitor(sign_in, clinic) -> Visitor:
 @pytest.fixture
 def reviewer_visitor(sign_in, reviewer) -> Visitor:
     return sign_in(reviewer)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, the system's own. Without one the tests fail: the pages were not tried."""
-    program = shutil.which("chromium")
-    assert program, "There is no Chromium on this machine: apt-get install chromium"
-    with sync_playwright() as playwright:
-        # Its own sandbox does not start for root, as whom CI runs; what it opens here are our pages alone.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

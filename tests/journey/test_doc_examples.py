@@ -1,4 +1,4 @@
-"""Every example of the API's guide, as a reader pastes it, one after the other, on a running stack."""
+"""Every example of the guides and the README, as a reader pastes it, one after the other, on a running stack."""
 
 import json
 import re
@@ -16,7 +16,11 @@ from tests.journey.stack import RunningStack
 ANSWERS = ("json", "text")
 ANY = "…"
 _END = "\x1e"
-_PAGES = [PAGES / name for name in ("quickstart-clinic.md", "quickstart-admin.md", "api.md")]
+_PAGES = [
+    *(PAGES / f"{name}.md" for name in ("api", "quickstart-clinic", "quickstart-admin")),
+    REPOSITORY / "README.md",
+]
+"""The guide first: it counts cases."""
 
 
 @pytest.fixture(scope="module")

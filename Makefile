@@ -64,7 +64,7 @@ schemathesis: .venv/installed-test
 audit: .venv/installed-audit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive .
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify \
-		--exclude-lines '_sha256"' --exclude-secrets '^[a-z]+([-_][a-z]+)*$$'
+		--exclude-lines 'sha256"|:PASSWORD@' --exclude-secrets '^[a-z]+([-_][a-z]+)*$$'
 	@echo "Looking up the installed packages' known vulnerabilities"
 	@report=$$($(BIN)/pip freeze --all --exclude-editable | \
 		$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement /dev/stdin) || { \

@@ -10,7 +10,7 @@ from shared.log_ids import request_of
 from shared.store import queue
 
 
-@pytest.mark.parametrize("sent", ["7d1e7a52-0f0c-4b43-9d4e-1c6a0d6c2f11", "7D1E7A520F0C4B439D4E1C6A0D6C2F11"])
+@pytest.mark.parametrize("sent", [str(UUID(int=0xDE12)), UUID(int=0xDE12).hex.upper()])
 def test_a_proxys_id_is_taken_and_leads_from_the_request_to_the_worker(clinic, database, caplog, sent):
     caplog.set_level(logging.INFO)
     answer = clinic.submit(headers={"X-Request-Id": sent})

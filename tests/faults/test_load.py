@@ -26,7 +26,7 @@ def test_many_clinics_at_once_lose_nothing_and_the_apis_memory_stays_flat(rig, s
     assert max(samples_mib[half:]) <= FLAT * max(samples_mib[:half]), samples_mib
 
 
-def test_a_clinic_that_floods_holds_another_up_by_two_batches_at_most(rig, sizes):
+def test_a_clinic_that_floods_holds_another_up_by_three_batches_at_most(rig, sizes):
     flood = rig.submitting(4 * sizes.cases, clinics=1)
     other = rig.submitting(1, clinics=1)
     with flood:
@@ -36,7 +36,8 @@ def test_a_clinic_that_floods_holds_another_up_by_two_batches_at_most(rig, sizes
     rig.settle(flood, "a clinic floods", timeout_s=300)
     rig.settle(other, "a single case behind the flood")
     (single,) = rig.observe(other)
-    assert count_served_between(rig.observe(flood), single) <= 2 * BATCH_SIZE
+    # Those that the worker's two threads had in hand, and one that the other thread begins and ends beside its own.
+    assert count_served_between(rig.observe(flood), single) <= 3 * BATCH_SIZE
 
 
 def count_served_between(others: Sequence[Trace], single: Trace) -> int:

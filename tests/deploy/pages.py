@@ -6,7 +6,8 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from deploy.site_links import REPOSITORY
+
 PAGES = REPOSITORY / "deploy" / "docs"
 
 

@@ -9,6 +9,7 @@ import pytest
 from api.problems import status_of
 from shared import errors
 from tests.deploy.pages import PAGES, REPOSITORY
+from worker.measures import FAILURES
 
 KINDS = ("ImageRejected", "RequestInvalid", "NotAuthenticated", "NotAllowed", "NotFound", "Conflict", "TooMany")
 KINDS += ("Unavailable", "ObjectMissing")
@@ -18,11 +19,7 @@ OF_CASES = {
     "rejected image_truncated",
     "rejected image_damaged",
     "rejected image_flat",
-    "failed analysis_failed",
-    "failed analysis_interrupted",
-    "failed object_missing",
-    "failed object_damaged",
-    "failed model_output_invalid",
+    *(f"failed {code}" for code in FAILURES),
 }
 
 

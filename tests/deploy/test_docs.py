@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from deploy.cli import main
-from deploy.site_links import REPOSITORY
 from shared.settings import COMMAND_LINE_VARIABLES, PREFIX, Settings
-from tests.deploy.pages import PAGES
+from tests.deploy.pages import PAGES, REPOSITORY
 
 FOREIGN = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^\" >]+")
 TEXTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(PAGES.rglob("*.md"))]
@@ -29,8 +28,8 @@ def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def in_each(pattern: re.Pattern[str]) -> dict[str, set[str]]:
-    return {file.name: set(pattern.findall(file.read_text())) for file in TEXTS}
+def in_each(pattern: re.Pattern[str]) -> dict[Path, set[str]]:
+    return {file: set(pattern.findall(file.read_text())) for file in TEXTS}
 
 
 def test_the_site_is_built_without_a_broken_link_and_loads_nothing_from_foreign_hosts(tmp_path):
@@ -38,7 +37,7 @@ def test_the_site_is_built_without_a_broken_link_and_loads_nothing_from_foreign_
     assert built.returncode == 0, built.stderr
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > len(list(PAGES.rglob("*.md")))
-    assert {page.name: FOREIGN.findall(page.read_text()) for page in pages} == {page.name: [] for page in pages}
+    assert {page: FOREIGN.findall(page.read_text()) for page in pages} == {page: [] for page in pages}
 
 
 BOTH = ["index.md", "other.md"]

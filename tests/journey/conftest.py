@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conftest import copied_database
-from tests.journey.stack import RunningStack
+from tests.journey.stack import RunningStack, running_stack
 
 
 @pytest.fixture(scope="module", params=["embedded", "postgresql"])
@@ -19,6 +19,4 @@ def stack(request, tmp_path_factory) -> Iterator[RunningStack]:
             template = request.getfixturevalue("upgraded_postgres")
             variables["DERMQUEUE_DATABASE_URL"] = resources.enter_context(copied_database(template))
             variables["DERMQUEUE_BROKER_URL"] = request.getfixturevalue("servers")["broker_url"]
-        running = RunningStack(folder, variables)
-        yield running
-        assert running.stop() == 0, running.output.read_text()
+        yield resources.enter_context(running_stack(folder, variables))

@@ -95,3 +95,11 @@ class RunningStack:
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, self.output.read_text()
         return self._connection_file.exists()
+
+
+@contextmanager
+def running_stack(data_dir: Path, variables: dict[str, str]) -> Iterator[RunningStack]:
+    """Run a stack for the block; it must stop in order."""
+    stack = RunningStack(data_dir, variables)
+    yield stack
+    assert stack.stop() == 0, stack.output.read_text()

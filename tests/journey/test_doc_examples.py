@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.pages import PAGES, REPOSITORY, Block, read_blocks
-from tests.journey.stack import RunningStack
+from tests.journey.stack import running_stack
 
 ANSWERS = ("json", "text")
 ANY = "…"
@@ -29,9 +29,8 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("reader")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "deploy").symlink_to(REPOSITORY / "deploy")
-    stack = RunningStack(folder / ".dermqueue", {"DERMQUEUE_LOCAL_WEBHOOKS": "true"})
-    yield folder
-    assert stack.stop() == 0, stack.output.read_text()
+    with running_stack(folder / ".dermqueue", {"DERMQUEUE_LOCAL_WEBHOOKS": "true"}):
+        yield folder
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)

@@ -20,7 +20,7 @@ import deploy
 from deploy.embedded.program import find_free_port
 from tests import images
 from tests.deploy.stage import wait_until
-from tests.journey.stack import RunningStack
+from tests.journey.stack import RunningStack, running_stack
 
 MONITORING = Path(deploy.__file__).parent / "monitoring"
 REQUEST_ID = "5c" * 16
@@ -66,17 +66,16 @@ def stack(received, tmp_path_factory) -> Iterator[RunningStack]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{received.port}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-    running = RunningStack(tmp_path_factory.mktemp("stack") / "data", variables)
     photographs = images.encode(images.lesion(), "JPEG"), next(iter(images.refused_when_decoded().values()))[0]
-    answers = [
-        running.http.post(
-            "/v1/cases", files={"image": ("lesion.jpg", photograph)}, headers={"X-Request-Id": REQUEST_ID}
-        )
-        for photograph in (*photographs, b"no photograph")
-    ]
-    running.finish([answer.json()["id"] for answer in answers[:2]])
-    yield running
-    assert running.stop() == 0, running.output.read_text()
+    with running_stack(tmp_path_factory.mktemp("stack") / "data", variables) as running:
+        answers = [
+            running.http.post(
+                "/v1/cases", files={"image": ("lesion.jpg", photograph)}, headers={"X-Request-Id": REQUEST_ID}
+            )
+            for photograph in (*photographs, b"no photograph")
+        ]
+        running.finish([answer.json()["id"] for answer in answers[:2]])
+        yield running
 
 
 def read_samples(stack: RunningStack) -> dict[str, list]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
 
 from deploy.commands.demo import SAMPLES
-from tests.journey.stack import RunningStack
+from tests.browsing import enter_key
+from tests.journey.stack import RunningStack, running_stack
 
 TAKEN = os.environ.get("PICTURES")
 """The folder where pictures go, if they are to be taken: `make pictures`."""
@@ -34,9 +34,8 @@ VARYING = re.compile(rf"{DAY}|{ID}|\d+(?:[.:,]\d+)*|{re.escape(platform.node())}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[RunningStack]:
-    running = RunningStack(tmp_path_factory.mktemp("pictures") / "data", {})
-    yield running
-    assert running.stop() == 0, running.output.read_text()
+    with running_stack(tmp_path_factory.mktemp("pictures") / "data", {}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +46,11 @@ def case_id(stack) -> str:
     return max(cases, key=lambda case: case["result"]["melanoma_probability"])["id"]
 
 
-def sign_in(browser: Browser, stack: RunningStack, key_name: str) -> Page:
-    page = browser.new_context(base_url=stack.connection["base_url"], viewport=SIZE).new_page()
-    page.goto("/app/sign-in")
-    page.get_by_label("Your key").fill(stack.connection[key_name])
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Sign out").wait_for()
-    return page
-
-
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_documentation_shows_the_page_as_it_is(browser, stack, case_id, name):
     key_name, address = PICTURES[name]
-    page = sign_in(browser, stack, key_name)
+    page = browser.new_context(base_url=stack.connection["base_url"], viewport=SIZE).new_page()
+    enter_key(page, stack.connection[key_name])
     page.goto(address.format(case=case_id), wait_until="networkidle")
     outline = VARYING.sub("…", page.locator("main").aria_snapshot()).replace('"…"', "…") + "\n"
     if TAKEN:

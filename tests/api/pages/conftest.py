@@ -13,6 +13,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from tests.api.calls import Api
+from tests.browsing import enter_key
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,7 @@ def open_page(browser, served) -> Iterator[Callable[..., Page]]:
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if _is_fault(said) else None)
-        page.goto("/app/sign-in")
-        page.get_by_label("Your key").fill(api.key)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("button", name="Sign out").wait_for()
+        enter_key(page, api.key)
         return page
 
     yield open_one

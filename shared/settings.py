@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     )
     operating_point: str | None = Field(None, description="one of the bundle's; its default if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    runtime: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto", description="what runs the network; auto: ONNX Runtime on a CPU, torch elsewhere"
+    )
     batch_size: int = Field(16, ge=1, le=256)
     worker_threads: int = Field(2, ge=1, le=16, description="one batch decodes while another is on the device")
     lease_s: float = Field(60, ge=1, description="after so long without a result, a case is given to another worker")

@@ -43,7 +43,7 @@ def run_worker(settings: Settings) -> int:
     check_upgraded(database)
     with local_bundle(settings.model, settings) as folder:
         device = choose_device(settings.device)
-        model = load_model(folder, device)
+        model = load_model(folder, device, settings.runtime)
     announce_model(database, model)
     celery = make_celery(settings)
     triage = make_triage(settings, database, celery, model)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
 from shared.errors import ModelUnusable
-from worker.gradcam import class_activation_maps
-from worker.network import LesionNetwork, in_float32, normalise
+from worker.network import LesionNetwork, in_float32
+from worker.runtime import Reader, Runtime, make_runtime
 
 _UNMEASURED = nullcontext()
 
@@ -33,12 +33,11 @@ class Reading:
 class Model:
     """A verified bundle, ready to run. Thread-safe: one batch is on the device at a time."""
 
-    def __init__(self, manifest: Manifest, digest: str, card: str, network: LesionNetwork, device: torch.device):
+    def __init__(self, manifest: Manifest, digest: str, card: str, runtime: Runtime):
         self.manifest, self.digest, self.card = manifest, digest, card
-        self._network, self._device = network, device
+        self._runtime = runtime
         self._on_device = Lock()
 
-    @torch.inference_mode()
     def read(self, pixels: np.ndarray, measured: AbstractContextManager = _UNMEASURED) -> Reading:
         """Run the network once over uint8 pixels (N, side, side, 3); `measured` is open while they have the device.
 
@@ -46,13 +45,11 @@ class Model:
             ModelUnusable: `model_output_invalid`: the network gave something that is not a finite number.
         """
         with self._on_device, measured:
-            inputs = normalise(torch.from_numpy(pixels).to(self._device), self.manifest.preprocessing)
-            logits, features = self._network(inputs)
-            maps = class_activation_maps(features, self._network.classifier.weight).cpu()
-            logits = logits.double().cpu()
-        if not (torch.isfinite(logits).all() and torch.isfinite(maps).all()):
+            logits, maps = self._runtime(pixels)
+        if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
             raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
-        return Reading((logits / self.manifest.temperature).softmax(dim=1).numpy(), maps.numpy())
+        scaled = torch.from_numpy(logits).double() / self.manifest.temperature
+        return Reading(scaled.softmax(dim=1).numpy(), maps)
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,8 +64,8 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def load_model(folder: Path, device: torch.device) -> Model:
-    """Verify a bundle and put its network onto the device, warmed up.
+def load_model(folder: Path, device: torch.device, runtime: str = "auto") -> Model:
+    """Verify a bundle and make its network ready to run, warmed up.
 
     Raises:
         ModelUnusable: the bundle is missing, damaged, or not one that this code can run.
@@ -76,6 +73,20 @@ def load_model(folder: Path, device: torch.device) -> Model:
     manifest = read_manifest(folder)
     verify_weights(folder, manifest)
     card = read_card(folder)
+    network = load_network(folder, manifest)
+    digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+    side = manifest.preprocessing.input_side
+    model = Model(manifest, digest, card, make_runtime(runtime, Reader(network, manifest.preprocessing), side, device))
+    model.read(np.zeros((1, side, side, 3), np.uint8))
+    return model
+
+
+def load_network(folder: Path, manifest: Manifest) -> LesionNetwork:
+    """Return a bundle's network.
+
+    Raises:
+        ModelUnusable: the file does not hold its weights.
+    """
     network = LesionNetwork(len(manifest.labels))
     try:
         network.load_state_dict(in_float32(load_file(folder / WEIGHTS_NAME)))
@@ -83,9 +94,4 @@ def load_model(folder: Path, device: torch.device) -> Model:
         raise ModelUnusable(
             "bundle_damaged", f"The bundle in {folder} does not hold a {manifest.architecture}."
         ) from error
-    network.eval().to(device, memory_format=torch.channels_last)
-    digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
-    model = Model(manifest, digest, card, network, device)
-    side = manifest.preprocessing.input_side
-    model.read(np.zeros((1, side, side, 3), np.uint8))
-    return model
+    return network.eval()

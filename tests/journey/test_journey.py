@@ -16,15 +16,18 @@ from shared.photograph import decode_photograph, squash
 from shared.settings import Settings
 from tests import images
 from tests.worker.networks import LogitsAlone
-from worker.model import load_model
+from worker.model import load_model, load_network
 from worker.network import normalise
 
 PHOTOGRAPHS = sorted(SAMPLES.glob("*.jpg"))
 
 
+SHIPPED = find_bundle(Settings.model_fields["model"].default)
+
+
 @pytest.fixture(scope="module")
 def shipped():
-    return load_model(find_bundle(Settings.model_fields["model"].default), torch.device("cpu"))
+    return load_model(SHIPPED, torch.device("cpu"))
 
 
 def captums_map(model, photograph: bytes, class_index: int) -> np.ndarray:
@@ -33,7 +36,8 @@ def captums_map(model, photograph: bytes, class_index: int) -> np.ndarray:
     side = preprocessing.input_side
     pixels = torch.from_numpy(squash(decode_photograph(photograph, 2 * side), side)[None])
     inputs = normalise(pixels, preprocessing)
-    explain = LayerGradCam(LogitsAlone(model._network), model._network.features[-1])
+    network = load_network(SHIPPED, model.manifest)
+    explain = LayerGradCam(LogitsAlone(network), network.features[-1])
     return explain.attribute(inputs, target=class_index, relu_attributions=True)[0, 0].detach().numpy()
 
 

@@ -27,5 +27,5 @@ class SleepingNetwork(TinyNetwork):
 
 if __name__ == "__main__":
     model = tiny_model(SleepingNetwork(float(sys.argv[1])))
-    worker.main.load_model = lambda folder, device: model
+    worker.main.load_model = lambda *_: model
     main(sys.argv[2:])

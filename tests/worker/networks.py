@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from shared.bundle import Manifest, Preprocessing
 from shared.domain import CLASSES, OperatingPoint
 from worker.model import Model
+from worker.runtime import Reader, TorchRuntime
 
 SIDE = 32
 
@@ -67,4 +68,6 @@ def tiny_manifest(**changes) -> Manifest:
 
 
 def tiny_model(network: nn.Module | None = None, digest: str = "d" * 64) -> Model:
-    return Model(tiny_manifest(), digest, "# tiny", (network or TinyNetwork()).eval(), torch.device("cpu"))
+    manifest = tiny_manifest()
+    reader = Reader(network or TinyNetwork(), manifest.preprocessing)
+    return Model(manifest, digest, "# tiny", TorchRuntime(reader, torch.device("cpu")))

@@ -1,0 +1,70 @@
+"""Both runtimes give the same answer, of the shipped network and of others."""
+
+import numpy as np
+import pytest
+import torch
+
+from shared.bundle import Preprocessing, find_bundle, read_manifest
+from shared.errors import ModelUnusable
+from shared.settings import Settings
+from tests.worker.networks import SIDE, TinyNetwork
+from worker import runtime
+from worker.model import load_network
+from worker.runtime import OnnxRuntime, Reader, TorchRuntime, make_runtime
+
+CPU = torch.device("cpu")
+SHIPPED = find_bundle(Settings.model_fields["model"].default)
+
+
+def pixels_of(n: int, side: int) -> np.ndarray:
+    return np.random.default_rng(n).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def tiny_reader(normalisation: str = "imagenet") -> Reader:
+    preprocessing = Preprocessing(
+        input_side=SIDE, normalisation=normalisation, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3)
+    )
+    return Reader(TinyNetwork(), preprocessing)
+
+
+def assert_same(one, other, atol: float) -> None:
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine.dtype == theirs.dtype == np.float32
+        np.testing.assert_allclose(mine, theirs, atol=atol)
+
+
+def test_the_shipped_networks_logits_and_maps_are_torchs():
+    manifest = read_manifest(SHIPPED)
+    side = manifest.preprocessing.input_side
+    reader = Reader(load_network(SHIPPED, manifest), manifest.preprocessing)
+    pixels = pixels_of(2, side)
+    assert_same(OnnxRuntime(reader, side)(pixels), TorchRuntime(reader, CPU)(pixels), 1e-5)
+
+
+@pytest.mark.parametrize("normalisation", ["imagenet", "image-mean"])
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_batch_of_any_size_reads_the_same(normalisation, n):
+    reader = tiny_reader(normalisation)
+    pixels = pixels_of(n, SIDE)
+    assert_same(OnnxRuntime(reader, SIDE)(pixels), TorchRuntime(reader, CPU)(pixels), 1e-6)
+
+
+def test_a_translation_that_gives_something_else_is_refused(monkeypatch):
+    other = runtime._translate(Reader(TinyNetwork(seed=1), tiny_reader()._preprocessing), SIDE)
+    monkeypatch.setattr(runtime, "_translate", lambda reader, side: other)
+    with pytest.raises(ModelUnusable, match="DERMQUEUE_RUNTIME=torch") as refusal:
+        OnnxRuntime(tiny_reader(), SIDE)
+    assert refusal.value.code == "runtime_disagrees"
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "kind"),
+    [
+        ("auto", "cpu", OnnxRuntime),
+        ("auto", "meta", TorchRuntime),
+        ("torch", "cpu", TorchRuntime),
+        ("onnxruntime", "cpu", OnnxRuntime),
+    ],
+)
+def test_a_cpu_gets_onnx_runtime_unless_told_otherwise(name, device, kind):
+    assert isinstance(make_runtime(name, tiny_reader(), SIDE, torch.device(device)), kind)

@@ -1,0 +1,106 @@
+"""What runs the network over a batch: torch, or, on a CPU, ONNX Runtime, which needs about half the time there."""
+
+import io
+import warnings
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from shared.bundle import Preprocessing
+from shared.errors import ModelUnusable
+from worker.gradcam import class_activation_maps
+from worker.network import normalise
+
+_OPSET = 20
+_AGREEMENT = 1e-3
+"""Largest difference of two logits that rounding explains, with much room: the shipped network's is near 1e-6."""
+
+
+class Runtime(Protocol):
+    """Turns uint8 pixels (N, side, side, 3) into float32 logits (N, classes) and raw Grad-CAM (N, classes, h, w)."""
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Reader(nn.Module):
+    """All that happens to a batch on the device, as one graph: normalisation, network, class activation maps."""
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing):
+        super().__init__()
+        self.network, self._preprocessing = network, preprocessing
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = self.network(normalise(pixels, self._preprocessing))
+        return logits, class_activation_maps(features, self.network.classifier.weight)
+
+
+class TorchRuntime:
+    """Runs a reader with torch, on a CPU or a GPU."""
+
+    def __init__(self, reader: Reader, device: torch.device):
+        self._reader, self._device = reader.to(device, memory_format=torch.channels_last), device
+
+    @torch.inference_mode()
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, maps = self._reader(torch.from_numpy(pixels).to(self._device))
+        return logits.cpu().numpy(), maps.cpu().numpy()
+
+
+class OnnxRuntime:
+    """Runs a reader with ONNX Runtime, on as many of the CPU's threads as torch would take."""
+
+    def __init__(self, reader: Reader, side: int):
+        """Translate the reader.
+
+        Raises:
+            ModelUnusable: `runtime_disagrees`: the translation's logits or maps are not those of the reader.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that spin while they wait take the processor away from those that decode the next batch.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(_translate(reader, side), options, ["CPUExecutionProvider"])
+        _compare(self, reader, side)
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(self._session.run(None, {"pixels": pixels}))
+
+
+def make_runtime(name: str, reader: Reader, side: int, device: torch.device) -> Runtime:
+    """Return the runtime of that name; `auto` is ONNX Runtime on a CPU and torch elsewhere."""
+    if name == "onnxruntime" or (name == "auto" and device.type == "cpu"):
+        return OnnxRuntime(reader, side)
+    return TorchRuntime(reader, device)
+
+
+def _translate(reader: Reader, side: int) -> bytes:
+    file = io.BytesIO()
+    example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # Tracing takes a third of the time of its successor, for which a worker would wait at every start.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            reader,
+            (example,),
+            file,
+            input_names=["pixels"],
+            output_names=["logits", "maps"],
+            dynamic_axes={name: {0: "images"} for name in ("pixels", "logits", "maps")},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    return file.getvalue()
+
+
+def _compare(runtime: OnnxRuntime, reader: Reader, side: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
+    theirs = TorchRuntime(reader, torch.device("cpu"))(pixels)
+    if not all(np.allclose(one, other, atol=_AGREEMENT) for one, other in zip(runtime(pixels), theirs, strict=True)):
+        raise ModelUnusable(
+            "runtime_disagrees",
+            "ONNX Runtime's answer differs from torch's. Start the worker with DERMQUEUE_RUNTIME=torch, and report it.",
+        )

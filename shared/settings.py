@@ -61,9 +61,7 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr | None = None
     s3_encryption: Literal["AES256", "aws:kms", "none"] = Field("AES256", description="asked for with every object")
 
-    model: str = Field(
-        "resnet50-isic2017", description="a shipped bundle's name, a bundle's folder, or s3://bucket/prefix"
-    )
+    model: str = Field("open", description="a shipped bundle's name, a bundle's folder, or s3://bucket/prefix")
     operating_point: str | None = Field(None, description="one of the bundle's; its default if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(

@@ -83,7 +83,7 @@ def model() -> None:
     \b
     Examples:
       dermqueue model list
-      dermqueue model show resnet50-isic2017
+      dermqueue model show open
       dermqueue model verify bundles/mine && dermqueue model use bundles/mine
     """
 

@@ -51,7 +51,7 @@ def test_a_worker_that_hangs_on_a_photograph_is_ended_by_its_watchdog_and_anothe
     hanging = poisoned(rig, "hang")
     with rig.beside(hanging) as keeper:
         with rig.frozen("worker"), rig.submitting(sizes.cases, poison_first(sizes.cases)) as load:
-            rig.await_work()
+            wait_until(lambda: load.accepted.get("photograph 0") in rig.in_hand(), timeout_s=60)
         wait_until(lambda: keeper.count(hanging.name, "died"), timeout_s=30)
         outcome = rig.settle(load, "photograph that hangs its worker")
     assert "worker_stuck" in rig.log_of(hanging.name)

@@ -113,6 +113,6 @@ def test_wrong_credentials_and_a_server_that_is_away_are_told_apart(settings, ch
 def test_what_is_not_in_s3_needs_no_settings_and_is_left_where_it_is(tmp_path):
     with local_bundle(str(tmp_path), None) as folder:
         assert folder == tmp_path
-    with local_bundle("resnet50-isic2017", None) as folder:
-        assert folder == Path(SHIPPED_BUNDLES, "resnet50-isic2017")
+    with local_bundle("open", None) as folder:
+        assert folder == Path(SHIPPED_BUNDLES, "open")
     assert tmp_path.exists()

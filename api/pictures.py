@@ -17,7 +17,7 @@ from shared.bundle import Manifest
 from shared.database import read_clock
 from shared.domain import CLASSES, ActivationMaps, Case, Role
 from shared.errors import NotFound, ObjectMissing
-from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_heatmap, draw_overlay, encode_png, saliency
+from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_heatmap, draw_overlay, encode_png, fit_overlay, saliency
 from shared.photograph import decode_photograph
 from shared.store import cases, trail
 
@@ -91,7 +91,7 @@ def _draw(case: Case, strengths: np.ndarray, style: str) -> bytes:
         size = (max(1, round(case.photograph.width * factor)), max(1, round(case.photograph.height * factor)))
         return encode_png(draw_heatmap(strengths, size))
     photograph = decode_photograph(services().store.get(case.photograph.key), min_side=OVERLAY_SIDE)
-    photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+    fit_overlay(photograph)
     return encode_png(draw_overlay(photograph, strengths))
 
 

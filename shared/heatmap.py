@@ -4,10 +4,11 @@ The worker stores an overlay; the API draws the same again from the map that is 
 """
 
 import functools
-import io
+import struct
 import zlib
 
 import numpy as np
+from isal import isal_zlib
 from PIL import Image
 
 # Pixels of an overlay's longer side: enough to place a map of 7 x 7 cells on the lesion.
@@ -17,6 +18,11 @@ OVERLAY_CLASS = "melanoma"
 # Opacity of the heatmap where saliency is 1. Below it the lesion stays visible under the hottest spot.
 MAX_OPACITY = 0.6
 _OPACITY_OF_LEVEL = [round(level * MAX_OPACITY) for level in range(256)]
+
+# The PNG specification (W3C, third edition): signature, filter type 2, bit depth, colour type 2.
+_PNG_SIGNATURE, _PNG_UP, _PNG_BITS, _PNG_RGB = b"\x89PNG\r\n\x1a\n", 2, 8, 2
+# The least that looks for repeats; level 0, which does not, leaves a file a quarter larger in the same time.
+_ISAL_LEVEL = 1
 
 # Coefficients of x^0 to x^5 for red, green and blue: the polynomial approximation of Turbo by Ruofei Du, published with
 # the colour map (Anton Mikhailov, "Turbo, An Improved Rainbow Colormap for Visualization", Google AI Blog, 2019;
@@ -40,6 +46,12 @@ def saliency(activation_map: np.ndarray, scale: float) -> np.ndarray:
     return np.clip(activation_map / scale, 0.0, 1.0).astype(np.float32)
 
 
+def fit_overlay(photograph: Image.Image) -> None:
+    """Shrink the photograph (RGB) in place to the size of its overlay; a smaller one stays as it is."""
+    # Bicubic costs half as much again, for a difference of less than half a level of 255 (mean over four photographs).
+    photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE), Image.Resampling.BILINEAR)
+
+
 def draw_heatmap(saliency: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """Return the saliency, float32 (h, w) in [0, 1], upsampled to size (width, height) in pixels and coloured: RGB."""
     return _coloured(_upsampled(saliency, size))
@@ -56,13 +68,23 @@ def draw_overlay(photograph: Image.Image, saliency: np.ndarray) -> Image.Image:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """Return the image as a PNG file without metadata.
+    """Return the image (RGB) as a PNG file without metadata.
 
-    Huffman coding alone: filtered photographs hold few repeats, so the search for them costs time and saves nothing.
+    Every row is coded as its difference from the one above ("up") and deflated by ISA-L: a sixth of the time of
+    Pillow's encoder, which tries five codings for each row, for a file that is a sixth larger.
     """
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_type=zlib.Z_HUFFMAN_ONLY, icc_profile=None)
-    return file.getvalue()
+    rows = np.asarray(image).reshape(image.height, -1)
+    coded = np.empty((image.height, 1 + rows.shape[1]), np.uint8)
+    coded[:, 0] = _PNG_UP
+    coded[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=coded[1:, 1:])
+    header = struct.pack(">IIBBBBB", *image.size, _PNG_BITS, _PNG_RGB, 0, 0, 0)
+    pixels = isal_zlib.compress(coded, _ISAL_LEVEL)
+    return _PNG_SIGNATURE + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", pixels) + _png_chunk(b"IEND", b"")
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _upsampled(saliency: np.ndarray, size: tuple[int, int]) -> Image.Image:
@@ -72,13 +94,13 @@ def _upsampled(saliency: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 
 def _coloured(levels: Image.Image) -> Image.Image:
-    return Image.fromarray(_turbo_table()[np.asarray(levels)])
+    coloured = levels.copy()
+    coloured.putpalette(_turbo_table())
+    return coloured.convert("RGB")
 
 
 @functools.cache
-def _turbo_table() -> np.ndarray:
-    """Return Turbo at 256 even steps: uint8 (256, 3), dark blue over green to dark red."""
+def _turbo_table() -> bytes:
+    """Return Turbo at 256 even steps, three bytes each: dark blue over green to dark red."""
     powers = np.linspace(0.0, 1.0, 256)[:, None] ** np.arange(6)
-    table = (np.clip(powers @ _TURBO.T, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-    table.flags.writeable = False
-    return table
+    return (np.clip(powers @ _TURBO.T, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8).tobytes()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
-from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_overlay, encode_png, saliency
+from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_png, fit_overlay, saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph, squash
 from shared.storage import ObjectStore, digest_in_key, overlay_key
@@ -112,7 +112,7 @@ class Analyst:
             photograph = decode_photograph(data, min_side=2 * side)
             pixels = squash(photograph, side)
             warnings = ("low_resolution",) if min(photograph.size) < side else ()
-            photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+            fit_overlay(photograph)
         return _Decoded(lease, photograph, pixels, warnings)
 
     def _finish(self, item: _Decoded, reading: Reading, position: int) -> Finding:

@@ -24,6 +24,8 @@ def reduce_photograph(image: Image.Image, min_side: int) -> Image.Image:
     Done in strips, since each step makes a copy, and a large photograph in one piece is costly enough.
     """
     factor = max(1, min(image.size) // min_side)
+    if factor == 1 and image.mode == "RGB" and not image.has_transparency_data:
+        return image  # most JPEGs: their decoder has reduced them, and each copy costs as much as a small resize
     rows = _STRIP_ROWS * factor
     strips = [
         _on_white(_eight_bit(image.crop((0, top, image.width, min(top + rows, image.height)))).reduce(factor))

@@ -17,7 +17,16 @@ from shared.bundle import Manifest
 from shared.database import read_clock
 from shared.domain import CLASSES, ActivationMaps, Case, Role
 from shared.errors import NotFound, ObjectMissing
-from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_heatmap, draw_overlay, encode_png, fit_overlay, saliency
+from shared.heatmap import (
+    OVERLAY_CLASS,
+    OVERLAY_SIDE,
+    draw_heatmap,
+    draw_overlay,
+    encode_png,
+    fit_overlay,
+    overlay_as_png,
+    saliency,
+)
 from shared.photograph import decode_photograph
 from shared.store import cases, trail
 
@@ -59,7 +68,7 @@ def read_drawing(case: Case, style: str, class_name: str) -> bytes:
     """Return a PNG: the overlay that a worker has stored, or one that is drawn now from the row."""
     if style == "overlay" and class_name == OVERLAY_CLASS:
         with suppress(ObjectMissing):
-            return services().store.get(case.analysis.overlay_key)
+            return overlay_as_png(services().store.get(case.analysis.overlay_key))
     activation_map, scale = _read_map(case.id, class_name)
     return _draw(case, saliency(activation_map, scale), style)
 

@@ -37,7 +37,7 @@ def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_typ
 
 def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
     """Return where a lease's overlay lies; whoever comes late cannot overwrite the one that was recorded."""
-    return f"{clinic_id}/{case_id}/overlay-{lease_token}.png"
+    return f"{clinic_id}/{case_id}/overlay-{lease_token}.jpg"
 
 
 def upload_key(clinic_id: UUID, upload_id: UUID) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
-from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_png, fit_overlay, saliency
+from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, fit_overlay, saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph, squash
 from shared.storage import ObjectStore, digest_in_key, overlay_key
@@ -120,10 +120,11 @@ class Analyst:
         maps = reading.maps[position]
         drawn = CLASSES.index(OVERLAY_CLASS)
         with stage("render", [lease]):
-            overlay = encode_png(draw_overlay(item.photograph, saliency(maps[drawn], manifest.heatmap_scales[drawn])))
+            shares = saliency(maps[drawn], manifest.heatmap_scales[drawn])
+            overlay = encode_overlay(draw_overlay(item.photograph, shares))
         key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
         with stage("store", [lease]):
-            self._store.put(key, overlay, "image/png")
+            self._store.put(key, overlay, "image/jpeg")
         probabilities = tuple(float(p) for p in reading.probabilities[position])
         analysis = Analysis(
             probabilities=probabilities,

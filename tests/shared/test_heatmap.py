@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.heatmap import MAX_OPACITY, draw_heatmap, draw_overlay, encode_png, saliency
+from shared.heatmap import (
+    MAX_OPACITY,
+    draw_heatmap,
+    draw_overlay,
+    encode_overlay,
+    encode_png,
+    overlay_as_png,
+    saliency,
+)
 from tests import images
 
 
@@ -97,3 +105,23 @@ def test_a_png_holds_the_pixels_and_nothing_else():
     assert decoded.tobytes() == image.tobytes()
     assert decoded.info == {}
     assert images.SECRET not in data
+
+
+def test_a_stored_overlay_keeps_colours_and_edges_and_says_nothing_else():
+    edge = np.zeros((8, 8), np.float32)
+    edge[:, 4:] = 1.0
+    overlay = draw_overlay(images.lesion(), edge)
+    overlay.info = {"icc_profile": images.swapped_profile(), "comment": images.SECRET}
+    stored = encode_overlay(overlay)
+    decoded = Image.open(io.BytesIO(stored), formats=("JPEG",))
+    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(overlay)).mean() < 2
+    assert not {"icc_profile", "comment", "exif"} & decoded.info.keys()
+    assert images.SECRET not in stored
+
+
+def test_a_stored_overlay_is_served_as_a_png_of_its_pixels_and_a_png_as_it_is():
+    stored = encode_overlay(draw_overlay(images.lesion(), constant(0.5)))
+    served = overlay_as_png(stored)
+    shown = Image.open(io.BytesIO(served), formats=("PNG",))
+    assert shown.tobytes() == Image.open(io.BytesIO(stored)).tobytes()
+    assert overlay_as_png(served) == served

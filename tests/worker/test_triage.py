@@ -57,7 +57,7 @@ def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, 
     assert done.analysis.code_version
     assert manifest["name"] == "tiny"
     overlay = images.Image.open(io.BytesIO(store.get(done.analysis.overlay_key)))
-    assert (overlay.format, overlay.size) == ("PNG", (160, 120))
+    assert (overlay.format, overlay.size) == ("JPEG", (160, 120))
 
 
 def test_an_overlay_of_a_large_photograph_keeps_its_aspect(make_triage, database, store, clinic_id):

@@ -114,7 +114,7 @@ def test_a_stored_overlay_keeps_colours_and_edges_and_says_nothing_else():
     overlay.info = {"icc_profile": images.swapped_profile(), "comment": images.SECRET}
     stored = encode_overlay(overlay)
     decoded = Image.open(io.BytesIO(stored), formats=("JPEG",))
-    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(overlay)).mean() < 2
+    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(overlay)).mean() < 3
     assert not {"icc_profile", "comment", "exif"} & decoded.info.keys()
     assert images.SECRET not in stored
 

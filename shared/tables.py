@@ -57,6 +57,9 @@ class ModelRow(Table):
 
 _WAITING = text("state = 'queued'")
 _RUNNING = text("state = 'running'")
+# Only lists of a state say both: SQLite would otherwise choose such an index for the queue, and sort all that waits.
+_LISTED = text("deleted_at IS NULL AND erased_at IS NULL")
+_REFERRED = text("reference IS NOT NULL")
 _RANKED = text("review_rank IS NOT NULL")
 # The sweep says it in the same words: SQLite does not see that a list of bound parameters is this one.
 UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
@@ -70,6 +73,19 @@ class CaseRow(Table):
         UniqueConstraint("clinic_id", "idempotency_key"),
         Index("ix_cases_clinic_newest", "clinic_id", "submitted_at", "id"),
         Index("ix_cases_newest", "submitted_at", "id"),
+        Index(
+            "ix_cases_clinic_state",
+            *("clinic_id", "state", "submitted_at", "id"),
+            sqlite_where=_LISTED,
+            postgresql_where=_LISTED,
+        ),
+        Index("ix_cases_state", *("state", "submitted_at", "id"), sqlite_where=_LISTED, postgresql_where=_LISTED),
+        Index(
+            "ix_cases_reference",
+            *("reference", "clinic_id", "submitted_at", "id"),
+            sqlite_where=_REFERRED,
+            postgresql_where=_REFERRED,
+        ),
         Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
         Index(
             "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING

@@ -7,7 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
@@ -136,25 +139,16 @@ class Triage:
     def _record(self, outcomes: list[Outcome]) -> None:
         with stage("record", [outcome.lease for outcome in outcomes]), self._database.writing() as session:
             now = read_clock(session)
-            later = now + timedelta(seconds=_POSTPONE_S)
-            refused, ended = [], defaultdict(list)
+            done = _end_leases(session, outcomes, now)
+            ended = defaultdict(list)
             for outcome in outcomes:
-                match outcome:
-                    case Finding(lease, analysis, maps):
-                        recorded = queue.record_analysis(session, lease, analysis, maps, now)
-                        ended[State.SUCCEEDED] += [lease.case_id] if recorded else []
-                    case NoFinding(lease, problem):
-                        recorded = queue.record_problem(session, lease, problem, now)
-                        ended[problem.state] += [lease.case_id] if recorded else []
-                    case Postponed(lease, counted):
-                        recorded = queue.return_case(
-                            session, lease, later, alone=lease.alone or counted, counted=counted
-                        )
-                if not recorded:
-                    refused.append(outcome)
+                if outcome.lease.case_id in done and not isinstance(outcome, Postponed):
+                    state = State.SUCCEEDED if isinstance(outcome, Finding) else outcome.problem.state
+                    ended[state].append(outcome.lease.case_id)
             webhooks.announce(session, [case_id for case_ids in ended.values() for case_id in case_ids], now)
             for state, case_ids in ended.items():
                 trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
+        refused = [outcome for outcome in outcomes if outcome.lease.case_id not in done]
         for outcome in outcomes:
             _report_outcome(outcome, was_refused=outcome in refused)
         self._discard(refused)
@@ -180,6 +174,22 @@ class Triage:
                 return
             with self._database.writing() as session:
                 cases.mark_erased(session, case_id, read_clock(session))
+
+
+def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> set[UUID]:
+    """Write what became of each case of a batch; return the cases whose lease was still ours."""
+    found = [(outcome.lease, outcome.analysis, outcome.maps) for outcome in outcomes if isinstance(outcome, Finding)]
+    done = queue.record_analyses(session, found, now)
+    later = now + timedelta(seconds=_POSTPONE_S)
+    for outcome in outcomes:
+        match outcome:
+            case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
+                done.add(lease.case_id)
+            case Postponed(lease, counted):
+                alone = lease.alone or counted
+                if queue.return_case(session, lease, later, alone=alone, counted=counted):
+                    done.add(lease.case_id)
+    return done
 
 
 def _report_outcome(outcome: Outcome, was_refused: bool) -> None:

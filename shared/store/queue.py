@@ -1,11 +1,12 @@
 """Cases as workers and the sweeper see them: claim under a lease, record once, give back, sweep."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Select, Update, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.domain import (
@@ -18,6 +19,7 @@ from shared.domain import (
     problem_after_lost_lease,
     rank_for_review,
 )
+from shared.store.worklist import of_result
 from shared.tables import AnalysisRow, CaseRow
 
 
@@ -35,13 +37,8 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
     A case that must be tried alone is returned by itself. No two callers get the same case: PostgreSQL skips the rows
     that another transaction has locked, SQLite has one writer at a time.
     """
-    head = session.execute(
-        select(CaseRow.id, CaseRow.alone)
-        .where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now)
-        .order_by(CaseRow.urgency, CaseRow.turn, CaseRow.submitted_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    waiting = _claimable(select(CaseRow.id, CaseRow.alone), now)
+    head = session.execute(waiting.limit(limit).with_for_update(skip_locked=True)).all()
     if not head:
         return []
     chosen = [head[0].id] if head[0].alone else [row.id for row in head if not row.alone]
@@ -66,33 +63,20 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
     ]
 
 
-def record_analysis(session: Session, lease: Lease, analysis: Analysis, maps: ActivationMaps, now: datetime) -> bool:
-    """Write a result and end its case, or return False when the lease is no longer the caller's.
+def record_analyses(
+    session: Session, found: Sequence[tuple[Lease, Analysis, ActivationMaps]], now: datetime
+) -> set[UUID]:
+    """Write a batch's results and end its cases; return which: not those whose lease is no longer the caller's.
 
     Recording the same result again is fine: whoever lost the connection during a commit cannot know how it ended.
     """
-    rank = rank_for_review(CaseRow.urgency, analysis.melanoma_probability)
-    ended = {"state": State.SUCCEEDED, "finished_at": now, "review_rank": rank, "decision": analysis.decision}
-    if not _end_lease(session, lease, **ended):
-        stands = session.scalar(select(AnalysisRow.overlay_key).where(AnalysisRow.case_id == lease.case_id))
-        return stands == analysis.overlay_key
-    session.execute(
-        insert(AnalysisRow).values(
-            case_id=lease.case_id,
-            **dict(zip(CLASSES, analysis.probabilities, strict=True)),
-            decision=analysis.decision,
-            operating_point=analysis.operating_point.model_dump(),
-            model_digest=analysis.model_digest,
-            preprocessing=analysis.preprocessing,
-            code_version=analysis.code_version,
-            warnings=list(analysis.warnings),
-            activation_maps=maps.values,
-            map_height=maps.height,
-            map_width=maps.width,
-            overlay_key=analysis.overlay_key,
-        )
-    )
-    return True
+    held = _lock_held(session, [lease for lease, _, _ in found])
+    rows = [_to_row(*each) for each in found if each[0].case_id in held]
+    if rows:
+        session.execute(insert(AnalysisRow), rows)
+        session.execute(_ending(state=State.SUCCEEDED, finished_at=now, **of_result()).where(CaseRow.id.in_(held)))
+    late = {lease.case_id: analysis.overlay_key for lease, analysis, _ in found if lease.case_id not in held}
+    return held | _find_standing(session, late)
 
 
 def record_problem(session: Session, lease: Lease, problem: Problem, now: datetime) -> bool:
@@ -118,27 +102,31 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
         select(CaseRow.id, CaseRow.attempts)
         .where(CaseRow.state == State.RUNNING, CaseRow.lease_expires_at < now)
         .with_for_update(skip_locked=True)
-    ).all()
-    failed = []
+    )
+    case_ids = defaultdict(list)
     for row in expired:
-        problem = problem_after_lost_lease(row.attempts)
-        if problem is not None:
-            failed.append(row.id)
-        after = (
-            {"state": State.QUEUED, "available_at": now, "alone": True} if problem is None else _ended_by(problem, now)
-        )
-        session.execute(
-            update(CaseRow)
-            .where(CaseRow.id == row.id)
-            .values(lease_token=None, lease_expires_at=None, version=CaseRow.version + 1, **after)
-        )
-    return Sweep(len(expired) - len(failed), failed)
+        case_ids[problem_after_lost_lease(row.attempts)].append(row.id)
+    for problem, alike in case_ids.items():
+        back = {"state": State.QUEUED, "available_at": now, "alone": True}
+        after = back if problem is None else _ended_by(problem, now)
+        session.execute(_ending(**after).where(CaseRow.id.in_(alike)))
+    returned = case_ids.pop(None, [])
+    return Sweep(len(returned), [case_id for failed in case_ids.values() for case_id in failed])
 
 
 def count_waiting(session: Session, now: datetime, at_most: int) -> int:
     """Return how many cases could be claimed now; stops counting at `at_most`, so that no backlog makes it slow."""
-    waiting = select(CaseRow.id).where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now).limit(at_most)
+    waiting = _claimable(select(CaseRow.id), now).limit(at_most)
     return session.scalar(select(func.count()).select_from(waiting.subquery()))
+
+
+def _claimable(query: Select, now: datetime) -> Select:
+    """Return the query of what could be claimed now, in the queue's order, and so by a walk along its index.
+
+    Without an order PostgreSQL hopes to find some soon, wherever it begins, and looks through all that have ended.
+    """
+    waiting = query.where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now)
+    return waiting.order_by(CaseRow.urgency, CaseRow.turn, CaseRow.submitted_at)
 
 
 def _ended_by(problem: Problem, now: datetime) -> dict:
@@ -148,11 +136,44 @@ def _ended_by(problem: Problem, now: datetime) -> dict:
     return ended | {"error_code": problem.code, "error_detail": problem.detail}
 
 
+def _lock_held(session: Session, leases: Sequence[Lease]) -> set[UUID]:
+    """Return those of the leased cases that are still the caller's, and until the end of the transaction stay so."""
+    tokens = {lease.case_id: lease.token for lease in leases}
+    # Two who record the same cases lock them in the same order, so that neither waits for the other for ever.
+    locked = select(CaseRow.id, CaseRow.lease_token).where(CaseRow.id.in_(tokens)).order_by(CaseRow.id)
+    return {row.id for row in session.execute(locked.with_for_update()) if row.lease_token == tokens[row.id]}
+
+
+def _find_standing(session: Session, late: Mapping[UUID, str]) -> set[UUID]:
+    """Return those of the cases whose result is the one with this overlay."""
+    if not late:
+        return set()
+    standing = select(AnalysisRow.case_id, AnalysisRow.overlay_key).where(AnalysisRow.case_id.in_(late))
+    return {row.case_id for row in session.execute(standing) if row.overlay_key == late[row.case_id]}
+
+
+def _to_row(lease: Lease, analysis: Analysis, maps: ActivationMaps) -> dict:
+    return dict(zip(CLASSES, analysis.probabilities, strict=True)) | {
+        "case_id": lease.case_id,
+        "decision": analysis.decision,
+        "operating_point": analysis.operating_point.model_dump(),
+        "model_digest": analysis.model_digest,
+        "preprocessing": analysis.preprocessing,
+        "code_version": analysis.code_version,
+        "warnings": list(analysis.warnings),
+        "activation_maps": maps.values,
+        "map_height": maps.height,
+        "map_width": maps.width,
+        "overlay_key": analysis.overlay_key,
+    }
+
+
 def _end_lease(session: Session, lease: Lease, **values) -> bool:
-    ended = session.execute(
-        update(CaseRow)
-        .where(CaseRow.id == lease.case_id, CaseRow.lease_token == lease.token)
-        .values(lease_token=None, lease_expires_at=None, version=CaseRow.version + 1, **values)
-        .execution_options(synchronize_session=False)
-    )
-    return ended.rowcount == 1
+    mine = CaseRow.id == lease.case_id, CaseRow.lease_token == lease.token
+    return session.execute(_ending(**values).where(*mine)).rowcount == 1
+
+
+def _ending(**values) -> Update:
+    """Return the statement that ends leases and changes their cases; of which, its condition is to say."""
+    values |= {"lease_token": None, "lease_expires_at": None, "version": CaseRow.version + 1}
+    return update(CaseRow).values(values).execution_options(synchronize_session=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.domain import Case, Decision, State, rank_for_review
@@ -63,24 +63,30 @@ def worklist_query(wanted: WorklistFilter, limit: int) -> Select[tuple[CaseRow]]
 
 def count_worklist(session: Session, wanted: WorklistFilter) -> int:
     """Return how many cases match, on all pages together; stops counting at `COUNTED_AT_MOST`."""
-    matching = _matching(select(CaseRow.id).where(CaseRow.deleted_at.is_(None)), wanted).limit(COUNTED_AT_MOST)
+    matching = _matching(select(CaseRow.id).where(CaseRow.deleted_at.is_(None)), wanted)
+    # In order, or PostgreSQL looks for them among all cases.
+    matching = matching.order_by(*_ORDER).limit(COUNTED_AT_MOST)
     return session.scalar(select(func.count()).select_from(matching.subquery()))
 
 
 def rank_unranked(session: Session, limit: int) -> int:
     """Rank at most `limit` cases that a version without reviews has ended; return how many."""
-    unranked = session.scalars(select(CaseRow.id).where(UNRANKED).limit(limit).with_for_update(skip_locked=True)).all()
+    oldest = select(CaseRow.id).where(UNRANKED).order_by(CaseRow.finished_at).limit(limit)
+    unranked = session.scalars(oldest.with_for_update(skip_locked=True)).all()
+    session.execute(
+        update(CaseRow).where(CaseRow.id.in_(unranked)).values(of_result()).execution_options(synchronize_session=False)
+    )
+    return len(unranked)
+
+
+def of_result() -> dict[str, ColumnElement]:
+    """Return SQL for the columns of a case that follow from its result, or from there being none."""
     probability, decision = (
         select(column).where(AnalysisRow.case_id == CaseRow.id).scalar_subquery()
         for column in (AnalysisRow.melanoma, AnalysisRow.decision)
     )
-    session.execute(
-        update(CaseRow)
-        .where(CaseRow.id.in_(unranked))
-        .values(review_rank=rank_for_review(CaseRow.urgency, func.coalesce(probability, 1.0)), decision=decision)
-        .execution_options(synchronize_session=False)
-    )
-    return len(unranked)
+    rank = rank_for_review(CaseRow.urgency, func.coalesce(probability, 1.0))
+    return {"review_rank": rank, "decision": decision}
 
 
 def _matching(query: Select, wanted: WorklistFilter) -> Select:

@@ -182,4 +182,4 @@ def _succeed(session: Session, store: ObjectStore, lease: Lease, overlay: bytes,
         overlay_key=key,
     )
     maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
-    assert queue.record_analysis(session, lease, analysis, maps, now)
+    assert queue.record_analyses(session, [(lease, analysis, maps)], now) == {lease.case_id}

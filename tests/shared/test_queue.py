@@ -3,15 +3,13 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
-from shared.domain import (
-    MAX_ATTEMPTS,
-    Priority,
-)
+from shared.domain import MAX_ATTEMPTS, Decision, Priority
 from shared.errors import Conflict
 from shared.storage import overlay_key
 from shared.store import cases, queue
@@ -151,7 +149,7 @@ def test_a_cancellation_that_crosses_with_a_result_waits_for_it_and_finds_the_ca
             return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0
 
     with ThreadPoolExecutor(1) as thread, database.writing() as session:
-        queue.record_analysis(session, lease, analysis_of(lease), MAPS, at(1))
+        queue.record_analyses(session, [(lease, analysis_of(lease), MAPS)], at(1))
         crossing = thread.submit(cancel)
         wait_until(somebody_waits)
     with pytest.raises(Conflict, match="case_is_final"):
@@ -182,6 +180,54 @@ def test_a_result_that_comes_after_the_case_went_to_another_worker_is_refused(da
     assert record(database, lease, 64) is True
     assert record(database, late, 65) is False
     assert overlays(database) == {case.id: overlay_key(clinic_id, case.id, lease.token)}
+
+
+def test_of_a_batch_only_the_cases_whose_lease_has_gone_are_refused(database, clinic_id):
+    cancelled, swept, kept, again = (submit(database, clinic_id, second).id for second in range(4))
+    leases = {lease.case_id: lease for lease in claim(database, seconds=4)}
+    assert record(database, leases[again], 5) is True
+    with database.writing() as session:
+        cases.cancel_case(session, clinic_caller(clinic_id), cancelled, at(6))
+    give_back(database, leases[swept], 6)
+    (taken,) = claim(database, seconds=7)
+    with database.writing() as session:
+        found = [(lease, analysis_of(lease), MAPS) for lease in leases.values()]
+        assert queue.record_analyses(session, found, at(8)) == {kept, again}
+    states = {case_id: stored(database, case_id)["state"] for case_id in leases}
+    assert states == {cancelled: "cancelled", swept: "running", kept: "succeeded", again: "succeeded"}
+    assert (stored(database, swept)["lease_token"], stored(database, again)["finished_at"]) == (taken.token, at(5))
+    assert set(overlays(database)) == {kept, again}
+
+
+def test_every_result_of_a_batch_is_its_own_case_s(database, clinic_id):
+    urgency = {submit(database, clinic_id, priority=priority).id: priority for priority in (*Priority, *Priority)}
+    leases = claim(database)
+    found = [
+        (lease, replace(analysis_of(lease), probabilities=(share, 1 - share, 0), decision=decision), MAPS)
+        for lease, share, decision in zip(leases, (0.1, 0.2, 0.6, 0.9), [*Decision] * 2, strict=True)
+    ]
+    with database.writing() as session:
+        queue.record_analyses(session, found, at(1))
+    for lease, analysis, _ in found:
+        row, first = stored(database, lease.case_id), 0 if urgency[lease.case_id] is Priority.URGENT else 2
+        assert row["review_rank"] == pytest.approx(first - analysis.melanoma_probability)
+        assert (row["decision"], row["finished_at"], row["version"]) == (analysis.decision, at(1), 3)
+
+
+def test_a_batch_is_recorded_with_as_few_statements_as_one_case(database, clinic_id):
+    statements = []
+    event.listen(database.engine, "before_cursor_execute", lambda *call: statements.append(call[2].split()[0]))
+
+    def statements_for(number: int) -> list[str]:
+        for _ in range(number):
+            submit(database, clinic_id)
+        leases = claim(database)
+        statements.clear()
+        with database.writing() as session:
+            queue.record_analyses(session, [(lease, analysis_of(lease), MAPS) for lease in leases], at(1))
+        return [verb for verb in statements if verb != "BEGIN"]
+
+    assert statements_for(1) == statements_for(16) == ["SELECT", "INSERT", "UPDATE"]
 
 
 def test_a_problem_ends_a_case_with_its_code_and_without_a_result(database, clinic_id):

@@ -196,14 +196,14 @@ def test_a_result_that_comes_after_the_case_was_cancelled_is_dropped_with_its_ov
 def test_recording_waits_for_a_database_that_is_away_for_a_moment(make_triage, database, store, clinic_id, monkeypatch):
     case = add_photograph(database, store, clinic_id, jpeg())
     failures = iter([Unavailable("database_unavailable", "away")] * 2)
-    record = queue.record_analysis
+    record = queue.record_analyses
 
     def flaky(*arguments):
         for failure in failures:
             raise failure
         return record(*arguments)
 
-    monkeypatch.setattr(queue, "record_analysis", flaky)
+    monkeypatch.setattr(queue, "record_analyses", flaky)
     make_triage().analyze_waiting()
     assert state_of(database, case)[0] == State.SUCCEEDED
 

@@ -1,0 +1,65 @@
+"""What workers, clinics and reviewers ask for all the time is found by an index, however many cases there are."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from shared.database import Database, read_clock
+from shared.domain import Caller, Role, State
+from shared.store import cases, queue, worklist
+from shared.store.cases import CaseFilter
+from tests.benchmarks.many_cases import MIXED, fill
+
+ROWS, CLINICS = 20_000, 10
+EXPLAIN = {"postgresql": "EXPLAIN", "sqlite": "EXPLAIN QUERY PLAN"}
+READER = Caller(uuid4(), Role.REVIEWER, None)
+
+FEW = ("ix_cases_reference", "ix_cases_unranked")
+"""Of what is found by these there is little, so that it may be sorted afterwards."""
+
+Ask = Callable[[Session, Caller], object]
+
+ASKED: dict[Ask, str] = {
+    lambda session, _: queue.claim_cases(session, 16, 60, read_clock(session)): "ix_cases_waiting",
+    lambda session, _: queue.count_waiting(session, read_clock(session), 32): "ix_cases_waiting",
+    lambda session, caller: cases.count_waiting_of(session, caller.clinic_id, 2000): "ix_cases_waiting_clinic",
+    lambda session, _: queue.sweep_leases(session, read_clock(session)): "ix_cases_leases",
+    lambda session, _: worklist.rank_unranked(session, 1000): "ix_cases_unranked",
+    lambda session, _: worklist.count_worklist(session, worklist.WorklistFilter()): "ix_cases_worklist",
+    lambda session, caller: cases.list_cases(session, caller, CaseFilter(), 51): "ix_cases_clinic_newest",
+    lambda session, caller: cases.list_cases(session, caller, CaseFilter(State.FAILED), 51): "ix_cases_clinic_state",
+    lambda session, caller: cases.list_cases(session, caller, CaseFilter(None, "patient-7"), 51): "ix_cases_reference",
+    lambda session, _: cases.list_cases(session, READER, CaseFilter(), 51): "ix_cases_newest",
+    lambda session, _: cases.list_cases(session, READER, CaseFilter(State.FAILED), 51): "ix_cases_state",
+    lambda session, _: cases.list_cases(session, READER, CaseFilter(None, "patient-7"), 51): "ix_cases_reference",
+}
+
+
+def plan_of(database: Database, ask: Ask, caller: Caller) -> str:
+    """Return the database's plan of the first query of cases that is asked, on one line."""
+    plans = []
+
+    def explain(connection, _cursor, statement, parameters, *_) -> None:
+        if statement.startswith("SELECT") and "FROM cases" in statement:
+            cursor = connection.connection.cursor()
+            cursor.execute(f"{EXPLAIN[connection.dialect.name]} {statement}", parameters)
+            plans.append(str(cursor.fetchall()))
+
+    event.listen(database.engine, "before_cursor_execute", explain)
+    with database.writing() as session:
+        ask(session, caller)
+    event.remove(database.engine, "before_cursor_execute", explain)
+    return plans[0]
+
+
+def test_whatever_is_asked_all_the_time_is_a_walk_along_its_index(database):
+    caller = fill(database, CLINICS, MIXED, ROWS)
+    for ask, index in ASKED.items():
+        plan = plan_of(database, ask, caller)
+        assert f"{index} " in plan or f"{index}'" in plan, (index, plan)
+        assert "Seq Scan on cases" not in plan, plan
+        if index not in FEW:
+            assert "Sort" not in plan, plan
+            assert "TEMP B-TREE" not in plan, plan

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from api.parameters import Parameters
 from api.schemas import PLAIN, plain_text, whole
 from shared.domain import Role
 from shared.store.overview import ClinicLoad, Hour
@@ -23,7 +24,7 @@ Cases = Annotated[int, Field(ge=1, le=MOST_CASES), BeforeValidator(whole)]
 Days = Annotated[int, Field(ge=1, le=MOST_DAYS), BeforeValidator(whole)]
 
 
-class QueueQuery(BaseModel):
+class QueueQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     hours: int = Field(24, ge=1, le=168, description="how far back to look")

@@ -28,6 +28,7 @@ from api.metrics import register_metrics
 from api.observation import register_observation
 from api.pages import pages
 from api.problems import Problem, raise_invalid_field, register_problems
+from api.reads import KnownReads
 from api.services import EXTENSION, Services
 from shared.database import open_database
 from shared.dispatch import Doorbell, make_celery
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> OpenAPI:
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),
         key_uses=KeyUses(database),
+        reads=KnownReads(),
     )
     proxies = settings.trusted_proxies
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=0)

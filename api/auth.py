@@ -60,8 +60,8 @@ def identify(key: str, address: str) -> Caller:
     """
     services().throttle.check(address)
     try:
-        with services().database.reading() as session:
-            return access.authenticate(session, key)
+        with services().database.looking() as connection:
+            return access.authenticate(connection, key)
     except NotAuthenticated as error:
         services().throttle.note_failure(address)
         log.warning("key_refused code=%s address=%s", error.code, address)

@@ -147,13 +147,13 @@ def parse_case_id(text: str) -> UUID:
 
 
 def _read(case_id: UUID) -> Case:
-    with services().database.reading() as session:
-        return cases.read_case(session, caller(), case_id)
+    with services().database.looking() as connection:
+        return cases.read_case(connection, caller(), case_id)
 
 
 def note_reads(shown: Sequence[Case], reader: Caller) -> None:
     """Audit which results this key has seen, each once: whoever polls would bury the rest of the trail."""
-    results = [case.id for case in shown if case.analysis]
+    results = services().reads.unknown(reader, [case.id for case in shown if case.analysis])
     if not results:
         return
     with services().database.reading() as session:
@@ -161,6 +161,7 @@ def note_reads(shown: Sequence[Case], reader: Caller) -> None:
     if unread:
         with services().database.writing() as session:
             trail.audit(session, reader, trail.CASE_READ, unread, read_clock(session))
+    services().reads.note(reader, results)
 
 
 def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:

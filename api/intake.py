@@ -60,9 +60,9 @@ def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotenc
     """
     digest = digest_request(form.model_dump(mode="json", exclude={"image"}), form.image.stream)
     asked = _Request(caller, form, idempotency_key, digest)
-    if accepted := _find_accepted(to, asked):
-        return accepted
     with to.database.reading() as session:
+        if accepted := _find_accepted(session, asked):
+            return accepted
         to.backlog.check_room(session, caller.clinic_id)
     return _accept(to, asked, _store(to, asked, partial(read_up_to, form.image.stream, to.settings.max_upload_bytes)))
 
@@ -77,16 +77,16 @@ def submit_upload(to: Services, caller: Caller, sent: SubmitUpload, idempotency_
         ImageRejected, TooMany, Unavailable: see `submit_photograph`.
     """
     asked = _Request(caller, sent, idempotency_key, digest_request(sent.model_dump(mode="json")))
-    if accepted := _find_accepted(to, asked):
-        return accepted
     try:
         with to.database.reading() as session:
+            if accepted := _find_accepted(session, asked):
+                return accepted
             upload = uploads.find_upload(session, caller.clinic_id, sent.upload_id, read_clock(session))
             to.backlog.check_room(session, caller.clinic_id)
         case = _store(to, asked, partial(_fetch_upload, to, upload))
         accepted = _accept(to, asked, case, lambda session: uploads.use_upload(session, upload.id, case.id))
     except Conflict:
-        if winner := _find_accepted(to, asked):
+        if winner := _find_winner(to, asked):
             return winner  # the same request, sent again before the first one was answered
         raise
     with suppress(Unavailable):  # housekeeping deletes it when its time is over
@@ -222,7 +222,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
     except Conflict:
         with suppress(Unavailable):  # nothing refers to it: at worst it stays behind
             to.store.delete(case.photograph.key)
-        if winner := _find_accepted(to, asked):
+        if winner := _find_winner(to, asked):
             return winner
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
     ACCEPTED.labels(case.clinic_id).inc()
@@ -232,11 +232,15 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
     return accepted
 
 
-def _find_accepted(to: Services, asked: _Request) -> Case | None:
+def _find_winner(to: Services, asked: _Request) -> Case | None:
+    with to.database.reading() as session:
+        return _find_accepted(session, asked)
+
+
+def _find_accepted(session: Session, asked: _Request) -> Case | None:
     if asked.idempotency_key is None:
         return None
-    with to.database.reading() as session:
-        found = cases.find_submission(session, asked.caller.clinic_id, asked.idempotency_key)
+    found = cases.find_submission(session, asked.caller.clinic_id, asked.idempotency_key)
     if found is None:
         return None
     case, first_sha256 = found

@@ -8,6 +8,7 @@ from uuid import UUID
 from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.parameters import Parameters
 from shared.domain import CLASSES, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
 from shared.photograph import MAX_ASPECT, MAX_PIXELS, MAX_PIXELS_WHOLE, MIN_SIDE
 
@@ -68,7 +69,7 @@ class SubmitUpload(CaseFields):
     upload_id: UUID = Field(description="of an upload whose form was sent")
 
 
-class SubmitHeader(BaseModel):
+class SubmitHeader(Parameters):
     idempotency_key: str | None = Field(
         None,
         alias="Idempotency-Key",
@@ -79,7 +80,7 @@ class SubmitHeader(BaseModel):
     )
 
 
-class ReadHeader(BaseModel):
+class ReadHeader(Parameters):
     if_none_match: str | None = Field(
         None, alias="If-None-Match", description="the `ETag` of before: answers 304 while nothing changed"
     )
@@ -88,7 +89,7 @@ class ReadHeader(BaseModel):
     )
 
 
-class ListQuery(BaseModel):
+class ListQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     state: State | None = Field(None, description="only cases in this state")
@@ -97,7 +98,7 @@ class ListQuery(BaseModel):
     cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
 
 
-class AuditQuery(BaseModel):
+class AuditQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     case_id: UUID | None = Field(None, description="only what was done to this case")
@@ -105,13 +106,13 @@ class AuditQuery(BaseModel):
     limit: int = Field(100, ge=1, le=1000, description="entries on a page")
 
 
-class FailedQuery(BaseModel):
+class FailedQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(50, ge=1, le=200, description="cases on a page")
 
 
-class HeatmapQuery(BaseModel):
+class HeatmapQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     class_: Literal[CLASSES] = Field("melanoma", alias="class", description="whose heatmap")

@@ -6,6 +6,7 @@ from threading import BoundedSemaphore
 from flask import current_app
 
 from api.limits import Backlog, KeyUses, Throttle
+from api.reads import KnownReads
 from shared.database import Database
 from shared.dispatch import Doorbell
 from shared.settings import Settings
@@ -32,6 +33,7 @@ class Services:
     backlog: Backlog
     throttle: Throttle
     key_uses: KeyUses
+    reads: KnownReads
 
 
 def services() -> Services:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from api.parameters import Parameters
 from api.schemas import CaseOut
 from shared.domain import REVIEW_LABELS, Decision, Review, State, Verdict
 from shared.store.worklist import COUNTED_AT_MOST, Entry
@@ -40,7 +41,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_date_time), AfterValidator(_i
 Note = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": _LINES}), AfterValidator(_text_in_lines)]
 
 
-class WorklistQuery(BaseModel):
+class WorklistQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     reviewed: bool = Field(False, description="those that were reviewed, instead of those that wait for it")
@@ -90,7 +91,7 @@ class ReviewIn(BaseModel):
     note: Note | None = Field(None, description="for colleagues; no personal data")
 
 
-class ReviewHeader(BaseModel):
+class ReviewHeader(Parameters):
     if_match: str | None = Field(
         None,
         alias="If-Match",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -29,7 +29,8 @@ class Database:
     def __init__(self, engine: Engine):
         self.engine = engine
         self._writing = sessionmaker(engine, expire_on_commit=False)
-        self._reading = sessionmaker(engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED"))
+        self._reader = engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED")
+        self._reading = sessionmaker(self._reader)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -42,6 +43,12 @@ class Database:
         """One transaction that only reads; on SQLite it does not take the write lock."""
         with _translated(), self._reading.begin() as session:
             yield session
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """Like `reading`, for queries of columns alone: without a session's bookkeeping, in half the time."""
+        with _translated(), self._reader.begin() as connection:
+            yield connection
 
 
 @contextmanager
@@ -83,9 +90,10 @@ def open_database(url: str) -> Database:
     return Database(engine)
 
 
-def read_clock(session: Session) -> datetime:
+def read_clock(session: Session | Connection) -> datetime:
     """Return the database's time, so that machines whose clocks differ agree on every lease."""
-    if session.get_bind().dialect.name == "sqlite":
+    dialect = session.dialect if isinstance(session, Connection) else session.get_bind().dialect
+    if dialect.name == "sqlite":
         return datetime.now(UTC)
     return session.scalar(select(func.clock_timestamp()))
 
@@ -107,4 +115,4 @@ def _forget_values(context: ExceptionContext) -> None:
 def _begin_sqlite(connection) -> None:
     # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    connection.connection.dbapi_connection.execute(f"BEGIN {mode}")

@@ -74,7 +74,8 @@ def draw_overlay(photograph: Image.Image, saliency: np.ndarray) -> Image.Image:
 def encode_overlay(overlay: Image.Image) -> bytes:
     """Return the overlay (RGB) as it is stored: a JPEG, a sixth of a PNG's bytes, off by one level of 255 (mean)."""
     file = io.BytesIO()
-    overlay.save(file, "JPEG", quality=_OVERLAY_QUALITY, subsampling=_EVERY_PIXEL_COLOURED, icc_profile=None)
+    options = {"quality": _OVERLAY_QUALITY, "subsampling": _EVERY_PIXEL_COLOURED, "icc_profile": None, "comment": b""}
+    overlay.save(file, "JPEG", **options)
     return file.getvalue()
 
 

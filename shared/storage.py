@@ -266,13 +266,10 @@ def _away() -> Unavailable:
     return Unavailable("storage_unavailable", "The image store cannot be reached right now. Please try again.")
 
 
-def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectStore:
-    """Make the client; nothing connects until the first call.
-
-    max_connections: how many of the caller's threads it may hold up; whoever would be one more is refused.
-    """
+def make_s3_client(settings: Settings, max_connections: int):
+    """Make boto3's client; nothing connects until the first call."""
     secret = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
-    client = boto3.client(
+    return boto3.client(
         "s3",
         endpoint_url=settings.s3_endpoint_url,
         region_name=settings.s3_region,
@@ -287,4 +284,12 @@ def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectSt
             s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
         ),
     )
+
+
+def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectStore:
+    """Open the bucket of the settings; nothing connects until the first call.
+
+    max_connections: how many of the caller's threads it may hold up; whoever would be one more is refused.
+    """
+    client = make_s3_client(settings, max_connections)
     return ObjectStore(client, settings.s3_bucket, settings.s3_encryption, max_connections, settings.s3_public_url)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,12 @@ from shared.tables import ApiKeyRow, ClinicRow
 
 _PREFIX_BYTES = 6
 _SECRET_BYTES = 32
+# Asked with every request, so built once: `shared.store.case_rows` says why.
+_KEYS, _CLINICS = ApiKeyRow.__table__, ClinicRow.__table__
+_FIND_KEY = select(
+    *(_KEYS.c[name] for name in ("id", "role", "clinic_id", "secret_sha256", "revoked_at", "expires_at"))
+).where(_KEYS.c.prefix == bindparam("prefix"))
+_READ_WAITING_LIMIT = select(_CLINICS.c.waiting_limit).where(_CLINICS.c.id == bindparam("clinic_id"))
 _WRONG_KEY = NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
 
 
@@ -67,7 +73,7 @@ def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
 
 def read_waiting_limit(session: Session, clinic_id: UUID) -> int | None:
     """Return how many of this clinic's cases may wait at once, if that was set for this clinic."""
-    return session.scalar(select(ClinicRow.waiting_limit).where(ClinicRow.id == clinic_id))
+    return session.scalar(_READ_WAITING_LIMIT, {"clinic_id": clinic_id})
 
 
 def set_limits(session: Session, clinic_id: UUID, **limits: int | None) -> None:
@@ -128,7 +134,7 @@ def revoke_key(session: Session, key_or_prefix: str, now: datetime) -> None:
     _find_valid_key(session, key_or_prefix, now).revoked_at = now
 
 
-def authenticate(session: Session, key: str) -> Caller:
+def authenticate(session: Session | Connection, key: str) -> Caller:
     """Return who holds this key.
 
     Raises:
@@ -136,7 +142,7 @@ def authenticate(session: Session, key: str) -> Caller:
     """
     scheme, _, rest = key.partition("_")
     prefix, _, secret = rest.partition("_")
-    row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.prefix == prefix)) if scheme == "dq" else None
+    row = session.execute(_FIND_KEY, {"prefix": prefix}).first() if scheme == "dq" else None
     if row is None or not hmac.compare_digest(row.secret_sha256, _digest(secret)):
         raise _WRONG_KEY
     if row.revoked_at is not None:

@@ -5,30 +5,54 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from shared.domain import (
-    CLASSES,
     ActivationMaps,
-    Analysis,
     Caller,
     Case,
-    Decision,
     NewCase,
-    OperatingPoint,
-    Photograph,
     Priority,
-    Problem,
     Role,
     State,
 )
 from shared.errors import Conflict, NotFound
 from shared.service_tables import OpeningRow, ReviewRow
+from shared.store.case_rows import to_case, visible_cases
 from shared.tables import AnalysisRow, CaseRow, SubmissionItemRow
 
 _URGENCY = {Priority.URGENT: 0, Priority.ROUTINE: 1}
+
+# What every submission and every poll asks, built once: `shared.store.case_rows` says why.
+_CASES = CaseRow.__table__
+_OF_CLINIC = _CASES.c.clinic_id == bindparam("clinic_id")
+_READ = visible_cases(None).where(_CASES.c.id == bindparam("case_id"))
+_READ_OF_CLINIC = _READ.where(_OF_CLINIC)
+_FIND_SUBMISSION = (
+    visible_cases(None)
+    .where(_OF_CLINIC, _CASES.c.idempotency_key == bindparam("idempotency_key"))
+    .add_columns(_CASES.c.request_sha256)
+)
+_WAITING = text("cases.state = 'queued'")  # in the words of the indexes, so that these alone are looked at
+_WAITING_OF_CLINIC = (
+    select(literal(1))
+    .select_from(_CASES)
+    .where(_WAITING, _OF_CLINIC)
+    .order_by(_CASES.c.urgency, _CASES.c.turn)  # or PostgreSQL looks through all cases
+    .limit(bindparam("at_most"))
+)
+_COUNT_WAITING_OF = select(func.count()).select_from(_WAITING_OF_CLINIC.subquery())
+_SAME_URGENCY = (_WAITING, _CASES.c.urgency == bindparam("urgency"))
+_TURNS = select(
+    select(func.max(_CASES.c.turn)).where(*_SAME_URGENCY, _OF_CLINIC).scalar_subquery().label("own_last"),
+    select(func.min(_CASES.c.turn))
+    .where(*_SAME_URGENCY, _CASES.c.available_at <= bindparam("now"))
+    .scalar_subquery()
+    .label("served"),
+)
+_ADD = insert(_CASES)
 
 
 @dataclass(frozen=True)
@@ -46,69 +70,59 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
     Raises:
         Conflict: `idempotency_key_taken`: another request with the same key was faster.
     """
-    urgency = _URGENCY[case.priority]
-    row = CaseRow(
+    turn = _next_turn(session, case.clinic_id, _URGENCY[case.priority], now)
+    try:
+        session.execute(_ADD, _to_values(case, now) | {"turn": turn})
+    except IntegrityError as error:
+        if case.idempotency_key is None:
+            raise
+        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
+    return Case(
         id=case.id,
         clinic_id=case.clinic_id,
         state=State.QUEUED,
         version=1,
         priority=case.priority,
-        urgency=urgency,
-        turn=_next_turn(session, case.clinic_id, urgency, now),
         reference=case.reference,
         age=case.age,
         sex=case.sex,
         site=case.site,
-        photograph_key=case.photograph.key,
-        media_type=case.photograph.media_type,
-        width=case.photograph.width,
-        height=case.photograph.height,
-        size_bytes=case.photograph.size_bytes,
-        sha256=case.photograph.sha256,
-        idempotency_key=case.idempotency_key,
-        request_sha256=case.request_sha256,
-        traceparent=case.traceparent,
+        photograph=case.photograph,
         submitted_at=now,
-        available_at=now,
-        attempts=0,
-        alone=False,
-        reviewed=False,
+        finished_at=None,
+        problem=None,
         analysis=None,
+        model_name=None,
+        model_version=None,
     )
-    session.add(row)
-    try:
-        session.flush()
-    except IntegrityError as error:
-        if case.idempotency_key is None:
-            raise
-        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
-    return to_case(row)
 
 
 def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -> int:
     """Start-time fair queueing (Goyal, Vin, Cheng 1996): a clinic's next turn follows its own last waiting one, but is
     never earlier than the turn that is being served, so an idle clinic saves up no credit. Two index look-ups."""
-    waiting = (CaseRow.state == State.QUEUED, CaseRow.urgency == urgency)
-    own_last = session.scalar(select(func.max(CaseRow.turn)).where(*waiting, CaseRow.clinic_id == clinic_id))
-    served = session.scalar(select(func.min(CaseRow.turn)).where(*waiting, CaseRow.available_at <= now))
+    own_last, served = session.execute(_TURNS, {"urgency": urgency, "clinic_id": clinic_id, "now": now}).one()
     return max(-1 if own_last is None else own_last, -1 if served is None else served - 1) + 1
 
 
 def find_submission(session: Session, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
     """Return the case that this Idempotency-Key made, with its request's digest, or None."""
-    row = session.scalar(
-        visible_cases(None).where(CaseRow.clinic_id == clinic_id, CaseRow.idempotency_key == idempotency_key)
-    )
+    row = session.execute(_FIND_SUBMISSION, {"clinic_id": clinic_id, "idempotency_key": idempotency_key}).first()
     return None if row is None else (to_case(row), row.request_sha256)
 
 
-def read_case(session: Session, caller: Caller, case_id: UUID) -> Case:
+def read_case(session: Session | Connection, caller: Caller | None, case_id: UUID) -> Case:
     """Return a case that this caller may see.
 
     Raises:
         NotFound: there is none, it was deleted, or it is another clinic's.
     """
-    return to_case(_read_row(session, caller, case_id))
+    if caller is not None and caller.role is Role.CLINIC:
+        row = session.execute(_READ_OF_CLINIC, {"case_id": case_id, "clinic_id": caller.clinic_id}).first()
+    else:
+        row = session.execute(_READ, {"case_id": case_id}).first()
+    if row is None:
+        raise _not_found()
+    return to_case(row)
 
 
 def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limit: int) -> Sequence[Case]:
@@ -121,7 +135,7 @@ def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limi
     if wanted.before is not None:
         place = tuple_(CaseRow.submitted_at, CaseRow.id)
         query = query.where(place < tuple_(*wanted.before, types=(CaseRow.submitted_at.type, CaseRow.id.type)))
-    return [to_case(row) for row in session.scalars(query)]
+    return [to_case(row) for row in session.execute(query)]
 
 
 def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMaps, dict]:
@@ -143,9 +157,7 @@ def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMap
 
 def count_waiting_of(session: Session, clinic_id: UUID, at_most: int) -> int:
     """Return how many cases of a clinic wait; stops counting at `at_most`."""
-    waiting = select(CaseRow.id).where(CaseRow.clinic_id == clinic_id, CaseRow.state == State.QUEUED)
-    walk = waiting.order_by(CaseRow.urgency, CaseRow.turn).limit(at_most)  # or PostgreSQL looks through all cases
-    return session.scalar(select(func.count()).select_from(walk.subquery()))
+    return session.scalar(_COUNT_WAITING_OF, {"clinic_id": clinic_id, "at_most": at_most})
 
 
 def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
@@ -155,7 +167,7 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
         NotFound: see `read_case`.
         Conflict: `case_not_failed`.
     """
-    row = _read_row(session, None, case_id, lock=True)
+    row = _lock_row(session, None, case_id)
     if row.state != State.FAILED:
         raise Conflict("case_not_failed", f"This case is {row.state}; only a failed one can be analysed again.")
     row.turn = _next_turn(session, row.clinic_id, row.urgency, now)
@@ -164,7 +176,7 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
     row.reviewed = False
     row.version += 1
     session.flush()
-    return to_case(row)
+    return read_case(session, None, case_id)
 
 
 def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> Sequence[UUID]:
@@ -193,14 +205,14 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
         NotFound: see `read_case`.
         Conflict: `case_is_final`.
     """
-    row = _read_row(session, caller, case_id, lock=True)
+    row = _lock_row(session, caller, case_id)
     if State(row.state).is_final:
         raise Conflict(
             "case_is_final", f"This case is {row.state} already; only a waiting or running one can be cancelled."
         )
     _finish_without_result(row, State.CANCELLED, now)
     session.flush()
-    return to_case(row)
+    return read_case(session, None, case_id)
 
 
 def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: datetime) -> None:
@@ -209,7 +221,7 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
     Raises:
         NotFound: see `read_case`.
     """
-    row = _read_row(session, caller, case_id, lock=True)
+    row = _lock_row(session, caller, case_id)
     if not State(row.state).is_final:
         _finish_without_result(row, State.CANCELLED, now)
     row.reference = row.age = row.sex = row.site = row.idempotency_key = row.traceparent = None
@@ -238,24 +250,18 @@ def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
     session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))
 
 
-def visible_cases(caller: Caller | None) -> Select[tuple[CaseRow]]:
-    """Return the query of all cases that this caller may see, with what `to_case` needs."""
-    query = (
-        select(CaseRow)
-        .where(CaseRow.deleted_at.is_(None))
-        .options(joinedload(CaseRow.analysis).joinedload(AnalysisRow.model))
-    )
+def _lock_row(session: Session, caller: Caller | None, case_id: UUID) -> CaseRow:
+    query = select(CaseRow).where(CaseRow.id == case_id, CaseRow.deleted_at.is_(None))
     if caller is not None and caller.role is Role.CLINIC:
         query = query.where(CaseRow.clinic_id == caller.clinic_id)
-    return query
-
-
-def _read_row(session: Session, caller: Caller | None, case_id: UUID, lock: bool = False) -> CaseRow:
-    query = visible_cases(caller).where(CaseRow.id == case_id)
-    row = session.scalar(query.with_for_update(of=CaseRow) if lock else query)
+    row = session.scalar(query.with_for_update())
     if row is None:
-        raise NotFound("case_not_found", "There is no such case.")
+        raise _not_found()
     return row
+
+
+def _not_found() -> NotFound:
+    return NotFound("case_not_found", "There is no such case.")
 
 
 def _finish_without_result(row: CaseRow, state: State, now: datetime) -> None:
@@ -264,37 +270,32 @@ def _finish_without_result(row: CaseRow, state: State, now: datetime) -> None:
     row.lease_token = row.lease_expires_at = None
 
 
-def to_case(row: CaseRow) -> Case:
-    """Return what a row says."""
-    model = row.analysis.model if row.analysis else None
-    return Case(
-        id=row.id,
-        clinic_id=row.clinic_id,
-        state=State(row.state),
-        version=row.version,
-        priority=Priority(row.priority),
-        reference=row.reference,
-        age=row.age,
-        sex=row.sex,
-        site=row.site,
-        photograph=Photograph(row.photograph_key, row.media_type, row.width, row.height, row.size_bytes, row.sha256),
-        submitted_at=row.submitted_at,
-        finished_at=row.finished_at,
-        problem=Problem(State(row.state), row.error_code, row.error_detail or "") if row.error_code else None,
-        analysis=_to_analysis(row.analysis) if row.analysis else None,
-        model_name=model.manifest["name"] if model else None,
-        model_version=model.manifest["version"] if model else None,
-    )
-
-
-def _to_analysis(row: AnalysisRow) -> Analysis:
-    return Analysis(
-        probabilities=tuple(getattr(row, name) for name in CLASSES),
-        decision=Decision(row.decision),
-        operating_point=OperatingPoint.model_validate(row.operating_point),
-        model_digest=row.model_digest,
-        preprocessing=row.preprocessing,
-        code_version=row.code_version,
-        warnings=tuple(row.warnings),
-        overlay_key=row.overlay_key,
-    )
+def _to_values(case: NewCase, now: datetime) -> dict[str, object]:
+    """Return what the columns of a new case hold, but for its turn."""
+    photograph = case.photograph
+    return {
+        "id": case.id,
+        "clinic_id": case.clinic_id,
+        "state": State.QUEUED,
+        "version": 1,
+        "priority": case.priority,
+        "urgency": _URGENCY[case.priority],
+        "reference": case.reference,
+        "age": case.age,
+        "sex": case.sex,
+        "site": case.site,
+        "photograph_key": photograph.key,
+        "media_type": photograph.media_type,
+        "width": photograph.width,
+        "height": photograph.height,
+        "size_bytes": photograph.size_bytes,
+        "sha256": photograph.sha256,
+        "idempotency_key": case.idempotency_key,
+        "request_sha256": case.request_sha256,
+        "traceparent": case.traceparent,
+        "submitted_at": now,
+        "available_at": now,
+        "attempts": 0,
+        "alone": False,
+        "reviewed": False,
+    }

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, insert, select
@@ -22,9 +23,20 @@ CASE_READ = "case.read"
 _GENESIS = "0" * 64
 _CHAIN_LOCK = 0x61756474
 """An arbitrary number ("audt") that only those who add to the trail lock."""
-_COLUMNS = [column.name for column in AuditRow.__table__.columns if column.name != "id"]
 _ADOPTED_AT_ONCE = 1000
 _READ_AT_ONCE = 1000
+
+# Asked with every submission, so built once: `shared.store.case_rows` says why.
+_TRAIL = AuditRow.__table__
+_LOCK_CHAIN = select(func.pg_advisory_xact_lock(_CHAIN_LOCK))
+_HEAD = (
+    select(_TRAIL.c.position, _TRAIL.c.hash)
+    .where(_TRAIL.c.position.is_not(None))
+    .order_by(_TRAIL.c.position.desc())
+    .limit(1)
+)
+_END = _HEAD.add_columns(select(_TRAIL.c.id).where(_TRAIL.c.position.is_(None)).exists().label("is_unchained_left"))
+_ADD = insert(_TRAIL)
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,18 @@ class Actor:
 
 
 WORKER, HOUSEKEEPING, OPERATOR = Actor("worker"), Actor("housekeeping"), Actor("operator")
+
+
+class _Entry(NamedTuple):
+    """A row that is about to be added."""
+
+    at: datetime
+    action: str
+    key_id: UUID | None
+    role: str | None
+    clinic_id: UUID | None
+    case_id: UUID | None
+    position: int
 
 
 @dataclass(frozen=True)
@@ -56,23 +80,15 @@ def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequen
     if not case_ids:
         return
     if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-        session.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
+        session.execute(_LOCK_CHAIN)
     position, previous = _adopt_unchained(session)
     rows = []
     for case_id in case_ids:
         position += 1
-        row = AuditRow(
-            at=now,
-            action=action,
-            key_id=actor.key_id,
-            role=actor.role,
-            clinic_id=actor.clinic_id,
-            case_id=case_id,
-            position=position,
-        )
-        previous = row.hash = _hash(row, previous)
-        rows.append({name: getattr(row, name) for name in _COLUMNS})
-    session.execute(insert(AuditRow), rows)
+        entry = _Entry(now, action, actor.key_id, actor.role, actor.clinic_id, case_id, position)
+        previous = _hash(entry, previous)
+        rows.append(entry._asdict() | {"hash": previous})
+    session.execute(_ADD, rows)
 
 
 def find_unread(session: Session, caller: Caller, case_ids: Sequence[UUID]) -> list[UUID]:
@@ -98,12 +114,7 @@ def list_entries(session: Session, case_id: UUID | None, before: int | None, lim
 
 def read_head(session: Session) -> tuple[int, str]:
     """Return the newest entry's position and hash."""
-    head = session.execute(
-        select(AuditRow.position, AuditRow.hash)
-        .where(AuditRow.position.is_not(None))
-        .order_by(AuditRow.position.desc())
-        .limit(1)
-    ).first()
+    head = session.execute(_HEAD).first()
     return (0, _GENESIS) if head is None else (head.position, head.hash)
 
 
@@ -131,6 +142,9 @@ def verify_trail(session: Session, expected_head: str | None = None) -> TrailRep
 
 def _adopt_unchained(session: Session) -> tuple[int, str]:
     """Chain what a version that knew no chain has added meanwhile; return the position and hash of the chain's end."""
+    end = session.execute(_END).first()
+    if end is not None and not end.is_unchained_left:
+        return end.position, end.hash
     position, previous = read_head(session)
     unchained = select(AuditRow).where(AuditRow.position.is_(None)).order_by(AuditRow.id).limit(_ADOPTED_AT_ONCE)
     for row in session.scalars(unchained):
@@ -140,7 +154,7 @@ def _adopt_unchained(session: Session) -> tuple[int, str]:
     return position, previous
 
 
-def _hash(row: AuditRow, previous: str) -> str:
+def _hash(row: AuditRow | _Entry, previous: str) -> str:
     fields = [previous, row.position, row.at.astimezone(UTC).isoformat(), row.action]
     fields += [None if value is None else str(value) for value in (row.key_id, row.role, row.clinic_id, row.case_id)]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()

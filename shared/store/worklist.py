@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.domain import Case, Decision, State, rank_for_review
-from shared.store.cases import to_case, visible_cases
+from shared.store.case_rows import to_case, visible_cases
 from shared.tables import UNRANKED, AnalysisRow, CaseRow
 
 COUNTED_AT_MOST = 1000
@@ -49,13 +49,14 @@ def list_worklist(session: Session, wanted: WorklistFilter, limit: int) -> Seque
     """
     return [
         Entry(to_case(row), (row.review_rank, row.submitted_at, row.id), row.reviewed)
-        for row in session.scalars(worklist_query(wanted, limit))
+        for row in session.execute(worklist_query(wanted, limit))
     ]
 
 
-def worklist_query(wanted: WorklistFilter, limit: int) -> Select[tuple[CaseRow]]:
+def worklist_query(wanted: WorklistFilter, limit: int) -> Select:
     """Return the query of one page: a walk along an index."""
-    query = _matching(visible_cases(None), wanted).order_by(*_ORDER).limit(limit)
+    visible = visible_cases(None).add_columns(CaseRow.review_rank, CaseRow.reviewed)
+    query = _matching(visible, wanted).order_by(*_ORDER).limit(limit)
     if wanted.after is not None:
         query = query.where(tuple_(*_ORDER) > tuple_(*wanted.after, types=[column.type for column in _ORDER]))
     return query

@@ -53,6 +53,14 @@ def test_a_result_is_on_record_once_for_every_key_that_read_it_in_whatever_way(c
     assert actions(rows, case) == [("case.read", "clinic"), ("case.read", "reviewer")]
 
 
+def test_what_is_known_to_be_on_record_is_not_looked_up_again(clinic, case, services, monkeypatch):
+    looked = []
+    monkeypatch.setattr(trail, "find_unread", lambda session, caller, case_ids: looked.append(case_ids) or [])
+    for _ in range(3):
+        assert clinic.get(case).status_code == 200
+    assert len(looked) == 1
+
+
 def test_every_result_on_a_page_is_on_record_and_none_of_the_next_page(clinic, succeed, database, rows):
     addresses = []
     for _ in range(3):

@@ -112,6 +112,15 @@ def test_a_reading_transaction_on_postgresql_cannot_write_and_leaves_no_trace_on
 
 
 @on_postgresql
+def test_whoever_only_looks_cannot_write_either(database):
+    with pytest.raises(DBAPIError, match="read-only transaction"), database.looking() as connection:
+        connection.execute(
+            insert(ClinicRow.__table__).values(id=uuid4(), name="Forbidden", created_at=read_clock(connection))
+        )
+    assert clinics_of(database) == 0
+
+
+@on_postgresql
 def test_a_connection_that_breaks_is_passing_trouble_and_the_next_transaction_gets_a_new_one(database):
     def lose_the_connection() -> None:
         with database.writing() as session:
@@ -142,7 +151,7 @@ def test_a_transaction_that_stands_still_loses_its_connection_and_is_passing_tro
     assert clinics_of(database) == 0
 
 
-@pytest.mark.parametrize("transaction", ["reading", "writing"])
+@pytest.mark.parametrize("transaction", ["reading", "looking", "writing"])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_database_that_is_away_is_passing_trouble_whose_sentence_gives_nothing_away(kind, transaction, tmp_path):
     url = {
@@ -162,11 +171,11 @@ def test_opening_a_database_connects_to_nothing(tmp_path):
 
 
 def test_the_clock_is_the_moment_in_utc_and_does_not_stand_still_within_a_transaction(database):
-    with database.writing() as session:
-        first, second = read_clock(session), read_clock(session)
+    with database.writing() as session, database.looking() as connection:
+        first, second, third = read_clock(session), read_clock(session), read_clock(connection)
     assert first.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - first) < timedelta(seconds=30)
-    assert first < second
+    assert first < second < third
 
 
 def test_a_moment_comes_back_from_its_column_as_it_went_in(database):

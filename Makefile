@@ -5,7 +5,8 @@ API := tests/api
 STACKS := tests/deploy tests/journey tests/rehearsal
 FAULTS := tests/faults
 
-.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal fuzz schemathesis audit docs pictures clean
+.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal bench fuzz schemathesis audit docs \
+	pictures clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -50,6 +51,11 @@ faults: .venv/installed-test
 rehearsal: .venv/installed-test
 	$(BIN)/python -m tests.rehearsal $(REHEARSAL)
 
+# How fast it is, beside what the machine could do and what people use today: deploy/docs/benchmarks.md. Leave the machine
+# alone meanwhile. For a few minutes' worth of one part: `make bench BENCH='--quick --only latency --out /tmp/bench'`.
+bench: .venv/installed-test .venv-peers/installed
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
 # Broken photographs through the path from upload to pixels: 10,000 by chance, then a minute of libFuzzer's.
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz
@@ -90,5 +96,12 @@ audit: .venv/installed-audit
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[audit]'
 	touch $@
 
+# The peers' own environment: what they need does not go together with what we do.
+.venv-peers/installed: tests/benchmarks/peers/requirements.txt
+	@echo "Installing the benchmark's peers into .venv-peers (PyTorch once more; this takes a few minutes, once)"
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 clean:
-	rm -rf .venv .dermqueue demo-results fuzz-findings
+	rm -rf .venv .venv-peers .dermqueue demo-results fuzz-findings

@@ -1,22 +1,15 @@
 """The rig that every fault is tried on, and the table of what each did."""
 
-import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from deploy.embedded.program import find_free_port
-from deploy.embedded.valkey import valkey_program, valkey_url
 from tests.faults.audit import Outcome
-from tests.faults.keeper import Keeper
-from tests.faults.rig import Rig
-from tests.faults.sizes import BATCH_SIZE, FULL, LEASE_S, SHORT, Sizes
+from tests.faults.rig import Rig, running_rig
+from tests.faults.sizes import FULL, SHORT, Sizes
 from tests.faults.table import to_text, write_document
-from tests.journey.stack import RunningStack
-from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
 
 DOCUMENT = Path(__file__).parents[2] / "deploy" / "docs" / "faults.md"
 OUTCOMES = pytest.StashKey[list[Outcome]]()
@@ -41,29 +34,6 @@ def rig(request, outcomes) -> Iterator[Rig]:
         folder.chmod(0o755)
         with running_rig(request.param, folder, outcomes) as running:
             yield running
-
-
-@contextmanager
-def running_rig(flavour: str, folder: Path, outcomes: list[Outcome]) -> Iterator[Rig]:
-    """Run the system on SQLite and its own broker, or on a PostgreSQL and a broker that it is only told by URL."""
-    with ExitStack() as resources:
-        variables = {"DERMQUEUE_LEASE_S": str(LEASE_S), "DERMQUEUE_BATCH_SIZE": str(BATCH_SIZE)}
-        programs = []
-        if flavour == "postgresql":
-            sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
-            programs = [
-                postgres_program(folder, sql_port, SURVIVES_A_KILL),
-                valkey_program(folder, broker_port, password),
-            ]
-            variables["DERMQUEUE_DATABASE_URL"] = postgres_url(sql_port)
-            variables["DERMQUEUE_BROKER_URL"] = valkey_url(broker_port, password)
-        servers = resources.enter_context(Keeper(folder, programs))
-        stack = RunningStack(folder / "stack", variables)
-        resources.callback(stack.stop)
-        running = Rig(flavour, stack, servers, outcomes)
-        resources.callback(running.close)
-        running.await_ready("worker", "beat")
-        yield running
 
 
 def pytest_configure(config) -> None:

@@ -1,12 +1,13 @@
 """The whole system in real processes, the means to break it, and the audit of what it promised."""
 
 import os
+import secrets
 import signal
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from deploy.client import Connection
 from deploy.embedded.program import Program, find_free_port
+from deploy.embedded.valkey import valkey_program, valkey_url
 from deploy.stack import own_programs
 from shared.database import open_database
 from shared.domain import Role, State
@@ -28,7 +30,9 @@ from tests.deploy.stage import is_running, wait_until
 from tests.faults.audit import Outcome, Recovery, Trace, audit, read_traces
 from tests.faults.keeper import Keeper
 from tests.faults.load import PHOTOGRAPHS, Clinic, Load
+from tests.faults.sizes import BATCH_SIZE, LEASE_S
 from tests.journey.stack import RunningStack
+from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
 
 CLINICS = 4
 POLL_S = 0.2
@@ -36,6 +40,8 @@ PAUSE_PER_QUESTION = 9
 """Asking about 10,000 cases takes a second of processor time: the pause is so many times as long as the question."""
 READY = {"worker": "celery.apps.worker celery@", "beat": "beat: Starting"}
 """What those say that no supervisor can ask whether they are ready."""
+HASTY = {"DERMQUEUE_LEASE_S": str(LEASE_S), "DERMQUEUE_BATCH_SIZE": str(BATCH_SIZE)}
+"""Settings of a system that is to be broken: it should show soon what it makes of that."""
 
 
 OUTAGES = {"api_unreachable", "database_unavailable", "intake_busy", "storage_unavailable"}
@@ -247,6 +253,34 @@ class Rig:
         except ProcessLookupError:
             return False
         return True
+
+
+@contextmanager
+def running_rig(
+    flavour: str,
+    folder: Path,
+    outcomes: list[Outcome],
+    variables: Mapping[str, str] = HASTY,
+    postgres_options: tuple[str, ...] = SURVIVES_A_KILL,
+) -> Iterator[Rig]:
+    """Run the system on SQLite and its own broker, or on a PostgreSQL and a broker that it is only told by URL."""
+    with ExitStack() as resources:
+        programs, urls = [], {}
+        if flavour == "postgresql":
+            sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
+            programs = [
+                postgres_program(folder, sql_port, postgres_options),
+                valkey_program(folder, broker_port, password),
+            ]
+            urls["DERMQUEUE_DATABASE_URL"] = postgres_url(sql_port)
+            urls["DERMQUEUE_BROKER_URL"] = valkey_url(broker_port, password)
+        servers = resources.enter_context(Keeper(folder, programs))
+        stack = RunningStack(folder / "stack", {**variables, **urls})
+        resources.callback(stack.stop)
+        running = Rig(flavour, stack, servers, outcomes)
+        resources.callback(running.close)
+        running.await_ready("worker", "beat")
+        yield running
 
 
 def _succeeds(attempt: Callable[[], object], but_for: type[Exception]) -> bool:

@@ -1,0 +1,66 @@
+"""How many photographs a second are finished: the limit, the whole system, and what people use today."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+import click
+
+from tests.benchmarks.contender import compete
+from tests.benchmarks.limit import NAME as LIMIT
+from tests.benchmarks.limit import Limit
+from tests.benchmarks.ours import FLAVOURS, ours
+from tests.benchmarks.piles import FULL, FULL_SIZE, LARGE, LARGE_SIZE, SMALL, SMALL_SIZE, repeat, resized
+
+FEWER_LARGE = 2
+"""A pile of very large photographs is so many times smaller: each takes longer."""
+
+OURS = tuple(ours(flavour).name for flavour in FLAVOURS)
+
+
+def measure(quick: bool) -> dict:
+    """Return photographs per second by pile and contender: medians, each round's, and the limit's settings."""
+    from tests.benchmarks.peers import contenders as peers
+
+    photographs, rounds = (32, 1) if quick else (96, 5)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        piles = {
+            FULL_SIZE: repeat(FULL, photographs),
+            SMALL_SIZE: repeat(resized(folder / "small", SMALL), photographs),
+            LARGE_SIZE: repeat(resized(folder / "large", LARGE), photographs // FEWER_LARGE),
+        }
+        limit = Limit(folder / "limit.onnx")
+        settings = {}
+        for pile, of_pile in piles.items():
+            settings[pile] = limit.find_fastest(of_pile)
+            click.echo(f"the limit is fastest with {settings[pile]} on {pile}")
+        entries = [(limit.contender(settings[pile]), {pile: piles[pile]}) for pile in piles]
+        entries += [(ours(flavour), piles) for flavour in FLAVOURS]
+        entries += [(ours(flavour, workers=2), {FULL_SIZE: piles[FULL_SIZE]}) for flavour in FLAVOURS]
+        their_piles = {pile: piles[pile] for pile in (FULL_SIZE, SMALL_SIZE)}
+        entries += [(peer, their_piles) for peer in peers()]
+        rates = compete(entries, rounds)
+    medians = {pile: {who: median(found) for who, found in of_pile.items()} for pile, of_pile in rates.items()}
+    return {
+        "ratios": find_ratios(medians),
+        "photographs_per_s": medians,
+        "rounds": rates,
+        "limit_settings": {pile: asdict(setting) for pile, setting in settings.items()},
+    }
+
+
+def find_ratios(rates: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return ours, on whichever of the two stacks is slower, over the limit and over the fastest peer.
+
+    rates: photographs per second by pile and contender.
+    """
+    slower = {pile: min(of_pile[name] for name in OURS) for pile, of_pile in rates.items()}
+    peers = [rate for who, rate in rates[FULL_SIZE].items() if who != LIMIT and not who.startswith(OURS)]
+    return {
+        "drained_over_limit": slower[FULL_SIZE] / rates[FULL_SIZE][LIMIT],
+        "large_photos_over_limit": slower[LARGE_SIZE] / rates[LARGE_SIZE][LIMIT],
+        **({"drained_over_best_peer": slower[FULL_SIZE] / max(peers)} if peers else {}),
+    }

@@ -90,5 +90,12 @@ audit: .venv/installed-audit
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[audit]'
 	touch $@
 
+# What the benchmark holds us against; nothing of ours is in there.
+.venv-peers/installed: tests/benchmarks/peers/requirements.txt
+	@echo "Installing what people use today into .venv-peers (some gigabytes; this takes a few minutes, once)"
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 clean:
-	rm -rf .venv .dermqueue demo-results fuzz-findings
+	rm -rf .venv .venv-peers .dermqueue demo-results fuzz-findings

@@ -1,4 +1,8 @@
-"""How each peer is started, with the settings that were the fastest of those that were tried."""
+"""How each peer is started and set.
+
+Every one has a process per core, each with one of torch's threads, so that decoding and encoding keep all cores busy
+too. Other settings have not been held against these yet.
+"""
 
 import os
 import secrets
@@ -85,9 +89,10 @@ class Queue:
 
 PEERS: tuple[Peer, ...] = (
     Queue("Celery"),
+    # BentoML refuses what it expects to take longer than that, and here many requests wait.
     Server("BentoML", ("-m", "bentoml", "serve", "bento_service:Peer"), "/readyz", Setting(wait_s=600)),
     Server("LitServe", (str(PROGRAMS / "lit_server.py"),), "/health"),
-    Server("Ray Serve", (str(PROGRAMS / "ray_app.py"),), "/-/routes"),
+    Server("Ray Serve", (str(PROGRAMS / "ray_app.py"),), "/explain"),
 )
 
 
@@ -140,6 +145,7 @@ def peer_program(
             "PATH": f"{python.parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(PROGRAMS),
             "HOME": str(folder),
+            "PYTHONUNBUFFERED": "1",
             "PEER_BUNDLE": str(bundle_folder()),
             "PEER_WORKERS": str(setting.workers),
             "PEER_THREADS": str(setting.threads),

@@ -17,9 +17,6 @@ class Peer(LitAPI):
     def predict(self, photographs: list[bytes]) -> list[dict[str, str]]:
         return self._explain(photographs)
 
-    def encode_response(self, answer: dict[str, str]) -> dict[str, str]:
-        return answer
-
 
 if __name__ == "__main__":
     api = Peer(max_batch_size=BATCH, batch_timeout=WAIT_S, api_path="/explain")

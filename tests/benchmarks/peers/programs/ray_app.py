@@ -19,6 +19,8 @@ class Peer:
         return self._explain(photographs)
 
     async def __call__(self, request: Request) -> dict[str, str]:
+        if request.method == "GET":  # whether it is there
+            return {}
         async with request.form() as form:
             return await self.explain(await form["photographs"].read())
 

@@ -153,6 +153,7 @@ def peer_program(
             "PEER_WAIT_S": str(setting.wait_s),
             "BENTOML_DO_NOT_TRACK": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": str(START_TIMEOUT_S),
             **variables,
         },
         is_ready=is_ready,

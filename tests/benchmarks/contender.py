@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+
+from deploy.embedded.supervisor import StartFailed
 
 WARM_UP = 16
 """Photographs of a pile that are finished before it is timed: one batch."""
@@ -24,21 +26,41 @@ class Contender:
 
     name: str
     running: Callable[[], AbstractContextManager[Callable[[Sequence[Path]], float]]]
+    is_ours: bool = True
+    """Of others it is said that they do not start here; what is ours has to."""
 
 
-def compete(entries: Sequence[tuple[Contender, Piles]], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Return photographs per second by pile and contender, one figure per round.
+@dataclass(frozen=True)
+class Rounds:
+    """Photographs per second by pile and contender, one figure per round, and what those said that did not start."""
 
-    Contenders take turns, since the machine drifts, and only one of them runs at a time. Each is started anew, and
-    warmed up with some of a pile before that pile is timed.
+    rates: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    not_started: dict[str, str] = field(default_factory=dict)
+
+    def note(self, pile: str, name: str, rate: float) -> None:
+        self.rates.setdefault(pile, {}).setdefault(name, []).append(rate)
+
+
+def compete(entries: Sequence[tuple[Contender, Piles]], rounds: int) -> Rounds:
+    """Let contenders take turns, since the machine drifts, and only one of them run at a time.
+
+    Each is started anew, and warmed up with some of a pile before that pile is timed.
     """
-    found: dict[str, dict[str, list[float]]] = {}
+    found = Rounds()
     for number in range(1, rounds + 1):
         for contender, piles in entries:
-            with contender.running() as drain:
-                for name, photographs in piles.items():
-                    drain(photographs[:WARM_UP])
-                    rate = len(photographs) / drain(photographs)
-                    found.setdefault(name, {}).setdefault(contender.name, []).append(rate)
-                    click.echo(f"round {number} of {rounds}, {name}: {contender.name} {rate:.1f} photographs/s")
+            if contender.name in found.not_started:
+                continue
+            try:
+                with contender.running() as drain:
+                    for name, photographs in piles.items():
+                        drain(photographs[:WARM_UP])
+                        rate = len(photographs) / drain(photographs)
+                        found.note(name, contender.name, rate)
+                        click.echo(f"round {number} of {rounds}, {name}: {contender.name} {rate:.1f} photographs/s")
+            except StartFailed as error:
+                if contender.is_ours:
+                    raise
+                found.not_started[contender.name] = error.detail
+                click.echo(f"{contender.name} does not start: {error.detail}")
     return found

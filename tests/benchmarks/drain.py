@@ -12,6 +12,7 @@ from tests.benchmarks.contender import compete
 from tests.benchmarks.limit import NAME as LIMIT
 from tests.benchmarks.limit import Limit
 from tests.benchmarks.ours import FLAVOURS, ours
+from tests.benchmarks.peers import contenders as peers
 from tests.benchmarks.piles import FULL, FULL_SIZE, LARGE, LARGE_SIZE, SMALL, SMALL_SIZE, repeat, resized
 
 FEWER_LARGE = 2
@@ -22,8 +23,6 @@ OURS = tuple(ours(flavour).name for flavour in FLAVOURS)
 
 def measure(quick: bool) -> dict:
     """Return photographs per second by pile and contender: medians, each round's, and the limit's settings."""
-    from tests.benchmarks.peers import contenders as peers
-
     photographs, rounds = (32, 1) if quick else (96, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -42,12 +41,13 @@ def measure(quick: bool) -> dict:
         entries += [(ours(flavour, workers=2), {FULL_SIZE: piles[FULL_SIZE]}) for flavour in FLAVOURS]
         their_piles = {pile: piles[pile] for pile in (FULL_SIZE, SMALL_SIZE)}
         entries += [(peer, their_piles) for peer in peers()]
-        rates = compete(entries, rounds)
-    medians = {pile: {who: median(found) for who, found in of_pile.items()} for pile, of_pile in rates.items()}
+        found = compete(entries, rounds)
+    medians = {pile: {who: median(rates) for who, rates in of_pile.items()} for pile, of_pile in found.rates.items()}
     return {
         "ratios": find_ratios(medians),
         "photographs_per_s": medians,
-        "rounds": rates,
+        "rounds": found.rates,
+        "not_started": found.not_started,
         "limit_settings": {pile: asdict(setting) for pile, setting in settings.items()},
     }
 

@@ -37,8 +37,9 @@ def ratio_rows(results: Mapping) -> Rows:
 
 def rate_rows(results: Mapping) -> Rows:
     """Return the photographs per second of each contender on each pile; no rows if none were drained."""
-    rates = results["parts"].get("drain", {}).get("photographs_per_s", {})
-    names = dict.fromkeys(name for of_pile in rates.values() for name in of_pile)
+    drained = results["parts"].get("drain", {})
+    rates = drained.get("photographs_per_s", {})
+    names = dict.fromkeys(name for of_pile in rates.values() for name in of_pile) | drained.get("not_started", {})
     cells = [[f"{of_pile[name]:.1f}" if name in of_pile else _UNKNOWN for of_pile in rates.values()] for name in names]
     head = [["photographs per second", *rates]] if rates else []
     return head + [[name, *of_name] for name, of_name in zip(names, cells, strict=True)]

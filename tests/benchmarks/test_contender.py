@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deploy.embedded.supervisor import StartFailed
 from tests.benchmarks.contender import WARM_UP, Contender, compete
 from tests.benchmarks.drain import find_ratios
 from tests.benchmarks.memory import Sample, find_growth
@@ -28,15 +29,35 @@ def noting(name: str, seconds: float, told: list) -> Contender:
 def test_contenders_take_turns_each_started_and_warmed_up_anew_and_stopped_before_the_next():
     told = []
     entries = [(noting(name, seconds, told), {"a pile": PILE}) for name, seconds in (("fast", 2.0), ("slow", 5.0))]
-    assert compete(entries, rounds=2) == {"a pile": {"fast": [10.0, 10.0], "slow": [4.0, 4.0]}}
+    assert compete(entries, rounds=2).rates == {"a pile": {"fast": [10.0, 10.0], "slow": [4.0, 4.0]}}
     turn = ["starts", WARM_UP, len(PILE), "stops"]
     assert told == 2 * [(name, step) for name in ("fast", "slow") for step in turn]
 
 
 def test_each_contender_drains_its_own_piles():
     one, other = noting("one", 1.0, []), noting("other", 1.0, [])
-    found = compete([(one, {"small": PILE, "large": PILE[:4]}), (other, {"small": PILE})], rounds=1)
+    found = compete([(one, {"small": PILE, "large": PILE[:4]}), (other, {"small": PILE})], rounds=1).rates
     assert found == {"small": {"one": [20.0], "other": [20.0]}, "large": {"one": [4.0]}}
+
+
+def refusing(is_ours: bool) -> Contender:
+    @contextmanager
+    def running():
+        raise StartFailed("program_not_started", "it has no legs")
+        yield
+
+    return Contender("a peer", running, is_ours)
+
+
+def test_of_a_peer_that_does_not_start_it_is_said_and_the_others_go_on():
+    found = compete([(refusing(is_ours=False), {"pile": PILE}), (noting("one", 1.0, []), {"pile": PILE})], rounds=2)
+    assert found.not_started == {"a peer": "it has no legs"}
+    assert found.rates == {"pile": {"one": [20.0, 20.0]}}
+
+
+def test_what_is_ours_has_to_start():
+    with pytest.raises(StartFailed):
+        compete([(refusing(is_ours=True), {"pile": PILE})], rounds=1)
 
 
 RATES = {

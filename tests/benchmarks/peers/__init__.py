@@ -12,4 +12,4 @@ from tests.benchmarks.peers.running import PEERS, running
 
 def contenders() -> list[Contender]:
     """Return all of them. One that does not start raises StartFailed, with its name and the end of what it said."""
-    return [Contender(peer.name, partial(running, peer)) for peer in PEERS]
+    return [Contender(peer.name, partial(running, peer), is_ours=False) for peer in PEERS]

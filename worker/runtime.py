@@ -15,14 +15,18 @@ from worker.gradcam import class_activation_maps
 from worker.network import normalise
 
 _OPSET = 20
+_OUTPUTS = ("logits", "maps", "features")
 _AGREEMENT = 1e-3
 """Largest difference of two logits that rounding explains, with much room: the shipped network's is near 1e-6."""
 
 
 class Runtime(Protocol):
-    """Turns uint8 pixels (N, side, side, 3) into float32 logits (N, classes) and raw Grad-CAM (N, classes, h, w)."""
+    """Turns uint8 pixels (N, side, side, 3) into three float32 arrays.
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    Logits (N, classes), raw Grad-CAM (N, classes, h, w), and the features that the classifier sees (N, K).
+    """
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class Reader(nn.Module):
@@ -33,9 +37,9 @@ class Reader(nn.Module):
         self.network, self._preprocessing = network, preprocessing
         self.eval()
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, features = self.network(normalise(pixels, self._preprocessing))
-        return logits, class_activation_maps(features, self.network.classifier.weight)
+        return logits, class_activation_maps(features, self.network.classifier.weight), features.mean(dim=(2, 3))
 
 
 class TorchRuntime:
@@ -45,9 +49,8 @@ class TorchRuntime:
         self._reader, self._device = reader.to(device, memory_format=torch.channels_last), device
 
     @torch.inference_mode()
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits, maps = self._reader(torch.from_numpy(pixels).to(self._device))
-        return logits.cpu().numpy(), maps.cpu().numpy()
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return tuple(output.cpu().numpy() for output in self._reader(torch.from_numpy(pixels).to(self._device)))
 
 
 class OnnxRuntime:
@@ -57,7 +60,7 @@ class OnnxRuntime:
         """Translate the reader.
 
         Raises:
-            ModelUnusable: `runtime_disagrees`: the translation's logits or maps are not those of the reader.
+            ModelUnusable: `runtime_disagrees`: what the translation gives is not what the reader gives.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -66,7 +69,7 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(_translate(reader, side), options, ["CPUExecutionProvider"])
         _compare(self, reader, side)
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return tuple(self._session.run(None, {"pixels": pixels}))
 
 
@@ -88,8 +91,8 @@ def _translate(reader: Reader, side: int) -> bytes:
             (example,),
             file,
             input_names=["pixels"],
-            output_names=["logits", "maps"],
-            dynamic_axes={name: {0: "images"} for name in ("pixels", "logits", "maps")},
+            output_names=list(_OUTPUTS),
+            dynamic_axes={name: {0: "images"} for name in ("pixels", *_OUTPUTS)},
             opset_version=_OPSET,
             dynamo=False,
         )

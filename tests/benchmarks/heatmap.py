@@ -23,9 +23,9 @@ BATCHES = (1, 16)
 class WithoutMaps(Reader):
     """The same graph that ends with the logits."""
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, _ = self.network(normalise(pixels, self._preprocessing))
-        return logits, logits
+        return logits, logits, logits
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:

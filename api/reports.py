@@ -20,6 +20,7 @@ from api.pictures import read_audited, read_drawing
 from api.problems import problem_responses
 from api.schemas import CasePath
 from api.services import services
+from api.warning_words import say_warning
 from shared.domain import CLASSES, NOTICE, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
@@ -119,7 +120,7 @@ def _facts(case: Case) -> Iterator[str]:
     yield f"Sent {case.submitted_at:%-d %b %Y, %H:%M} UTC, analysed {case.finished_at:%-d %b %Y, %H:%M} UTC"
     yield f"Model {case.model_name} {case.model_version}, digest {case.analysis.model_digest[:16]}"
     if case.analysis.warnings:
-        yield f"Warnings: {', '.join(case.analysis.warnings).replace('_', ' ')}"
+        yield " ".join(map(say_warning, case.analysis.warnings))
     yield f"Id {case.id}"
 
 

@@ -1,7 +1,7 @@
 """A bundle: weights, labels, preprocessing, thresholds and checksums, verified as one.
 
-A folder with `weights.safetensors`, `bundle.json` (the manifest below) and `card.md`. The API reads manifests alone;
-only a worker loads weights.
+A folder with `weights.safetensors`, `bundle.json` (the manifest below), `card.md`, and `features.safetensors` where the
+manifest names it. The API reads manifests alone; only a worker loads weights.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from shared.errors import ModelUnusable
 
 MANIFEST_NAME = "bundle.json"
 WEIGHTS_NAME = "weights.safetensors"
+FEATURES_NAME = "features.safetensors"
 CARD_NAME = "card.md"
 EXPERIMENTS_NAME = "experiments.md"
 S3_SCHEME = "s3://"
@@ -55,6 +56,20 @@ class Figure(BaseModel):
     n: int
 
 
+class FamiliarityCheck(BaseModel):
+    """From which distance on a photograph is not like the training images, by the statistics of their features.
+
+    `flagged`: the share that lay beyond it, of images by their kind.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = Field(description="of features.safetensors")
+    threshold: PositiveFloat
+    learnt_on: str
+    flagged: dict[str, Figure] = {}
+
+
 class Manifest(BaseModel):
     """`bundle.json`: all that must be known to use the weights the way they were trained."""
 
@@ -81,6 +96,7 @@ class Manifest(BaseModel):
     figures: dict[str, Figure]
     measured_on: str = Field("", description="what the figures were measured on, and how")
     limits: tuple[str, ...]
+    familiarity: FamiliarityCheck | None = Field(None, description="of bundles made before there was one: none")
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """Return the named operating point, or the default one.

@@ -178,7 +178,12 @@ def decode_photograph(data: bytes, min_side: int) -> Image.Image:
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:
-    """Return the whole frame as the network met its training images: uint8 (side, side, 3), 0 to 255.
+    """Return the whole frame as the network met its training images: uint8 (side, side, 3), 0 to 255."""
+    return shrink_frame(squash_frame(image), side)
+
+
+def squash_frame(image: Image.Image) -> np.ndarray:
+    """Return the whole frame as the training images are kept: uint8 (256, 256, 3), 0 to 255.
 
     Those are whole frames squashed to 256 x 256 px, whatever their aspect, and kept as JPEG. A network learns the
     traces of that. On 24 photographs of which both are at hand, the full-resolution one came out 0.041 higher in
@@ -188,8 +193,12 @@ def squash(image: Image.Image, side: int) -> np.ndarray:
     small = io.BytesIO()
     image.resize((TRAINING_SIDE, TRAINING_SIDE), Image.Resampling.BICUBIC).save(small, "JPEG", quality=TRAINING_QUALITY)
     small.seek(0)
-    as_trained = JpegImageFile(small)
-    return np.array(as_trained.resize((side, side), Image.Resampling.BILINEAR))
+    return np.array(JpegImageFile(small))
+
+
+def shrink_frame(frame: np.ndarray, side: int) -> np.ndarray:
+    """Return a squashed frame at the side that the network reads, uint8 (side, side, 3)."""
+    return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _load(data: bytes, header: PhotographHeader, min_side: int) -> ImageFile.ImageFile:

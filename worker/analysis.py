@@ -13,10 +13,11 @@ from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoi
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, fit_overlay, saliency
 from shared.log_ids import logged_with, request_of
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph, shrink_frame, squash_frame
 from shared.storage import ObjectStore, digest_in_key, overlay_key
 from worker.measures import stage
 from worker.model import Model, Reading
+from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
 
@@ -110,10 +111,10 @@ class Analyst:
         side = self._model.manifest.preprocessing.input_side
         with stage("decode", [lease]):
             photograph = decode_photograph(data, min_side=2 * side)
-            pixels = squash(photograph, side)
-            warnings = ("low_resolution",) if min(photograph.size) < side else ()
+            frame = squash_frame(photograph)
+            warnings = (("low_resolution",) if min(photograph.size) < side else ()) + inspect_frame(frame)
             fit_overlay(photograph)
-        return _Decoded(lease, photograph, pixels, warnings)
+        return _Decoded(lease, photograph, shrink_frame(frame, side), warnings)
 
     def _finish(self, item: _Decoded, reading: Reading, position: int) -> Finding:
         lease, manifest = item.lease, self._model.manifest
@@ -133,7 +134,7 @@ class Analyst:
             model_digest=self._model.digest,
             preprocessing=manifest.preprocessing.describe(),
             code_version=_CODE_VERSION,
-            warnings=item.warnings,
+            warnings=item.warnings + ((NOT_DERMOSCOPIC,) if reading.unfamiliar[position] else ()),
             overlay_key=key,
         )
         return Finding(lease, analysis, ActivationMaps(maps.astype("<f4").tobytes(), *maps.shape[1:]))

@@ -5,12 +5,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shared.bundle import CARD_NAME, MANIFEST_NAME, MAX_WEIGHTS_BYTES, S3_SCHEME, WEIGHTS_NAME, find_bundle
+from shared.bundle import (
+    CARD_NAME,
+    FEATURES_NAME,
+    MANIFEST_NAME,
+    MAX_WEIGHTS_BYTES,
+    S3_SCHEME,
+    WEIGHTS_NAME,
+    find_bundle,
+    read_manifest,
+)
 from shared.errors import ModelUnusable, ObjectMissing, Unavailable
 from shared.settings import Settings
 from shared.storage import ObjectStore, open_object_store
 
 _LIMITS_BYTES = {MANIFEST_NAME: 1_000_000, CARD_NAME: 1_000_000, WEIGHTS_NAME: MAX_WEIGHTS_BYTES}
+_FEATURES_BYTES = 5_000_000
 
 
 @contextmanager
@@ -31,6 +41,9 @@ def local_bundle(model: str, settings: Settings | None) -> Iterator[Path]:
     with TemporaryDirectory(prefix="dermqueue-bundle-") as folder:
         for name, limit_bytes in _LIMITS_BYTES.items():
             (Path(folder) / name).write_bytes(_fetch(store, model, f"{prefix}{name}", limit_bytes))
+        if read_manifest(Path(folder)).familiarity:
+            features = _fetch(store, model, f"{prefix}{FEATURES_NAME}", _FEATURES_BYTES)
+            (Path(folder) / FEATURES_NAME).write_bytes(features)
         yield Path(folder)
 
 

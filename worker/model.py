@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
 from shared.errors import ModelUnusable
+from worker.familiarity import Familiarity, read_familiarity
 from worker.network import LesionNetwork, in_float32
 from worker.runtime import Reader, Runtime, make_runtime
 
@@ -23,19 +24,25 @@ _UNMEASURED = nullcontext()
 class Reading:
     """What one forward pass says of N photographs.
 
-    `probabilities` float64 (N, classes), rows sum to one; `maps` float32 (N, classes, h, w), raw Grad-CAM, ≥ 0.
+    `probabilities` float64 (N, classes), rows sum to one; `maps` float32 (N, classes, h, w), raw Grad-CAM, ≥ 0;
+    `features` float32 (N, K), what the classifier sees; `unfamiliar` bool (N,): they lie far from those of the training
+    images. Of a bundle that does not know them, none does.
     """
 
     probabilities: np.ndarray
     maps: np.ndarray
+    features: np.ndarray
+    unfamiliar: np.ndarray
 
 
 class Model:
     """A verified bundle, ready to run. Thread-safe: one batch is on the device at a time."""
 
-    def __init__(self, manifest: Manifest, digest: str, card: str, runtime: Runtime):
+    def __init__(
+        self, manifest: Manifest, digest: str, card: str, runtime: Runtime, familiarity: Familiarity | None = None
+    ):
         self.manifest, self.digest, self.card = manifest, digest, card
-        self._runtime = runtime
+        self._runtime, self._familiarity = runtime, familiarity
         self._on_device = Lock()
 
     def read(self, pixels: np.ndarray, measured: AbstractContextManager = _UNMEASURED) -> Reading:
@@ -45,11 +52,17 @@ class Model:
             ModelUnusable: `model_output_invalid`: the network gave something that is not a finite number.
         """
         with self._on_device, measured:
-            logits, maps = self._runtime(pixels)
-        if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
+            outputs = self._runtime(pixels)
+        if not all(np.isfinite(output).all() for output in outputs):
             raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
+        logits, maps, features = outputs
         scaled = torch.from_numpy(logits).double() / self.manifest.temperature
-        return Reading(scaled.softmax(dim=1).numpy(), maps)
+        return Reading(scaled.softmax(dim=1).numpy(), maps, features, self._unfamiliar(features))
+
+    def _unfamiliar(self, features: np.ndarray) -> np.ndarray:
+        if self._familiarity is None:
+            return np.zeros(len(features), bool)
+        return self._familiarity.distances(features) > self.manifest.familiarity.threshold
 
 
 def choose_device(name: str) -> torch.device:
@@ -72,11 +85,12 @@ def load_model(folder: Path, device: torch.device, runtime: str = "auto") -> Mod
     """
     manifest = read_manifest(folder)
     verify_weights(folder, manifest)
-    card = read_card(folder)
+    card, familiarity = read_card(folder), read_familiarity(folder, manifest)
     network = load_network(folder, manifest)
     digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
     side = manifest.preprocessing.input_side
-    model = Model(manifest, digest, card, make_runtime(runtime, Reader(network, manifest.preprocessing), side, device))
+    made = make_runtime(runtime, Reader(network, manifest.preprocessing), side, device)
+    model = Model(manifest, digest, card, made, familiarity)
     model.read(np.zeros((1, side, side, 3), np.uint8))
     return model
 

@@ -16,14 +16,18 @@ from worker.gradcam import class_activation_maps
 from worker.network import normalise
 
 _OPSET = 20
+_OUTPUTS = ("logits", "maps", "features")
 _AGREEMENT = 1e-3
 """Largest difference of two logits that rounding explains, with much room: the shipped network's is near 1e-6."""
 
 
 class Runtime(Protocol):
-    """Turns uint8 pixels (N, side, side, 3) into float32 logits (N, classes) and raw Grad-CAM (N, classes, h, w)."""
+    """Turns uint8 pixels (N, side, side, 3) into three float32 arrays.
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    Logits (N, classes), raw Grad-CAM (N, classes, h, w), and the features that the classifier sees (N, K).
+    """
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class Reader(nn.Module):
@@ -34,9 +38,9 @@ class Reader(nn.Module):
         self.network, self._preprocessing = network, preprocessing
         self.eval()
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, features = self.network(normalise(pixels, self._preprocessing))
-        return logits, class_activation_maps(features, self.network.classifier.weight)
+        return logits, class_activation_maps(features, self.network.classifier.weight), features.mean(dim=(2, 3))
 
 
 class TorchRuntime:
@@ -46,9 +50,8 @@ class TorchRuntime:
         self._reader, self._device = reader.to(device, memory_format=torch.channels_last), device
 
     @torch.inference_mode()
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits, maps = self._reader(torch.from_numpy(pixels).to(self._device))
-        return logits.cpu().numpy(), maps.cpu().numpy()
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return tuple(output.cpu().numpy() for output in self._reader(torch.from_numpy(pixels).to(self._device)))
 
 
 class OnnxRuntime:
@@ -62,19 +65,18 @@ class OnnxRuntime:
         """Translate the reader.
 
         Raises:
-            ModelUnusable: `runtime_disagrees`: the translation's logits or maps are not those of the reader.
+            ModelUnusable: `runtime_disagrees`: what the translation gives is not what the reader gives.
         """
         threads, translated = torch.get_num_threads(), _translate(reader, side)
         self._together, self._apart = _open_session(translated, threads), _open_session(translated, 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="forward")
         _compare(self, reader, side)
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if len(pixels) == 1:
             return tuple(self._together.run(None, {"pixels": pixels}))
         each = self._pool.map(lambda one: self._apart.run(None, {"pixels": one[None]}), pixels)
-        logits, maps = zip(*each, strict=True)
-        return np.concatenate(logits), np.concatenate(maps)
+        return tuple(np.concatenate(output) for output in zip(*each, strict=True))
 
 
 def make_runtime(name: str, reader: Reader, side: int, device: torch.device) -> Runtime:
@@ -103,8 +105,8 @@ def _translate(reader: Reader, side: int) -> bytes:
             (example,),
             file,
             input_names=["pixels"],
-            output_names=["logits", "maps"],
-            dynamic_axes={name: {0: "images"} for name in ("pixels", "logits", "maps")},
+            output_names=list(_OUTPUTS),
+            dynamic_axes={name: {0: "images"} for name in ("pixels", *_OUTPUTS)},
             opset_version=_OPSET,
             dynamo=False,
         )

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from flask import Blueprint
 
+from api.warning_words import say_warning
+
 STATES = {
     "queued": "Waiting",
     "running": "Being analysed",
@@ -16,9 +18,6 @@ STATES = {
 CLASSES = {"melanoma": "Melanoma", "seborrheic_keratosis": "Seborrheic keratosis", "nevus": "Nevus"}
 DECISIONS = {"refer": "Refer", "routine": "Routine"}
 _VERDICTS = {"agree": "agrees with the model", "disagree": "disagrees with the model"}
-_WARNINGS = {
-    "low_resolution": "The photograph has fewer pixels than the network looks at. Details that matter may be missing."
-}
 
 
 def register(blueprint: Blueprint) -> None:
@@ -41,10 +40,6 @@ def say_decision(decision: str) -> str:
 
 def say_verdict(verdict: str) -> str:
     return _VERDICTS[verdict]
-
-
-def say_warning(code: str) -> str:
-    return _WARNINGS.get(code) or f"{code.replace('_', ' ').capitalize()}."
 
 
 def percent(share: float) -> str:

@@ -29,7 +29,7 @@ def data_option(**details):
     "--metadata",
     type=file_type,
     multiple=True,
-    help="A CSV with image_id, age (or age_approximate) and sex: figures by age and sex. Can be repeated.",
+    help="A CSV with image_id, age (or age_approximate), sex or fitzpatrick: figures by group. Can be repeated.",
 )
 @click.option("--against", metavar="BUNDLE|CSV", help="Compare with another bundle, or with other predictions.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with pictures there.")
@@ -37,7 +37,9 @@ def evaluate(bundle, data, predictions, metadata, against, out) -> None:
     """Measure a bundle on labelled images, or a cross-validation by its predictions.
 
     Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95 %
-    interval; with --out also writes report.json, report.md, and the ROC curve, calibration and confusion as pictures.
+    interval; of images with diagnoses that no bundle knows, how well the melanoma probability ranks malignant ones
+    (melanoma, basal and squamous cell carcinoma) above the others. With --out also writes report.json, report.md, and
+    the ROC curve, calibration and confusion as pictures.
     Never measure on images that the bundle was trained or calibrated on: the figures would flatter.
 
     \b

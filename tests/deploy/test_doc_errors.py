@@ -15,17 +15,21 @@ KINDS = ("ImageRejected", "RequestInvalid", "NotAuthenticated", "NotAllowed", "N
 KINDS += ("Unavailable", "ObjectMissing")
 FROM_NO_OBJECT_OF_OURS = {"400 request_malformed", "405 method_not_allowed", "500 internal_error"}
 ROW = re.compile(r"^\| (\d{3}|`rejected`|`failed`) \| (.+?) \|", re.MULTILINE)
+OF_QUALITY = ("image_dark", "image_overexposed")
+"""What only the worker raises."""
+
 OF_CASES = {
     "rejected image_truncated",
     "rejected image_damaged",
     "rejected image_flat",
+    *(f"rejected {code}" for code in OF_QUALITY),
     *(f"failed {code}" for code in FAILURES),
 }
 
 
-def raised(kind: str) -> Iterator[str]:
+def raised(kind: str, folders: tuple[str, ...] = ("api", "shared")) -> Iterator[str]:
     """Yield the codes with which the API or what it uses makes errors of this kind."""
-    for folder in ("api", "shared"):
+    for folder in folders:
         for file in (REPOSITORY / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == kind:
@@ -39,7 +43,8 @@ def listed() -> set[str]:
 
 
 def test_every_code_stands_in_the_guide_with_its_status_and_no_other(listed):
+    assert set(raised("ImageRejected", ("worker",))) == set(OF_QUALITY)
     made = {f"{status_of(getattr(errors, kind)(code, ''))} {code}" for kind in KINDS for code in raised(kind)}
     when_decoded = {f"422 {case.split()[1]}" for case in OF_CASES if case.startswith("rejected")}
-    assert made >= when_decoded
+    assert made | {f"422 {code}" for code in OF_QUALITY} >= when_decoded
     assert listed == made - when_decoded | FROM_NO_OBJECT_OF_OURS | OF_CASES

@@ -41,7 +41,7 @@ def outcomes() -> dict[str, tuple[int, str]]:
     ("command", "missing", "extra"),
     [
         ("worker", "torch", "worker"),
-        ("evaluate", "torch", "train"),
+        ("evaluate", "scipy", "train"),
         ("train", "scipy", "train"),
         ("cross-validate", "scipy", "train"),
     ],

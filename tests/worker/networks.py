@@ -1,10 +1,12 @@
 """Tiny seeded networks behind the same contract as the shipped one, so that a test can work its answer out."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared.bundle import Manifest, Preprocessing
+from shared.bundle import FamiliarityCheck, Manifest, Preprocessing
 from shared.domain import CLASSES, OperatingPoint
+from worker.familiarity import Familiarity, shares
 from worker.model import Model
 from worker.runtime import Reader, TorchRuntime
 
@@ -71,3 +73,13 @@ def tiny_model(network: nn.Module | None = None, digest: str = "d" * 64) -> Mode
     manifest = tiny_manifest()
     reader = Reader(network or TinyNetwork(), manifest.preprocessing)
     return Model(manifest, digest, "# tiny", TorchRuntime(reader, torch.device("cpu")))
+
+
+def tiny_model_that_knows(pixels: np.ndarray) -> Model:
+    """Return a model to which these pixels, and what is like them, are familiar: and nothing else."""
+    check = FamiliarityCheck(sha256="0" * 64, threshold=1.0, learnt_on="one photograph")
+    manifest = tiny_manifest(familiarity=check)
+    runtime = TorchRuntime(Reader(TinyNetwork(), manifest.preprocessing), torch.device("cpu"))
+    mean = shares(runtime(pixels)[2])[0]
+    known = Familiarity(mean, np.eye(len(mean), 1, dtype=np.float32), np.full(1, 1e-6), np.full(1, 1e-6))
+    return Model(manifest, "d" * 64, "# tiny", runtime, known)

@@ -1,19 +1,32 @@
 """A bundle in S3 is fetched from a real server, and every kind of trouble has its own sentence."""
 
+import hashlib
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
 import torch
 
 from deploy.embedded.program import find_free_port
-from shared.bundle import CARD_NAME, MANIFEST_NAME, SHIPPED_BUNDLES, WEIGHTS_NAME
+from shared.bundle import (
+    CARD_NAME,
+    FEATURES_NAME,
+    MANIFEST_NAME,
+    SHIPPED_BUNDLES,
+    WEIGHTS_NAME,
+    FamiliarityCheck,
+    read_manifest,
+)
 from shared.errors import DermQueueError, ModelUnusable, Unavailable
 from shared.settings import Settings
 from tests.conftest import BUCKET
+from tests.worker.networks import tiny_manifest
 from tests.worker.training.bundles import write_random_bundle
 from worker.bundle_source import local_bundle, place_in_s3
+from worker.familiarity import read_familiarity
 from worker.model import load_model
+from worker.training.gate import learn_familiarity
 
 NAMES = {MANIFEST_NAME, CARD_NAME, WEIGHTS_NAME}
 
@@ -60,9 +73,22 @@ def test_a_bundle_in_s3_is_loaded_and_its_copy_is_gone_afterwards(settings, stor
     assert model.digest == load_model(bundle, torch.device("cpu")).digest
 
 
+def test_what_a_bundle_knows_of_its_training_images_is_fetched_too_where_the_manifest_names_it(
+    settings, store, tmp_path
+):
+    features = learn_familiarity(np.random.default_rng(0).uniform(0, 1, (20, 5)))[0].to_bytes()
+    check = FamiliarityCheck(sha256=hashlib.sha256(features).hexdigest(), threshold=1.0, learnt_on="nothing")
+    prefix = f"models/{uuid4()}"
+    put(store, prefix, bundle=tiny_manifest(familiarity=check).model_dump_json().encode())
+    store.put(f"{prefix}/{FEATURES_NAME}", features, "application/octet-stream")
+    with local_bundle(f"s3://{BUCKET}/{prefix}", settings) as folder:
+        assert read_familiarity(folder, read_manifest(folder)) is not None
+
+
 def test_a_bundle_may_fill_a_bucket_of_its_own(settings, store):
-    for name in NAMES:
-        store.put(name, b"few", "application/octet-stream")
+    contents = dict.fromkeys(NAMES, b"few") | {MANIFEST_NAME: tiny_manifest().model_dump_json().encode()}
+    for name, data in contents.items():
+        store.put(name, data, "application/octet-stream")
     with local_bundle(f"s3://{BUCKET}", settings) as folder:
         assert (folder / CARD_NAME).read_bytes() == b"few"
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
 from shared.errors import ModelUnusable
-from tests.worker.networks import SIDE, TinyNetwork, tiny_manifest, tiny_model
+from tests.worker.networks import SIDE, TinyNetwork, tiny_manifest, tiny_model, tiny_model_that_knows
 from worker.model import load_model
 
 CPU = torch.device("cpu")
@@ -77,3 +77,20 @@ def test_a_photograph_reads_the_same_alone_as_in_a_batch():
         alone = model.read(pixels[position : position + 1])
         np.testing.assert_allclose(alone.probabilities[0], together.probabilities[position], atol=1e-6)
         np.testing.assert_allclose(alone.maps[0], together.maps[position], atol=1e-6)
+
+
+def test_features_are_what_the_classifier_sees():
+    network = TinyNetwork()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    reading = tiny_model(network).read(pixels)
+    with torch.inference_mode():
+        logits = network.classifier(torch.from_numpy(reading.features))
+    by_hand = torch.softmax(logits.double() / 2.0, dim=1)
+    np.testing.assert_allclose(reading.probabilities, by_hand.numpy(), rtol=1e-5)
+
+
+def test_a_bundle_that_knows_its_images_tells_which_photographs_are_unlike_them_and_another_does_not():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    pixels[1, ..., 2] //= 8
+    assert tiny_model_that_knows(pixels[:1]).read(pixels).unfamiliar.tolist() == [False, True]
+    assert tiny_model().read(pixels).unfamiliar.tolist() == [False, False]

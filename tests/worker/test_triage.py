@@ -17,7 +17,7 @@ from shared.tables import AnalysisRow, CaseRow
 from tests import images
 from tests.factories import add_case, add_photograph, clinic_caller
 from tests.worker.conftest import CountingDoorbell
-from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, tiny_model
+from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, tiny_model, tiny_model_that_knows
 
 
 def jpeg(width: int = 320, height: int = 240) -> bytes:
@@ -84,6 +84,30 @@ def test_everything_that_waits_is_taken_in_batches_with_one_forward_pass_each(ma
     assert {state_of(database, case)[0] for case in queued} == {State.SUCCEEDED}
 
 
+def test_a_result_warns_of_a_photograph_that_is_dark_and_of_one_that_is_unlike_the_training_images(
+    make_triage, database, store, clinic_id
+):
+    known = jpeg()
+    model = tiny_model_that_knows(squash(decode_photograph(known, 2 * SIDE), SIDE)[None])
+    dark = images.encode(images.lesion().point(lambda level: level // 5), "PNG")
+    queued = [add_photograph(database, store, clinic_id, data) for data in (known, dark)]
+    make_triage(model).analyze_waiting()
+    with database.reading() as session:
+        done = [cases.read_case(session, clinic_caller(clinic_id), case.id).analysis for case in queued]
+    assert done[0].warnings == ()
+    assert {"dark", "not_dermoscopic"} <= set(done[1].warnings)
+
+
+def test_a_photograph_that_is_nearly_black_is_rejected_and_its_neighbours_go_on(
+    make_triage, database, store, clinic_id
+):
+    black = images.encode(images.lesion().point(lambda level: level // 15), "PNG")
+    good, bad = (add_photograph(database, store, clinic_id, data) for data in (jpeg(), black))
+    make_triage().analyze_waiting()
+    assert state_of(database, bad)[:2] == (State.REJECTED, "image_dark")
+    assert state_of(database, good)[0] == State.SUCCEEDED
+
+
 @pytest.mark.parametrize("kind", images.refused_when_decoded())
 def test_a_photograph_that_cannot_be_analysed_is_rejected_and_its_neighbours_go_on(
     make_triage, database, store, clinic_id, kind
@@ -105,7 +129,7 @@ def test_a_photograph_that_is_gone_or_changed_fails_for_a_human(make_triage, dat
 
 
 def test_only_the_photograph_that_the_network_chokes_on_fails(make_triage, database, store, clinic_id):
-    dark = images.encode(images.lesion().point(lambda level: level // 8), "PNG")
+    dark = images.encode(images.lesion().point(lambda level: level // 4), "PNG")
     good, bad = (add_photograph(database, store, clinic_id, d) for d in (jpeg(), dark))
     make_triage(tiny_model(BrokenNetwork())).analyze_waiting()
     assert state_of(database, bad)[:2] == (State.FAILED, "model_output_invalid")

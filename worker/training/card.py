@@ -2,30 +2,34 @@
 
 from datetime import UTC, datetime
 
-from shared.bundle import EXPERIMENTS_NAME, Manifest
+from shared.bundle import EXPERIMENTS_NAME, FamiliarityCheck, Figure, Manifest
 from shared.domain import OperatingPoint
+from worker.quality import NOT_DERMOSCOPIC
 from worker.training.groups import Group
 from worker.training.recipe import Recipe
 from worker.training.report import Table, figure_table, group_table, markdown_table
 
 LIMITS = (
     "A decision aid for clinicians: it decides nothing alone. A *routine* is no all-clear.",
-    "Trained on dermoscopy images of mostly light skin; on other skin and on smartphone photographs it is unproven.",
+    "Trained on dermoscopy images of mostly light skin; on other skin it is unproven.",
+    "Not fit for smartphone photographs; it warns of them as `not_dermoscopic` as often as this card says, not always.",
     "Knows three diagnoses; carcinomas and everything else are forced into one of them.",
-    "Does not tell whether a photograph shows a lesion at all.",
+    "Takes what is no lesion for one: the warnings on photographs find much of it, not all.",
     "Its probabilities and thresholds hold for a mix of diagnoses like that of the data; elsewhere, measure anew.",
 )
+
+_GATE, _TRAINED = "Photographs unlike its training images", "How it was trained"
 
 
 def write_card(manifest: Manifest, recipe: Recipe, groups: list[Group], *, has_experiments: bool) -> str:
     """Return the bundle's card as Markdown."""
     sections = {
-        "Data and licences": _items(manifest.sources) + f"\n\nThe bundle's own licence: {manifest.licence}.",
+        "Data and licences": list_items(manifest.sources) + f"\n\nThe bundle's own licence: {manifest.licence}.",
         "Figures": f"{manifest.measured_on}. Intervals hold 95 %.\n\n{markdown_table(figure_table(manifest.figures))}",
         "Operating points": "A case is referred when its melanoma probability reaches the threshold.\n\n"
         + markdown_table(_point_table(manifest.operating_points)),
-        "Where it fails": _items(manifest.limits) + _weak_spots(groups, manifest.default_operating_point),
-        "How it was trained": f"On {manifest.trained_on}, by this recipe:\n\n```\n{_recipe_lines(recipe)}\n```",
+        "Where it fails": list_items(manifest.limits) + _weak_spots(groups, manifest.default_operating_point),
+        _TRAINED: f"On {manifest.trained_on}, by this recipe:\n\n```\n{_recipe_lines(recipe)}\n```",
     }
     if has_experiments:
         sections["What was tried"] = f"[{EXPERIMENTS_NAME}]({EXPERIMENTS_NAME}) lies beside this card."
@@ -42,7 +46,27 @@ def write_card(manifest: Manifest, recipe: Recipe, groups: list[Group], *, has_e
     )
 
 
-def _items(lines: tuple[str, ...]) -> str:
+def describe_gate(card: str, check: FamiliarityCheck) -> str:
+    """Return the card with its section on unfamiliar photographs written anew, before how it was trained."""
+    head, *sections = card.split("\n## ")
+    text = (
+        f"{_GATE}\n\nA result warns `{NOT_DERMOSCOPIC}` where the network's features lie further from those of"
+        f" {check.learnt_on} than {check.threshold:.3f}, as 1 in 100 of these does from the others."
+    )
+    if check.flagged:
+        text += f" Measured, with intervals of 95 %:\n\n{markdown_table(_flagged_table(check.flagged))}"
+    kept = [section for section in sections if not section.startswith(_GATE)]
+    at = next((i for i, section in enumerate(kept) if section.startswith(_TRAINED)), len(kept))
+    return "\n## ".join((head, *kept[:at], f"{text}\n", *kept[at:]))
+
+
+def _flagged_table(flagged: dict[str, Figure]) -> Table:
+    rows = [(kind, f"{f.value:.3f}", f"{f.low:.3f} to {f.high:.3f}", str(f.n)) for kind, f in flagged.items()]
+    return ("images", "share warned of", "95 % interval", "n"), rows
+
+
+def list_items(lines: tuple[str, ...]) -> str:
+    """Return a list in Markdown."""
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -63,7 +87,7 @@ def _point_table(points: tuple[OperatingPoint, ...]) -> Table:
 
 
 def _weak_spots(groups: list[Group], point: str) -> str:
-    return f"\n\nBy age and sex:\n\n{markdown_table(group_table(groups, point))}" if groups else ""
+    return f"\n\nBy group:\n\n{markdown_table(group_table(groups, point))}" if groups else ""
 
 
 def _recipe_lines(recipe: Recipe) -> str:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
-from shared.photograph import TRAINING_SIDE, decode_photograph, squash
+from shared.photograph import TRAINING_SIDE, decode_photograph, shrink_frame, squash
 from worker.training.labels import SUFFIXES, Label, read_labels
 
 _NAMED_PROBLEMS = 20
@@ -143,5 +142,4 @@ def _summary(problems: list[str]) -> str:
 
 def shrink(pixels: Tensor, side: int) -> Tensor:
     """Return pixels uint8 (n, s, s, 3) of `TRAINING_SIDE` as `squash` gives them at another side."""
-    images = (Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in pixels.numpy())
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    return torch.from_numpy(np.stack([shrink_frame(frame, side) for frame in pixels.numpy()]))

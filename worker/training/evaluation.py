@@ -1,12 +1,10 @@
 """Measures a bundle on labelled images, or a cross-validation by its predictions."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.metrics import confusion_matrix
 
 from shared.domain import CLASSES
@@ -17,6 +15,7 @@ from worker.training.comparison import compare
 from worker.training.dataset import LabelledImages, Source, read_images
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.groups import People, measure_groups
+from worker.training.malignancy import Diagnosed, measure_malignancy
 from worker.training.pictures import draw_pictures
 from worker.training.predictions import read_predictions
 from worker.training.report import Report, write_report
@@ -29,13 +28,17 @@ OnStep = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """Who read the images and what was said. `left_out` counts images of diagnoses that no bundle knows."""
+    """Who read the images and what was said.
+
+    `left_out` counts images of diagnoses that no bundle knows; `diagnosed` holds these, too, where there are any.
+    """
 
     name: str
     images: str
     readings: Readings
     operating_point: str
     left_out: dict[str, int]
+    diagnosed: Diagnosed | None = None
 
 
 def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -> Subject:
@@ -48,20 +51,23 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -
     images = read_images(
         sources, manifest.preprocessing.input_side, classes=None, on_image=lambda *done: on_step("decoding", *done)
     )
-    rows, labels = _known(images)
+    known, labels = _known(images)
     probabilities = []
-    for chunk in torch.from_numpy(rows).split(_BATCH):
-        probabilities.append(model.read(images.pixels[chunk].numpy()).probabilities)
-        on_step("analysing", min(len(rows), len(probabilities) * _BATCH), len(rows))
+    for chunk in images.pixels.split(_BATCH):
+        probabilities.append(model.read(chunk.numpy()).probabilities)
+        on_step("analysing", min(len(images), len(probabilities) * _BATCH), len(images))
     probabilities = np.concatenate(probabilities)
-    points = manifest.operating_points
-    referred = {point.name: probabilities[:, MELANOMA] >= point.threshold for point in points}
+    ids, others = np.array(images.ids), {n: c for n, c in images.count().items() if n not in CLASSES}
+    of_known = probabilities[known]
+    referred = {point.name: of_known[:, MELANOMA] >= point.threshold for point in manifest.operating_points}
+    diagnosed = Diagnosed(ids, images.labels.numpy(), images.classes, probabilities[:, MELANOMA])
     return Subject(
         f"{manifest.name} {manifest.version}",
         ", ".join(folder.name for folder, _ in sources),
-        Readings(np.array(images.ids)[rows], labels, probabilities, referred),
+        Readings(ids[known], labels, of_known, referred),
         manifest.default_operating_point,
-        dict(Counter(images.classes[i] for i in images.labels.tolist() if images.classes[i] not in CLASSES)),
+        others | images.left_out,
+        diagnosed if others else None,
     )
 
 
@@ -78,7 +84,7 @@ def read_cross_validation(path: Path) -> Subject:
 
 
 def evaluate(subject: Subject, people: People, against: Subject | None) -> Report:
-    """Return all figures, those by age and sex where they are known, and the comparison with a second subject.
+    """Return all figures, those by group where it is known, and the comparison with a second subject.
 
     Raises:
         ConfigurationInvalid: `readings_differ`.
@@ -95,6 +101,7 @@ def evaluate(subject: Subject, people: People, against: Subject | None) -> Repor
         figures=measure(readings),
         confusion=confusion_matrix(readings.labels, answers, labels=range(len(CLASSES))).tolist(),
         groups=measure_groups(readings, people) if people else [],
+        malignancy=measure_malignancy(subject.diagnosed, people) if subject.diagnosed else [],
         against=against.name if against else None,
         comparison=compare(readings, against.readings) if against else None,
     )

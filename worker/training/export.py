@@ -15,18 +15,24 @@ from safetensors.torch import load_file, save_file
 from shared.bundle import (
     CARD_NAME,
     EXPERIMENTS_NAME,
+    FEATURES_NAME,
     MANIFEST_NAME,
     MAX_WEIGHTS_BYTES,
     WEIGHTS_NAME,
+    FamiliarityCheck,
     Manifest,
+    read_card,
+    read_manifest,
 )
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.model import Model, choose_device, load_model
+from worker.quality import NOT_DERMOSCOPIC
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
-from worker.training.card import LIMITS, write_card
+from worker.training.card import LIMITS, describe_gate, list_items, write_card
 from worker.training.dataset import Source, read_images
 from worker.training.figures import Readings, measure
+from worker.training.gate import Flags, learn_familiarity
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import Predictions
 from worker.training.recipe import Recipe
@@ -108,8 +114,9 @@ def write_bundle(
     card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
     (folder / CARD_NAME).write_text(card, encoding="utf-8")
     _write_manifest(folder, manifest)
-    scales = _heatmap_scales(load_model(folder, choose_device("auto")), sources, on_step)
-    _write_manifest(folder, manifest.model_copy(update={"heatmap_scales": scales}))
+    scales, features = _look(load_model(folder, choose_device("auto")), sources, on_step)
+    check = write_familiarity(folder, features, sources)
+    rewrite(folder, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
     folder.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
@@ -145,6 +152,52 @@ def _describe(
     )
 
 
+def add_familiarity(folder: Path, sources: Sequence[Source], on_step: Callable[[str, int, int], None]) -> None:
+    """Let a bundle that was made without know its training images' features; weights and figures stay.
+
+    Raises:
+        ConfigurationInvalid: `data_unusable`.
+        ModelUnusable: the bundle cannot be loaded.
+    """
+    model = load_model(folder, choose_device("auto"))
+    _, features = _look(model, sources, on_step)
+    card = read_card(folder).replace(list_items(model.manifest.limits), list_items(LIMITS))
+    check = write_familiarity(folder, features, sources)
+    rewrite(folder, model.manifest.model_copy(update={"familiarity": check, "limits": LIMITS}), card)
+
+
+def note_flags(folder: Path, flags: Sequence[Flags]) -> None:
+    """Write into manifest and card which share of images of each kind was not taken for dermoscopy.
+
+    Raises:
+        ConfigurationInvalid: `familiarity_missing`: the bundle does not tell.
+    """
+    manifest = read_manifest(folder)
+    if manifest.familiarity is None:
+        raise ConfigurationInvalid(
+            "familiarity_missing", f"The bundle in {folder} does not know its training images: `dermqueue gate learn`."
+        )
+    flagged = {each.kind: each.of(NOT_DERMOSCOPIC) for each in flags}
+    check = manifest.familiarity.model_copy(update={"flagged": manifest.familiarity.flagged | flagged})
+    rewrite(folder, manifest.model_copy(update={"familiarity": check}), read_card(folder))
+
+
+def rewrite(folder: Path, manifest: Manifest, card: str) -> None:
+    """Write manifest and card, with what the manifest says of unfamiliar photographs in the card."""
+    _write_manifest(folder, manifest)
+    (folder / CARD_NAME).write_text(describe_gate(card, manifest.familiarity), encoding="utf-8")
+
+
+def write_familiarity(folder: Path, features: np.ndarray, sources: Sequence[Source]) -> FamiliarityCheck:
+    """Write `features.safetensors` of training images' features (n, K), and return what the manifest says of it."""
+    familiarity, threshold = learn_familiarity(features)
+    data = familiarity.to_bytes()
+    (folder / FEATURES_NAME).write_bytes(data)
+    (folder / FEATURES_NAME).chmod(0o644)  # as the others are: workers are another user
+    learnt_on = f"{len(features)} images of {', '.join(images.name for images, _ in sources)}"
+    return FamiliarityCheck(sha256=hashlib.sha256(data).hexdigest(), threshold=threshold, learnt_on=learnt_on)
+
+
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
 
@@ -166,16 +219,18 @@ def _write_half(weights: Path, target: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _heatmap_scales(
+def _look(
     model: Model, sources: Sequence[Source], on_step: Callable[[str, int, int], None]
-) -> tuple[float, ...]:
-    """Return per class the activation that only one in twenty images of that class exceeds."""
+) -> tuple[tuple[float, ...], np.ndarray]:
+    """Return per class the activation that only one in twenty of its images exceeds, and the features of all images."""
     side = model.manifest.preprocessing.input_side
     images = read_images(sources, side, on_image=lambda *done: on_step("decoding", *done))
-    strongest = []
+    strongest, features = [], []
     for chunk in images.pixels.split(_BATCH):
-        strongest.append(model.read(chunk.numpy()).maps.max(axis=(2, 3)))
+        reading = model.read(chunk.numpy())
+        strongest.append(reading.maps.max(axis=(2, 3)))
+        features.append(reading.features)
         on_step("looking", min(len(images), len(strongest) * _BATCH), len(images))
     strongest, labels = np.concatenate(strongest), images.labels.numpy()
     usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
-    return tuple(max(scale, _LEAST_SCALE) for scale in usual)
+    return tuple(max(scale, _LEAST_SCALE) for scale in usual), np.concatenate(features)

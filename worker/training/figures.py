@@ -7,6 +7,7 @@ a thousand resamples are a few products of matrices, and the figure itself is th
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -64,7 +65,16 @@ def measure(readings: Readings) -> dict[str, Figure]:
     }
 
 
-def intervals(readings: Readings, measures: dict[str, Measure]) -> dict[str, tuple[float, float, float]]:
+class Labelled(Protocol):
+    """Rows of images with labels: of each, what to draw resamples by."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int: ...
+
+
+def intervals(readings: Labelled, measures: dict[str, Measure]) -> dict[str, tuple[float, float, float]]:
     """Return each figure with the ends of its 95 % percentile interval (Efron and Tibshirani 1993)."""
     resampled = {name: [] for name in measures}
     for weights in _resamples(readings):
@@ -77,7 +87,7 @@ def intervals(readings: Readings, measures: dict[str, Measure]) -> dict[str, tup
     }
 
 
-def _resamples(readings: Readings) -> Iterator[np.ndarray]:
+def _resamples(readings: Labelled) -> Iterator[np.ndarray]:
     """Draw images with replacement within each class, so that no resample lacks one; an image's rows stay together."""
     generator = np.random.default_rng(0)
     _, first, image_of_row = np.unique(readings.ids, return_index=True, return_inverse=True)

@@ -1,7 +1,7 @@
-"""Figures by age and sex, where a CSV file tells them."""
+"""Figures by age, sex and skin type, where a CSV file tells them."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,20 @@ LEAST = 10
 """Of fewer melanomas or fewer other lesions nothing is said: one of them more or less would turn it round."""
 
 _AGE_BANDS = ((75, "75 and over"), (60, "60 to 74"), (45, "45 to 59"), (30, "30 to 44"), (0, "under 30"))
-_COLUMNS = {"image": ("image_id", "image", "isic_id"), "age": ("age", "age_approximate", "age_approx"), "sex": ("sex",)}
+_COLUMNS = {
+    "image": ("image_id", "image", "isic_id"),
+    "age": ("age", "age_approximate", "age_approx"),
+    "sex": ("sex",),
+    "skin type": ("fitzpatrick", "skin_type", "fitzpatrick_skin_type"),
+}
+_ORDER = {
+    "age": tuple(name for _, name in reversed(_AGE_BANDS)),
+    "sex": ("female", "male"),
+    "skin type": ("1", "2", "3", "4", "5", "6"),
+}
 
 People = dict[str, dict[str, str]]
-"""By image: its patient's `age` band and `sex`, as far as stated."""
+"""By image: its patient's `age` band, `sex` and `skin type` (Fitzpatrick 1988, 1 to 6), as far as stated."""
 
 
 class Group(BaseModel):
@@ -34,7 +44,7 @@ class Group(BaseModel):
 
 
 def read_people(paths: Sequence[Path]) -> People:
-    """Read CSV files with a column `image_id`, and `age` (or `age_approximate`), `sex` or both.
+    """Read CSV files with a column `image_id`, and `age` (or `age_approximate`), `sex`, `fitzpatrick` or several.
 
     Raises:
         ConfigurationInvalid: `metadata_malformed`; the sentence names the file.
@@ -45,16 +55,18 @@ def read_people(paths: Sequence[Path]) -> People:
             rows = csv.DictReader(file)
             present = set(rows.fieldnames or ())
             columns = {what: next((n for n in names if n in present), None) for what, names in _COLUMNS.items()}
-            if not columns["image"] or not (columns["age"] or columns["sex"]):
+            if not columns["image"] or not any(columns[what] for what in _ORDER):
                 raise ConfigurationInvalid(
-                    "metadata_malformed", f"{path.name} needs the columns image_id and age (or age_approximate) or sex."
+                    "metadata_malformed",
+                    f"{path.name} needs the columns image_id and age (or age_approximate), sex or fitzpatrick.",
                 )
             people |= {_without_suffix(row[columns["image"]]): _stated(row, columns) for row in rows}
     return people
 
 
 def _stated(row: dict[str, str], columns: dict[str, str | None]) -> dict[str, str]:
-    stated = {"age": age_band(row.get(columns["age"] or "")), "sex": (row.get(columns["sex"] or "") or "").lower()}
+    said = {what: (row.get(columns[what] or "") or "").lower() for what in _ORDER}
+    stated = said | {"age": age_band(said["age"]), "skin type": said["skin type"].removesuffix(".0")}
     return {what: value for what, value in stated.items() if value and value != "unknown"}
 
 
@@ -72,15 +84,19 @@ def _without_suffix(image: str) -> str:
 
 
 def measure_groups(readings: Readings, people: People) -> list[Group]:
-    """Return the figures by age and by sex; images whose patient's is not stated are a group of their own."""
-    groups = []
-    for by, order in (("age", [name for _, name in reversed(_AGE_BANDS)]), ("sex", ["female", "male"])):
-        group_of = np.array([people.get(image_id, {}).get(by, NOT_STATED) for image_id in readings.ids])
+    """Return the figures by group; images whose patient's is not stated are a group of their own."""
+    return [_measure_group(by, name, readings.take(rows)) for by, name, rows in divide(readings.ids, people)]
+
+
+def divide(ids: np.ndarray, people: People) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield each group of these images: by what, its name, a mask. What nobody has stated makes no group."""
+    for by, order in _ORDER.items():
+        group_of = np.array([people.get(image_id, {}).get(by, NOT_STATED) for image_id in ids])
         others = sorted(set(group_of) - {*order, NOT_STATED})
-        for name in (*order, *others, NOT_STATED):
-            if (rows := group_of == name).any():
-                groups.append(_measure_group(by, name, readings.take(rows)))
-    return groups
+        if set(group_of) != {NOT_STATED}:
+            for name in (*order, *others, NOT_STATED):
+                if (rows := group_of == name).any():
+                    yield by, name, rows
 
 
 def _measure_group(by: str, name: str, readings: Readings) -> Group:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from shared.bundle import Figure
 from worker.training.comparison import Comparison
 from worker.training.groups import LEAST, Group
+from worker.training.malignancy import MALIGNANT, MalignantAuc
 from worker.training.pictures import CALIBRATION, CONFUSION, ROC
 
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
@@ -30,6 +31,7 @@ class Report(BaseModel):
     figures: dict[str, Figure]
     confusion: list[list[int]]
     groups: list[Group]
+    malignancy: list[MalignantAuc] = []
     against: str | None = None
     comparison: Comparison | None = None
 
@@ -41,12 +43,15 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 def tables(report: Report) -> dict[str, Table]:
-    """Return by title what is printed: the figures, those by age and sex, the comparison."""
+    """Return by title what is printed: the figures, those by group, those of other diagnoses, the comparison."""
     found = {"Figures": figure_table(report.figures)}
     if report.groups:
-        found[f"By age and sex (too few: under {LEAST} melanomas or others)"] = group_table(
+        found[f"By group (too few: under {LEAST} melanomas or others)"] = group_table(
             report.groups, report.operating_point
         )
+    if report.malignancy:
+        malignant = ", ".join(map(in_words, MALIGNANT))
+        found[f"Malignant ({malignant}) or not, of all diagnoses"] = _malignancy_table(report.malignancy)
     if report.comparison:
         found[f"Against {report.against}, by DeLong's test"] = _comparison_table(report.comparison)
     return found
@@ -67,6 +72,14 @@ def group_table(groups: list[Group], point: str) -> Table:
 
     rows = [(f"{group.by}: {group.name}", str(group.n), str(group.n_melanoma), *said(group)) for group in groups]
     return ("group", "n", "melanomas", *map(in_words, shown)), rows
+
+
+def _malignancy_table(groups: list[MalignantAuc]) -> Table:
+    rows = [
+        (g.group, str(g.n), str(g.n_malignant), f"{g.auc.value:.2f} ({_span(g.auc, 2)})" if g.auc else "too few")
+        for g in groups
+    ]
+    return ("group", "n", "malignant", "AUC of the melanoma probability"), rows
 
 
 def _comparison_table(comparison: Comparison) -> Table:

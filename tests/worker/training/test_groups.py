@@ -55,6 +55,11 @@ def test_what_is_unknown_is_not_stated(tmp_path):
     assert people == {"A": {}, "B": {"sex": "male"}}
 
 
+def test_a_skin_type_is_read_as_pad_ufes_20_writes_it(tmp_path):
+    people = read_people([write(tmp_path, "image,fitzpatrick,age,sex\nA.jpg,3.0,,MALE\nB.jpg,,,\n")])
+    assert people == {"A": {"skin type": "3", "sex": "male"}, "B": {}}
+
+
 @pytest.mark.parametrize("text", ["", "image_id,melanoma\nA,1\n", "name,age\nA,30\n"])
 def test_a_file_that_tells_nothing_of_people_is_refused_by_its_name(tmp_path, text):
     with pytest.raises(ConfigurationInvalid, match=r"people\.csv needs"):

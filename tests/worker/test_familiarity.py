@@ -1,0 +1,83 @@
+"""What a bundle knows of its training images' features, and what it makes of others."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.bundle import FEATURES_NAME, FamiliarityCheck
+from shared.errors import ModelUnusable
+from tests.worker.networks import tiny_manifest
+from worker.familiarity import Familiarity, read_familiarity, shares
+from worker.training.gate import learn_familiarity
+
+
+def features_of(n: int, direction: int = 0, seed: int = 0) -> np.ndarray:
+    """Return features that vary along one of ten directions, and a little along all."""
+    generator = np.random.default_rng(seed)
+    features = generator.uniform(0.9, 1.1, (n, 10))
+    features[:, direction] += generator.uniform(0, 2, n)
+    return features.astype(np.float32)
+
+
+def manifest_with(data: bytes, threshold: float = 1.0):
+    check = FamiliarityCheck(sha256=hashlib.sha256(data).hexdigest(), threshold=threshold, learnt_on="nothing")
+    return tiny_manifest(familiarity=check)
+
+
+def write(folder: Path, familiarity: Familiarity):
+    (folder / FEATURES_NAME).write_bytes(familiarity.to_bytes())
+    return manifest_with(familiarity.to_bytes())
+
+
+def test_distances_are_mahalanobis_by_the_covariance_that_the_parts_make_up():
+    generator = np.random.default_rng(1)
+    directions = np.linalg.qr(generator.normal(size=(6, 2)))[0]
+    mean, variances, noise = np.full(6, 0.4), np.array([3.0, 2.0]), np.array([0.5])
+    familiarity = Familiarity(mean, directions, variances, noise)
+    features = generator.uniform(0, 1, (4, 6))
+    covariance = directions * (variances - noise) @ directions.T + noise * np.eye(6)
+    centred = shares(features) - mean
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", centred, np.linalg.inv(covariance), centred) / 6)
+    np.testing.assert_allclose(familiarity.distances(features), expected)
+
+
+def test_what_varies_as_the_training_images_do_is_familiar_and_what_varies_otherwise_is_not():
+    familiarity, threshold = learn_familiarity(features_of(200))
+    assert (familiarity.distances(features_of(200, seed=1)) > threshold).mean() < 0.05
+    assert (familiarity.distances(features_of(200, direction=4, seed=1)) > threshold).mean() > 0.9
+
+
+def test_how_much_a_photograph_excites_the_network_does_not_count():
+    familiarity, _ = learn_familiarity(features_of(50))
+    features = features_of(5, seed=1)
+    np.testing.assert_allclose(familiarity.distances(features), familiarity.distances(features * 7), rtol=1e-4)
+
+
+def test_the_file_is_read_back_as_it_was_written(tmp_path):
+    familiarity, _ = learn_familiarity(features_of(50))
+    read = read_familiarity(tmp_path, write(tmp_path, familiarity))
+    for name, value in vars(familiarity).items():
+        np.testing.assert_array_equal(getattr(read, name), value)
+
+
+def test_a_bundle_that_names_no_such_file_has_none(tmp_path):
+    assert read_familiarity(tmp_path, tiny_manifest()) is None
+
+
+@pytest.mark.parametrize("data", [None, b"another", b""])
+def test_a_file_that_is_missing_or_another_is_refused(tmp_path, data):
+    manifest = write(tmp_path, learn_familiarity(features_of(50))[0])
+    (tmp_path / FEATURES_NAME).unlink()
+    if data is not None:
+        (tmp_path / FEATURES_NAME).write_bytes(data)
+    with pytest.raises(ModelUnusable, match=FEATURES_NAME) as refusal:
+        read_familiarity(tmp_path, manifest)
+    assert refusal.value.code == "bundle_damaged"
+
+
+def test_a_file_that_is_no_safetensors_is_refused_even_if_its_digest_fits(tmp_path):
+    (tmp_path / FEATURES_NAME).write_bytes(b"nothing")
+    with pytest.raises(ModelUnusable):
+        read_familiarity(tmp_path, manifest_with(b"nothing"))

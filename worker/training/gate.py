@@ -1,0 +1,149 @@
+"""What is needed to tell photographs that are not like the training images, and how often what is told is right."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+from scipy.stats import beta
+
+from shared.bundle import Figure
+from shared.errors import ConfigurationInvalid, ImageRejected
+from shared.photograph import TRAINING_SIDE, decode_photograph, shrink_frame, squash_frame
+from worker.familiarity import Familiarity, shares
+from worker.model import Model
+from worker.quality import NOT_DERMOSCOPIC, inspect_frame
+from worker.training.labels import SUFFIXES
+
+_DIRECTIONS = 32
+_FOLDS = 5
+_FAMILIAR = 0.99
+"""Share of the training images that the threshold lets pass, each held against the statistics of the others."""
+_BATCH = 32
+
+OnStep = Callable[[str, int, int], None]
+
+
+def _blurred(radius_px: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda frame: frame.filter(ImageFilter.GaussianBlur(radius_px))
+
+
+def _lit(factor: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda frame: frame.point(lambda level: min(255, round(level * factor)))
+
+
+WORSE = {
+    "blurred, 4 px": _blurred(4),
+    "blurred, 8 px": _blurred(8),
+    "a tenth of the light": _lit(0.1),
+    "three times the light": _lit(3),
+    "five times the light": _lit(5),
+}
+"""What is done to squashed frames of 256 px."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was said of each image of a kind: warnings, or the code of its rejection."""
+
+    kind: str
+    codes: tuple[tuple[str, ...], ...]
+
+    @property
+    def flagged(self) -> Figure:
+        """The share of images of which anything was said."""
+        return share(sum(map(bool, self.codes)), len(self.codes))
+
+    def of(self, code: str) -> Figure:
+        """Return the share of images that this was said of."""
+        return share(sum(code in said for said in self.codes), len(self.codes))
+
+
+def share(hits: int, n: int) -> Figure:
+    """Return a share with Clopper and Pearson's exact interval of 95 %."""
+    low = beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, n - hits) if hits < n else 1.0
+    return Figure(value=hits / n, low=low, high=high, n=n)
+
+
+def learn_familiarity(features: np.ndarray) -> tuple[Familiarity, float]:
+    """Return the statistics of training images' features (n, K), and the threshold on the distance from them."""
+    folds = np.arange(len(features)) % _FOLDS
+    distances = np.concatenate(
+        [_fit(features[folds != fold]).distances(features[folds == fold]) for fold in range(_FOLDS)]
+    )
+    return _fit(features), float(np.quantile(distances, _FAMILIAR))
+
+
+def _fit(features: np.ndarray) -> Familiarity:
+    """Fit probabilistic PCA in its closed form: what the first directions leave is spread evenly over the others."""
+    rows = shares(features.astype(np.float64))
+    n, width = rows.shape
+    mean = rows.mean(axis=0)
+    values, vectors = np.linalg.eigh((rows - mean) @ (rows - mean).T)  # of n images, not of K features: n is smaller
+    values, vectors = values[::-1] / (n - 1), vectors[:, ::-1]
+    kept = min(_DIRECTIONS, min(n, width) // 2)
+    directions = (rows - mean).T @ vectors[:, :kept] / np.sqrt(values[:kept] * (n - 1))
+    noise = values[kept:].sum() / (width - kept)
+    parts = (mean, directions, values[:kept], np.array([noise]))
+    return Familiarity(*(np.ascontiguousarray(part, np.float32) for part in parts))
+
+
+def flag_images(model: Model, kind: str, folder: Path, on_step: OnStep) -> Flags:
+    """Say of every image in a folder, and below it, what a worker would say.
+
+    Raises:
+        ConfigurationInvalid: `data_unusable`: there is none.
+    """
+    return Flags(kind, tuple(_flag(model, _read_frame, _find(folder), lambda *done: on_step(kind, *done))))
+
+
+def flag_worse(model: Model, kind: str, folder: Path, on_step: OnStep) -> Iterator[Flags]:
+    """Yield what a worker would say of a folder's images in each way of `WORSE`.
+
+    Raises:
+        ConfigurationInvalid: `data_unusable`: there is no image.
+    """
+    files = _find(folder)
+    for way, worsen in WORSE.items():
+        name = f"{kind}, {way}"
+
+        def read_worse(file: Path, worsen: Callable = worsen) -> np.ndarray:
+            return squash_frame(worsen(Image.fromarray(_read_frame(file))))
+
+        yield Flags(name, tuple(_flag(model, read_worse, files, lambda *done, name=name: on_step(name, *done))))
+
+
+def _find(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ConfigurationInvalid("data_unusable", f"There is no image ({', '.join(SUFFIXES)}) in {folder}.")
+    return files
+
+
+def _read_frame(file: Path) -> np.ndarray:
+    return squash_frame(decode_photograph(file.read_bytes(), min_side=2 * TRAINING_SIDE))
+
+
+def _flag(
+    model: Model, read: Callable[[Path], np.ndarray], files: Sequence[Path], on_done: Callable[[int, int], None]
+) -> Iterator[tuple[str, ...]]:
+    side = model.manifest.preprocessing.input_side
+
+    def inspect(file: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
+        try:
+            frame = read(file)
+            return shrink_frame(frame, side), inspect_frame(frame)
+        except ImageRejected as rejection:
+            return rejection.code
+
+    with ThreadPoolExecutor() as pool:
+        for begin in range(0, len(files), _BATCH):
+            inspected = list(pool.map(inspect, files[begin : begin + _BATCH]))
+            taken = [pixels for pixels, _ in (item for item in inspected if not isinstance(item, str))]
+            unfamiliar = iter(model.read(np.stack(taken)).unfamiliar if taken else ())
+            for item in inspected:
+                yield (item,) if isinstance(item, str) else item[1] + ((NOT_DERMOSCOPIC,) if next(unfamiliar) else ())
+            on_done(begin + len(inspected), len(files))

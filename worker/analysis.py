@@ -9,7 +9,17 @@ from importlib.metadata import version
 import numpy as np
 from PIL import Image
 
-from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
+from shared.domain import (
+    CLASSES,
+    ActivationMaps,
+    Analysis,
+    Lease,
+    OperatingPoint,
+    Problem,
+    State,
+    decide,
+    find_plausible,
+)
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_overlay, encode_png, saliency
 from shared.log_ids import logged_with, request_of
@@ -125,14 +135,17 @@ class Analyst:
         with stage("store", [lease]):
             self._store.put(key, overlay, "image/png")
         probabilities = tuple(float(p) for p in reading.probabilities[position])
+        decision = decide(probabilities[CLASSES.index("melanoma")], self._point)
+        plausible = manifest.plausible_from and find_plausible(probabilities, manifest.plausible_from, decision)
         analysis = Analysis(
             probabilities=probabilities,
-            decision=decide(probabilities[CLASSES.index("melanoma")], self._point),
+            decision=decision,
             operating_point=self._point,
             model_digest=self._model.digest,
             preprocessing=manifest.preprocessing.describe(),
             code_version=_CODE_VERSION,
             warnings=item.warnings,
             overlay_key=key,
+            plausible=plausible,
         )
         return Finding(lease, analysis, ActivationMaps(maps.astype("<f4").tobytes(), *maps.shape[1:]))

@@ -297,4 +297,5 @@ def _to_analysis(row: AnalysisRow) -> Analysis:
         code_version=row.code_version,
         warnings=tuple(row.warnings),
         overlay_key=row.overlay_key,
+        plausible=None if row.plausible is None else tuple(row.plausible),
     )

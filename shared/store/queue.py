@@ -90,6 +90,7 @@ def record_analysis(session: Session, lease: Lease, analysis: Analysis, maps: Ac
             map_height=maps.height,
             map_width=maps.width,
             overlay_key=analysis.overlay_key,
+            plausible=None if analysis.plausible is None else list(analysis.plausible),
         )
     )
     return True

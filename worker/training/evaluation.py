@@ -14,6 +14,7 @@ from shared.errors import ConfigurationInvalid
 from worker.model import Model
 from worker.training.calibration import POINTS, read_nested
 from worker.training.comparison import compare
+from worker.training.conformal import find_all_plausible
 from worker.training.dataset import LabelledImages, Source, read_images
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.groups import People, measure_groups
@@ -54,13 +55,16 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -
         probabilities.append(model.read(images.pixels[chunk].numpy()).probabilities)
         on_step("analysing", min(len(rows), len(probabilities) * _BATCH), len(rows))
     probabilities = np.concatenate(probabilities)
-    points = manifest.operating_points
+    points, default = manifest.operating_points, manifest.default_operating_point
     referred = {point.name: probabilities[:, MELANOMA] >= point.threshold for point in points}
+    plausible = manifest.plausible_from and find_all_plausible(
+        probabilities, manifest.plausible_from, referred[default]
+    )
     return Subject(
         f"{manifest.name} {manifest.version}",
         ", ".join(folder.name for folder, _ in sources),
-        Readings(np.array(images.ids)[rows], labels, probabilities, referred),
-        manifest.default_operating_point,
+        Readings(np.array(images.ids)[rows], labels, probabilities, referred, plausible),
+        default,
         dict(Counter(images.classes[i] for i in images.labels.tolist() if images.classes[i] not in CLASSES)),
     )
 

@@ -101,6 +101,8 @@ def test_a_cross_validation_is_measured_by_its_predictions_and_against_another(t
     assert report["comparison"]["auc_mean"]["low"] > 0
     assert report["against"] == str(old)
     assert "5 folds" in report["images"]
+    assert report["figures"]["coverage"]["value"] == pytest.approx(0.9, abs=0.05)
+    assert "plausible diagnoses" in done.output
 
 
 def test_a_cross_validation_that_is_always_too_sure_is_calibrated_before_it_is_measured(tmp_path):

@@ -18,7 +18,7 @@ from worker.training.conformal import find_all_plausible
 from worker.training.dataset import LabelledImages, Source, read_images
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.groups import People, measure_groups
-from worker.training.pictures import draw_pictures
+from worker.training.pictures import draw_pictures, draw_robustness
 from worker.training.predictions import read_predictions
 from worker.training.report import Report, write_report
 
@@ -30,13 +30,17 @@ OnStep = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """Who read the images and what was said. `left_out` counts images of diagnoses that no bundle knows."""
+    """Who read the images and what was said. `left_out` counts images of diagnoses that no bundle knows.
+
+    `maps` is raw Grad-CAM of melanoma, float32 (n, h, w); None for a cross-validation, which kept none.
+    """
 
     name: str
     images: str
     readings: Readings
     operating_point: str
     left_out: dict[str, int]
+    maps: np.ndarray | None = None
 
 
 def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -> Subject:
@@ -50,11 +54,11 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -
         sources, manifest.preprocessing.input_side, classes=None, on_image=lambda *done: on_step("decoding", *done)
     )
     rows, labels = _known(images)
-    probabilities = []
+    readings = []
     for chunk in torch.from_numpy(rows).split(_BATCH):
-        probabilities.append(model.read(images.pixels[chunk].numpy()).probabilities)
-        on_step("analysing", min(len(rows), len(probabilities) * _BATCH), len(rows))
-    probabilities = np.concatenate(probabilities)
+        readings.append(model.read(images.pixels[chunk].numpy()))
+        on_step("analysing", min(len(rows), len(readings) * _BATCH), len(rows))
+    probabilities = np.concatenate([reading.probabilities for reading in readings])
     points, default = manifest.operating_points, manifest.default_operating_point
     referred = {point.name: probabilities[:, MELANOMA] >= point.threshold for point in points}
     plausible = manifest.plausible_from and find_all_plausible(
@@ -66,6 +70,7 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -
         Readings(np.array(images.ids)[rows], labels, probabilities, referred, plausible),
         default,
         dict(Counter(images.classes[i] for i in images.labels.tolist() if images.classes[i] not in CLASSES)),
+        np.concatenate([reading.maps[:, MELANOMA] for reading in readings]),
     )
 
 
@@ -108,6 +113,8 @@ def write_evaluation(folder: Path, subject: Subject, report: Report) -> None:
     """Write `report.json`, `report.md` and its pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     draw_pictures(folder, subject.readings, report.figures)
+    if report.robustness:
+        draw_robustness(folder, report.robustness)
     write_report(folder, report)
 
 

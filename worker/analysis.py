@@ -25,6 +25,7 @@ from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE, draw_overlay, encode_png
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph, squash
 from shared.storage import ObjectStore, digest_in_key, overlay_key
+from worker.lesion import lies_off_lesion
 from worker.measures import stage
 from worker.model import Model, Reading
 
@@ -130,7 +131,9 @@ class Analyst:
         maps = reading.maps[position]
         drawn = CLASSES.index(OVERLAY_CLASS)
         with stage("render", [lease]):
-            overlay = encode_png(draw_overlay(item.photograph, saliency(maps[drawn], manifest.heatmap_scales[drawn])))
+            shares = saliency(maps[drawn], manifest.heatmap_scales[drawn])
+            overlay = encode_png(draw_overlay(item.photograph, shares))
+            off_lesion = ("attention_off_lesion",) if lies_off_lesion(item.pixels, shares) else ()
         key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
         with stage("store", [lease]):
             self._store.put(key, overlay, "image/png")
@@ -144,7 +147,7 @@ class Analyst:
             model_digest=self._model.digest,
             preprocessing=manifest.preprocessing.describe(),
             code_version=_CODE_VERSION,
-            warnings=item.warnings,
+            warnings=item.warnings + off_lesion,
             overlay_key=key,
             plausible=plausible,
         )

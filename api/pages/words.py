@@ -17,6 +17,8 @@ CLASSES = {"melanoma": "Melanoma", "seborrheic_keratosis": "Seborrheic keratosis
 DECISIONS = {"refer": "Refer", "routine": "Routine"}
 _VERDICTS = {"agree": "agrees with the model", "disagree": "disagrees with the model"}
 _WARNINGS = {
+    "attention_off_lesion": "What raised the melanoma probability lies mostly beside the lesion, as far as its colour"
+    " tells. Look at the heatmap before you rely on this result.",
     "low_resolution": "The photograph has fewer pixels than the network looks at. Details that matter may be missing.",
 }
 

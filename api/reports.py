@@ -21,7 +21,7 @@ from api.problems import problem_responses
 from api.schemas import CasePath
 from api.services import services
 from api.warning_words import say_warning
-from shared.domain import CLASSES, NOTICE, Case, Role
+from shared.domain import CLASSES, NOTICE, PLAUSIBLE_SHARE, Analysis, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
 from shared.photograph import decode_photograph
@@ -111,7 +111,18 @@ def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
         f" card’s images it found {point.sensitivity:.0%} of melanomas and left {point.specificity:.0%} of harmless"
         " lesions alone."
     )
-    return _draw_text(canvas, text, y) - _LINE / 2
+    y = _draw_text(canvas, text, y)
+    if case.analysis.plausible:
+        y = _draw_text(canvas, _plausible_in_words(case.analysis), y)
+    return y - _LINE / 2
+
+
+def _plausible_in_words(analysis: Analysis) -> str:
+    named = ", ".join(analysis.plausible).replace("_", " ")
+    return (
+        f"{'Uncertain, plausible are' if analysis.uncertain else 'Plausible is only'}: {named}. Of each diagnosis’s"
+        f" lesions on the card, about {PLAUSIBLE_SHARE:.0%} had theirs among the plausible ones."
+    )
 
 
 def _facts(case: Case) -> Iterator[str]:

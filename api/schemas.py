@@ -152,6 +152,10 @@ class ResultOut(BaseModel):
     preprocessing: str = Field(description="how the photograph became the network's input")
     code_version: str
     warnings: list[str] = Field(description="why to trust this result less")
+    plausible: list[Literal[CLASSES]] | None = Field(
+        description="the diagnoses that cannot be ruled out; null where the bundle cannot tell"
+    )
+    uncertain: bool | None = Field(description="whether more than one of them is plausible; null likewise")
     notice: str = NOTICE
 
 
@@ -289,4 +293,6 @@ def _result(case: Case) -> ResultOut | None:
         preprocessing=analysis.preprocessing,
         code_version=analysis.code_version,
         warnings=list(analysis.warnings),
+        plausible=analysis.plausible,
+        uncertain=analysis.uncertain,
     )

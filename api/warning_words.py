@@ -2,6 +2,10 @@
 
 WARNINGS = {
     "low_resolution": "The photograph has fewer pixels than the network looks at. Details that matter may be missing.",
+    "attention_off_lesion": (
+        "What raised the melanoma probability lies mostly beside the lesion, as far as its colour tells. Look at the"
+        " heatmap before you rely on this result."
+    ),
     "dark": "The photograph is dark. Take it again with more light.",
     "glare": "Much of the photograph is pure white. Take it again without flash or reflections.",
     "blurred": "The photograph is blurred. Take it again, in focus and with a still hand.",

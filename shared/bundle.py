@@ -83,6 +83,13 @@ class Manifest(BaseModel):
     temperature: float = Field(gt=0, description="logits are divided by this before softmax (Guo et al. 2017)")
     operating_points: tuple[OperatingPoint, ...]
     default_operating_point: str
+    plausible_from: tuple[float, ...] | None = Field(
+        None,
+        min_length=len(CLASSES),
+        max_length=len(CLASSES),
+        description="per label: the probability from which on it is among the plausible diagnoses of a result; null in"
+        " bundles made before that was measured",
+    )
     heatmap_scales: tuple[PositiveFloat, ...] = Field(
         min_length=len(CLASSES),
         max_length=len(CLASSES),

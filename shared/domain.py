@@ -1,6 +1,7 @@
 """What a case is and what may happen to it. Pure: no I/O; the clock and the thresholds are arguments."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +17,9 @@ NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone
 
 REVIEW_LABELS = (*CLASSES, "other")
 """What a reviewer may say that a lesion is."""
+
+PLAUSIBLE_SHARE = 0.9
+"""Of the lesions of each diagnosis, how many have it among those that a result calls plausible, at the least."""
 
 MAX_ATTEMPTS = 3
 """After so many analyses that ended a worker, a human must look."""
@@ -154,7 +158,8 @@ class ActivationMaps:
 class Analysis:
     """What the network said of one photograph, and every version that took part in saying it.
 
-    `probabilities` sum to one, in the order of `CLASSES`.
+    `probabilities` sum to one, in the order of `CLASSES`. `plausible` are the diagnoses that it could not rule out;
+    bundles made before that was measured say nothing of it.
     """
 
     probabilities: tuple[float, ...]
@@ -165,10 +170,16 @@ class Analysis:
     code_version: str
     warnings: tuple[str, ...]
     overlay_key: str
+    plausible: tuple[str, ...] | None = None
 
     @property
     def melanoma_probability(self) -> float:
         return self.probabilities[CLASSES.index("melanoma")]
+
+    @property
+    def uncertain(self) -> bool | None:
+        """Whether more than one diagnosis is plausible; None where the bundle cannot tell."""
+        return None if self.plausible is None else len(self.plausible) > 1
 
 
 @dataclass(frozen=True)
@@ -218,6 +229,21 @@ class Review:
 def decide(melanoma_probability: float, point: OperatingPoint) -> Decision:
     """Return `refer` at or above the operating point's threshold."""
     return Decision.REFER if melanoma_probability >= point.threshold else Decision.ROUTINE
+
+
+def find_plausible(
+    probabilities: Sequence[float], plausible_from: Sequence[float], decision: Decision
+) -> tuple[str, ...]:
+    """Return the diagnoses that cannot be ruled out: whose probability reaches what the bundle names for them, and the
+    most probable one. Melanoma is among them wherever the case is referred, so that the two never contradict.
+    """
+    return tuple(
+        name
+        for name, probability, least in zip(CLASSES, probabilities, plausible_from, strict=True)
+        if probability >= least
+        or probability == max(probabilities)
+        or (name == "melanoma" and decision is Decision.REFER)
+    )
 
 
 def rank_for_review(urgency: int, melanoma_probability: float | None) -> float:

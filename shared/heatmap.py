@@ -80,10 +80,10 @@ def encode_overlay(overlay: Image.Image) -> bytes:
 
 
 def overlay_as_png(stored: bytes) -> bytes:
-    """Return a stored overlay as a PNG file; before they were JPEGs, they were that already."""
-    return (
-        stored if stored.startswith(_PNG_SIGNATURE) else encode_png(Image.open(io.BytesIO(stored), formats=("JPEG",)))
-    )
+    """Return a stored overlay as a PNG file; those of earlier versions are that already."""
+    if stored.startswith(_PNG_SIGNATURE):
+        return stored
+    return encode_png(Image.open(io.BytesIO(stored), formats=("JPEG",)))
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -106,10 +106,17 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def upsample(activation_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a map, float32 (h, w), at size (width, height): bicubic between its cells' centres, as all are drawn.
+
+    Float32 (height, width). It overshoots: beside a high cell it falls below the lowest.
+    """
+    return np.asarray(Image.fromarray(activation_map).resize(size, Image.Resampling.BICUBIC))
+
+
 def _upsampled(saliency: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Return mode L, 0 to 255: bicubic between the centres of the map's cells, its overshoot clipped."""
-    smooth = np.asarray(Image.fromarray(saliency).resize(size, Image.Resampling.BICUBIC))
-    return Image.fromarray((np.clip(smooth, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8))
+    """Return mode L, 0 to 255, the overshoot clipped."""
+    return Image.fromarray((np.clip(upsample(saliency, size), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8))
 
 
 def _coloured(levels: Image.Image) -> Image.Image:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shared import service_tables  # noqa: F401 (its tables are of the same metadata)
@@ -194,6 +194,8 @@ class AnalysisRow(Table):
     map_height: Mapped[int] = mapped_column(deferred=True)
     map_width: Mapped[int] = mapped_column(deferred=True)
     overlay_key: Mapped[str] = mapped_column(String(200))
+    plausible: Mapped[list | None] = mapped_column(JSON(none_as_null=True))
+    """NULL: the bundle could not tell, or a version that did not ask has analysed the case."""
 
     model: Mapped[ModelRow] = relationship(lazy="raise")
 

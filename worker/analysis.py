@@ -9,12 +9,23 @@ from importlib.metadata import version
 import numpy as np
 from PIL import Image
 
-from shared.domain import CLASSES, ActivationMaps, Analysis, Lease, OperatingPoint, Problem, State, decide
+from shared.domain import (
+    CLASSES,
+    ActivationMaps,
+    Analysis,
+    Lease,
+    OperatingPoint,
+    Problem,
+    State,
+    decide,
+    find_plausible,
+)
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, fit_overlay, saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph, shrink_frame, squash_frame
 from shared.storage import ObjectStore, digest_in_key, overlay_key
+from worker.lesion import lies_off_lesion
 from worker.measures import stage
 from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
@@ -123,18 +134,23 @@ class Analyst:
         with stage("render", [lease]):
             shares = saliency(maps[drawn], manifest.heatmap_scales[drawn])
             overlay = encode_overlay(draw_overlay(item.photograph, shares))
+            off_lesion = ("attention_off_lesion",) if lies_off_lesion(item.pixels, shares) else ()
         key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
         with stage("store", [lease]):
             self._store.put(key, overlay, "image/jpeg")
         probabilities = tuple(float(p) for p in reading.probabilities[position])
+        unfamiliar = (NOT_DERMOSCOPIC,) if reading.unfamiliar[position] else ()
+        decision = decide(probabilities[CLASSES.index("melanoma")], self._point)
+        plausible = manifest.plausible_from and find_plausible(probabilities, manifest.plausible_from, decision)
         analysis = Analysis(
             probabilities=probabilities,
-            decision=decide(probabilities[CLASSES.index("melanoma")], self._point),
+            decision=decision,
             operating_point=self._point,
             model_digest=self._model.digest,
             preprocessing=manifest.preprocessing.describe(),
             code_version=_CODE_VERSION,
-            warnings=item.warnings + ((NOT_DERMOSCOPIC,) if reading.unfamiliar[position] else ()),
+            warnings=item.warnings + unfamiliar + off_lesion,
             overlay_key=key,
+            plausible=plausible,
         )
         return Finding(lease, analysis, ActivationMaps(maps.astype("<f4").tobytes(), *maps.shape[1:]))

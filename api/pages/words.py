@@ -22,7 +22,8 @@ _VERDICTS = {"agree": "agrees with the model", "disagree": "disagrees with the m
 
 def register(blueprint: Blueprint) -> None:
     """Give these words to all templates of a blueprint's app."""
-    for words in (say_state, say_class, say_decision, say_verdict, say_warning, percent, moment, size_in_words):
+    says = (say_state, say_class, say_decision, say_verdict, say_warning, say_plausible)
+    for words in (*says, percent, moment, size_in_words):
         blueprint.app_template_filter()(words)
 
 
@@ -40,6 +41,13 @@ def say_decision(decision: str) -> str:
 
 def say_verdict(verdict: str) -> str:
     return _VERDICTS[verdict]
+
+
+def say_plausible(names: list[str]) -> str:
+    first, *others = (say_class(name).lower() for name in names)
+    if not others:
+        return f"Of the three, {first} alone is plausible."
+    return f"Uncertain: {', '.join([first, *others[:-1]])} and {others[-1]} are plausible."
 
 
 def percent(share: float) -> str:

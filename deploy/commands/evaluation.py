@@ -31,49 +31,78 @@ def data_option(**details):
     multiple=True,
     help="A CSV with image_id, age (or age_approximate), sex or fitzpatrick: figures by group. Can be repeated.",
 )
+@click.option("--disturb", is_flag=True, help="Also read every image disturbed: its light, distance, focus and more.")
+@click.option(
+    "--masks",
+    type=_folder_type,
+    help="Folder of the lesions' masks, white inside, each named as its image or with _segmentation behind: how much of"
+    " the heatmap of melanoma lies inside.",
+)
 @click.option("--against", metavar="BUNDLE|CSV", help="Compare with another bundle, or with other predictions.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with pictures there.")
-def evaluate(bundle, data, predictions, metadata, against, out) -> None:
+def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) -> None:
     """Measure a bundle on labelled images, or a cross-validation by its predictions.
 
     Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95 %
     interval; of images with diagnoses that no bundle knows, how well the melanoma probability ranks malignant ones
     (melanoma, basal and squamous cell carcinoma) above the others. With --out also writes report.json, report.md, and
     the ROC curve, calibration and confusion as pictures.
-    Never measure on images that the bundle was trained or calibrated on: the figures would flatter.
+    Of bundles that name them, and of cross-validations, also the plausible diagnoses: how often the true one is among
+    them, and how many there are. Never measure on images that the bundle was trained or calibrated on: the figures
+    would flatter.
+
+    --disturb brings each image to 256 px, as everything that a bundle reads, and changes brightness and contrast by
+    30 %, the light's colour, scale (0.6, 1.4), place, focus, JPEG quality and rotation, or draws hairs or a ruler on
+    it; the same images are changed alike each time. It reads every image fifteen times more.
 
     \b
     Examples:
       dermqueue evaluate --bundle open --data images/ labels.csv --out report/
       dermqueue evaluate --bundle open --against runs/mine/bundle --data images/ labels.csv --metadata people.csv
+      dermqueue evaluate --bundle open --data images/ labels.csv --disturb --masks masks/ --out report/
       dermqueue evaluate --predictions cv/new/predictions.csv --against cv/old/predictions.csv
     """
+    from worker.training.attention import measure_attention
     from worker.training.evaluation import evaluate, read_cross_validation, write_evaluation
     from worker.training.groups import read_people
+    from worker.training.robustness import measure_robustness
 
     if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
         raise click.UsageError("Give either --bundle and --data, or --predictions.")
     if predictions and against and not Path(against).is_file():
         raise click.UsageError(f"With --predictions, --against must be such a file, too; {against} is none.")
+    if predictions and (disturb or masks):
+        raise click.UsageError("--disturb and --masks need a --bundle.")
     people = read_people(metadata)
     if predictions:
         first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))
     else:
-        first, second = _read_with(bundle, data), against and _read_with(against, data)
+        model = _load(bundle)
+        first, second = _read_with(model, data), against and _read_with(_load(against), data)
     report = evaluate(first, people, second)
+    if masks:
+        report.attention = measure_attention(first.readings, first.maps, masks)
+    if disturb:
+        with progress() as on_step:
+            report.robustness = measure_robustness(model, data, first.readings, on_step)
     print_report(report)
     if out:
         write_evaluation(out, first, report)
         click.echo(f"The report is in {out}")
 
 
-def _read_with(bundle: str, sources):
+def _load(bundle: str):
     from shared.bundle import find_bundle
     from worker.model import choose_device, load_model
+
+    return load_model(find_bundle(bundle), choose_device("auto"))
+
+
+def _read_with(model, sources):
     from worker.training.evaluation import read_with_bundle
 
     with progress() as on_step:
-        return read_with_bundle(load_model(find_bundle(bundle), choose_device("auto")), sources, on_step)
+        return read_with_bundle(model, sources, on_step)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ _CASE_COLUMNS = [
 ]
 _RESULT_COLUMNS = [
     *(_ANALYSES.c[name] for name in (*CLASSES, "operating_point", "model_digest", "preprocessing", "code_version")),
-    *(_ANALYSES.c[name] for name in ("warnings", "overlay_key")),
+    *(_ANALYSES.c[name] for name in ("warnings", "overlay_key", "plausible")),
     _ANALYSES.c.decision.label("result_decision"),
     _MODELS.c.manifest["name"].as_string().label("model_name"),
     _MODELS.c.manifest["version"].as_string().label("model_version"),
@@ -83,4 +83,5 @@ def _to_analysis(row: Row) -> Analysis:
         code_version=row.code_version,
         warnings=tuple(row.warnings),
         overlay_key=row.overlay_key,
+        plausible=None if row.plausible is None else tuple(row.plausible),
     )

@@ -165,6 +165,7 @@ def _to_row(lease: Lease, analysis: Analysis, maps: ActivationMaps) -> dict:
         "map_height": maps.height,
         "map_width": maps.width,
         "overlay_key": analysis.overlay_key,
+        "plausible": None if analysis.plausible is None else list(analysis.plausible),
     }
 
 

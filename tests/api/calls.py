@@ -42,6 +42,7 @@ MANIFEST = Manifest(
 )
 MODEL_DIGEST = "c" * 64
 PROBABILITIES = (0.625, 0.25, 0.125)
+PLAUSIBLE = ("melanoma", "seborrheic_keratosis")
 MAPS = np.zeros((len(CLASSES), 7, 7), np.float32)
 MAPS[0, 0, 0], MAPS[1, 0, 6], MAPS[2, 6, 6] = 2.0, 0.75, 0.25
 """Raw Grad-CAM per class: the network looked at another corner for every class; the bottom left is cold for all."""
@@ -132,12 +133,18 @@ def activate_model(database: Database) -> None:
         models.activate_model(session, MODEL_DIGEST, MANIFEST.model_dump(mode="json"), "# Made up", read_clock(session))
 
 
-def record_result(database: Database, store: ObjectStore, case_id: str, overlay: bytes = STORED_OVERLAY) -> None:
+def record_result(
+    database: Database,
+    store: ObjectStore,
+    case_id: str,
+    overlay: bytes = STORED_OVERLAY,
+    plausible: tuple[str, ...] | None = PLAUSIBLE,
+) -> None:
     """Do as a worker that claims one case and succeeds; other waiting cases are given back."""
     activate_model(database)
     with database.writing() as session:
         now = read_clock(session)
-        _succeed(session, store, _claim(session, case_id, now), overlay, now)
+        _succeed(session, store, _claim(session, case_id, now), overlay, now, plausible)
 
 
 def record_problem(database: Database, case_id: str, problem: Problem = FAILED) -> None:
@@ -168,7 +175,14 @@ def _claim(session: Session, case_id: str, now: datetime) -> Lease:
     return mine
 
 
-def _succeed(session: Session, store: ObjectStore, lease: Lease, overlay: bytes, now: datetime) -> None:
+def _succeed(
+    session: Session,
+    store: ObjectStore,
+    lease: Lease,
+    overlay: bytes,
+    now: datetime,
+    plausible: tuple[str, ...] | None = PLAUSIBLE,
+) -> None:
     key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
     store.put(key, overlay, "image/png")
     analysis = Analysis(
@@ -180,6 +194,7 @@ def _succeed(session: Session, store: ObjectStore, lease: Lease, overlay: bytes,
         code_version="0.1.0",
         warnings=("photograph_small",),
         overlay_key=key,
+        plausible=plausible,
     )
     maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
     assert queue.record_analyses(session, [(lease, analysis, maps)], now) == {lease.case_id}

@@ -62,8 +62,19 @@ def test_a_result_is_read_with_all_that_made_it(clinic, case, succeed):
         "preprocessing": "squash-256-jpeg-bilinear-224",
         "code_version": "0.1.0",
         "warnings": ["photograph_small"],
+        "plausible": ["melanoma", "seborrheic_keratosis"],
+        "uncertain": True,
         "notice": "Decision aid for clinicians. Not a diagnosis: it decides nothing alone.",
     }
+
+
+@pytest.mark.parametrize(("plausible", "uncertain"), [(("nevus",), False), (None, None)])
+def test_a_result_is_not_uncertain_with_one_plausible_diagnosis_and_says_nothing_where_none_was_asked_for(
+    clinic, case, succeed, plausible, uncertain
+):
+    succeed(id_in(case), plausible=plausible)
+    result = clinic.get(case).json["result"]
+    assert (result["plausible"], result["uncertain"]) == (plausible and list(plausible), uncertain)
 
 
 def test_an_unchanged_case_is_not_sent_again_and_a_changed_one_is(clinic, case, succeed):

@@ -36,6 +36,24 @@ def test_a_report_is_audited_and_there_is_none_without_a_result(clinic, succeed,
     assert rows("audit_events")[-1].action == "report.read"
 
 
+@pytest.mark.parametrize(
+    ("plausible", "words"),
+    [
+        (("nevus",), "Plausible is only: nevus."),
+        (("melanoma", "seborrheic_keratosis"), "Uncertain, plausible are: melanoma, seborrheic keratosis."),
+        (None, None),
+    ],
+)
+def test_a_report_says_which_diagnoses_are_plausible_if_that_is_known(clinic, succeed, monkeypatch, plausible, words):
+    drawn, draw = [], reports._draw_text
+    monkeypatch.setattr(reports, "_draw_text", lambda *given, **more: drawn.append(given[1]) or draw(*given, **more))
+    case_id = clinic.submit().json["id"]
+    succeed(case_id, plausible=plausible)
+    assert clinic.get(f"/v1/cases/{case_id}/report").status_code == 200
+    said = [text for text in drawn if "lausible" in text]
+    assert [text.split(" Of each")[0] for text in said] == ([words] if words else [])
+
+
 @pytest.mark.usefixtures("database_url")
 @pytest.mark.parametrize("text", ["Łódź, Győr, Iași", "Αθήνα", "Київ, София", "“routine” – 7 %"])
 def test_both_fonts_have_the_letters_of_a_clinics_language(text):

@@ -63,6 +63,14 @@ def test_a_manifest_is_the_same_after_it_was_stored_in_sql(bundle):
     assert type(manifest).model_validate(json.loads(json.dumps(manifest.model_dump(mode="json")))) == manifest
 
 
+def test_a_bundle_of_before_plausible_diagnoses_is_read_and_one_that_names_them_for_two_classes_is_damaged(bundle):
+    assert read_manifest(bundle).plausible_from is None
+    write_manifest(bundle, plausible_from=[0.1, 0.2, 0.6])
+    assert read_manifest(bundle).plausible_from == (0.1, 0.2, 0.6)
+    write_manifest(bundle, plausible_from=[0.1, 0.2])
+    assert refusal(read_manifest, bundle).code == "bundle_damaged"
+
+
 def test_a_folder_without_a_manifest_is_no_bundle(bundle):
     (bundle / MANIFEST_NAME).unlink()
     error = refusal(read_manifest, bundle)

@@ -12,6 +12,7 @@ from shared.domain import (
     OperatingPoint,
     State,
     decide,
+    find_plausible,
     problem_after_lost_lease,
 )
 
@@ -49,6 +50,28 @@ def test_an_operating_point_of_before_there_were_intervals_is_read_and_one_with_
 def test_an_analysis_ranks_by_the_probability_of_melanoma():
     analysis = Analysis((0.7, 0.2, 0.1), Decision.REFER, POINT, "digest", "squash", "0.1", (), "key")
     assert analysis.melanoma_probability == 0.7
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "decision", "plausible"),
+    [
+        ((0.1, 0.3, 0.6), Decision.ROUTINE, ("melanoma", "seborrheic_keratosis", "nevus")),  # each at its threshold
+        ((math.nextafter(0.1, 0), 0.1, 0.8), Decision.ROUTINE, ("nevus",)),
+        ((0.05, 0.05, 0.9), Decision.REFER, ("melanoma", "nevus")),  # referred below its own threshold
+        ((0.02, 0.48, 0.5), Decision.ROUTINE, ("seborrheic_keratosis", "nevus")),  # none but the most probable
+        ((0.9, 0.05, 0.05), Decision.ROUTINE, ("melanoma",)),
+    ],
+)
+def test_plausible_is_what_reaches_its_threshold_what_is_most_probable_and_melanoma_where_it_is_referred(
+    probabilities, decision, plausible
+):
+    assert find_plausible(probabilities, (0.1, 0.3, 0.6), decision) == plausible
+
+
+@pytest.mark.parametrize(("plausible", "uncertain"), [(("nevus",), False), (("melanoma", "nevus"), True), (None, None)])
+def test_a_result_is_uncertain_where_more_than_one_diagnosis_is_plausible(plausible, uncertain):
+    analysis = Analysis((0.7, 0.2, 0.1), Decision.REFER, POINT, "digest", "squash", "0.1", (), "key", plausible)
+    assert analysis.uncertain is uncertain
 
 
 @pytest.mark.parametrize("attempts", range(1, MAX_ATTEMPTS))

@@ -69,8 +69,8 @@ def tiny_manifest(**changes) -> Manifest:
     return Manifest(**values | changes)
 
 
-def tiny_model(network: nn.Module | None = None, digest: str = "d" * 64) -> Model:
-    manifest = tiny_manifest()
+def tiny_model(network: nn.Module | None = None, digest: str = "d" * 64, **changes) -> Model:
+    manifest = tiny_manifest(**changes)
     reader = Reader(network or TinyNetwork(), manifest.preprocessing)
     return Model(manifest, digest, "# tiny", TorchRuntime(reader, torch.device("cpu")))
 

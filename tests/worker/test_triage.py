@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from shared.database import read_clock
-from shared.domain import CLASSES, Decision, State
+from shared.domain import CLASSES, Decision, State, find_plausible
 from shared.errors import ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_SIDE
 from shared.photograph import decode_photograph, squash
@@ -58,6 +58,18 @@ def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, 
     assert manifest["name"] == "tiny"
     overlay = images.Image.open(io.BytesIO(store.get(done.analysis.overlay_key)))
     assert (overlay.format, overlay.size) == ("JPEG", (160, 120))
+
+
+@pytest.mark.parametrize("plausible_from", [None, (0.2, 0.9, 0.3)])
+def test_a_result_names_the_plausible_diagnoses_if_the_bundle_can_tell(
+    make_triage, database, store, clinic_id, plausible_from
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    make_triage(tiny_model(plausible_from=plausible_from)).analyze_waiting()
+    with database.reading() as session:
+        analysis = cases.read_case(session, clinic_caller(clinic_id), case.id).analysis
+    expected = plausible_from and find_plausible(analysis.probabilities, plausible_from, analysis.decision)
+    assert analysis.plausible == expected
 
 
 def test_an_overlay_of_a_large_photograph_keeps_its_aspect(make_triage, database, store, clinic_id):

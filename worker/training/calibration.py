@@ -9,6 +9,7 @@ from sklearn.metrics import roc_curve
 
 from shared.domain import OperatingPoint
 from shared.errors import ConfigurationInvalid
+from worker.training.conformal import choose_plausible_from, find_all_plausible
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.predictions import Predictions
 
@@ -19,34 +20,40 @@ _TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and by operating point the threshold on the melanoma probability."""
+    """A temperature; by operating point the threshold on the melanoma probability; and by class, the probability from
+    which on it is plausible.
+    """
 
     temperature: float
     thresholds: dict[str, float]
+    plausible_from: tuple[float, ...]
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Choose on logits (n, classes) that no network was trained on: the temperature, and two operating points.
+    """Choose on logits (n, classes) that no network was trained on: the temperature, two operating points, and what is
+    plausible.
 
     `screening` finds at least 95 % of the melanomas; `balanced` has the greatest sum of sensitivity and specificity
     (Youden 1950).
     """
     temperature = fit_temperature(logits, labels)
     probabilities = softmax(logits / temperature, axis=1)
-    return Calibration(temperature, choose_thresholds(probabilities[:, MELANOMA], labels == MELANOMA))
+    thresholds = choose_thresholds(probabilities[:, MELANOMA], labels == MELANOMA)
+    return Calibration(temperature, thresholds, choose_plausible_from(probabilities, labels))
 
 
 def read_nested(predictions: Predictions) -> Readings:
     """Return what was said of each fold's images by its network, calibrated on the images of the other folds.
 
     Figures of these readings do not flatter: no image had a part in the weights, temperature or thresholds that it
-    was read with.
+    was read with. What is plausible is that at `screening`.
 
     Raises:
         ConfigurationInvalid: `predictions_one_fold`: without a second fold there is nothing to calibrate on.
     """
     ids, logits, labels = np.array(predictions.ids), predictions.logits, predictions.labels
     probabilities, referred = np.empty_like(logits), {name: np.empty(len(ids), bool) for name in POINTS}
+    plausible = np.empty(logits.shape, bool)
     for fold in np.unique(predictions.folds):
         inside = predictions.folds == fold
         others = ~np.isin(ids, ids[inside])
@@ -60,7 +67,10 @@ def read_nested(predictions: Predictions) -> Readings:
         probabilities[inside] = softmax(logits[inside] / calibration.temperature, axis=1)
         for name, threshold in calibration.thresholds.items():
             referred[name][inside] = probabilities[inside, MELANOMA] >= threshold
-    return Readings(ids, labels, probabilities, referred)
+        plausible[inside] = find_all_plausible(
+            probabilities[inside], calibration.plausible_from, referred[POINTS[0]][inside]
+        )
+    return Readings(ids, labels, probabilities, referred, plausible)
 
 
 def describe_points(calibration: Calibration, nested: Readings) -> tuple[OperatingPoint, ...]:

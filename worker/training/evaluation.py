@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from shared.bundle import Manifest
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.model import Model
 from worker.training.calibration import POINTS, read_nested
 from worker.training.comparison import compare
+from worker.training.conformal import find_all_plausible
 from worker.training.dataset import LabelledImages, Source, read_images
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.groups import People, measure_groups
 from worker.training.malignancy import Diagnosed, measure_malignancy
-from worker.training.pictures import draw_pictures
+from worker.training.pictures import draw_pictures, draw_robustness
 from worker.training.predictions import read_predictions
 from worker.training.report import Report, write_report
 
@@ -31,6 +33,7 @@ class Subject:
     """Who read the images and what was said.
 
     `left_out` counts images of diagnoses that no bundle knows; `diagnosed` holds these, too, where there are any.
+    `maps` is raw Grad-CAM of melanoma, float32 (n, h, w); None for a cross-validation, which kept none.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Subject:
     operating_point: str
     left_out: dict[str, int]
     diagnosed: Diagnosed | None = None
+    maps: np.ndarray | None = None
 
 
 def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -> Subject:
@@ -52,23 +56,30 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -
         sources, manifest.preprocessing.input_side, classes=None, on_image=lambda *done: on_step("decoding", *done)
     )
     known, labels = _known(images)
-    probabilities = []
+    readings = []
     for chunk in images.pixels.split(_BATCH):
-        probabilities.append(model.read(chunk.numpy()).probabilities)
-        on_step("analysing", min(len(images), len(probabilities) * _BATCH), len(images))
-    probabilities = np.concatenate(probabilities)
+        readings.append(model.read(chunk.numpy()))
+        on_step("analysing", min(len(images), len(readings) * _BATCH), len(images))
+    probabilities = np.concatenate([reading.probabilities for reading in readings])
+    maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])
     ids, others = np.array(images.ids), {n: c for n, c in images.count().items() if n not in CLASSES}
-    of_known = probabilities[known]
-    referred = {point.name: of_known[:, MELANOMA] >= point.threshold for point in manifest.operating_points}
     diagnosed = Diagnosed(ids, images.labels.numpy(), images.classes, probabilities[:, MELANOMA])
     return Subject(
         f"{manifest.name} {manifest.version}",
         ", ".join(folder.name for folder, _ in sources),
-        Readings(ids[known], labels, of_known, referred),
+        _take_readings(manifest, ids[known], labels, probabilities[known]),
         manifest.default_operating_point,
         others | images.left_out,
         diagnosed if others else None,
+        maps[known],
     )
+
+
+def _take_readings(manifest: Manifest, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Readings:
+    referred = {point.name: probabilities[:, MELANOMA] >= point.threshold for point in manifest.operating_points}
+    by_default = referred[manifest.default_operating_point]
+    plausible = manifest.plausible_from and find_all_plausible(probabilities, manifest.plausible_from, by_default)
+    return Readings(ids, labels, probabilities, referred, plausible)
 
 
 def read_cross_validation(path: Path) -> Subject:
@@ -111,6 +122,8 @@ def write_evaluation(folder: Path, subject: Subject, report: Report) -> None:
     """Write `report.json`, `report.md` and its pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     draw_pictures(folder, subject.readings, report.figures)
+    if report.robustness:
+        draw_robustness(folder, report.robustness)
     write_report(folder, report)
 
 

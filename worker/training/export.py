@@ -137,6 +137,7 @@ def _describe(
         temperature=calibration.temperature,
         operating_points=describe_points(calibration, nested),
         default_operating_point=POINTS[0],
+        plausible_from=calibration.plausible_from,
         heatmap_scales=(1.0,) * len(CLASSES),
         weights_sha256=weights_sha256,
         data_sha256=run.data_sha256,

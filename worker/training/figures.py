@@ -29,13 +29,15 @@ class Readings:
     """What was said of labelled images, beside the truth.
 
     `ids` may hold an image several times, if several networks read it. `labels` int64 (n,), indices into `CLASSES`;
-    `probabilities` float64 (n, len(CLASSES)), rows sum to one; `referred` bool (n,), by operating point.
+    `probabilities` float64 (n, len(CLASSES)), rows sum to one; `referred` bool (n,), by operating point. `plausible`
+    bool (n, len(CLASSES)), at the default operating point, is None where the bundle cannot tell.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
     referred: dict[str, np.ndarray]
+    plausible: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,14 +53,21 @@ class Readings:
     def take(self, rows: np.ndarray) -> "Readings":
         """Return these rows, named by number or by a mask, in the order that they are named in."""
         referred = {point: flags[rows] for point, flags in self.referred.items()}
-        return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred)
+        plausible = None if self.plausible is None else self.plausible[rows]
+        return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred, plausible)
 
 
 def measure(readings: Readings) -> dict[str, Figure]:
     """Return every figure that these images allow, by name: one class alone has no AUC."""
-    rates = {name: _rate(*sets) for name, sets in _rates(readings).items()}
-    spans = intervals(readings, _scores(readings) | rates)
-    n_of = {name: np.unique(readings.ids[among]).size for name, (_, among) in _rates(readings).items()}
+    return find_figures(readings, _scores(readings), _rates(readings))
+
+
+def find_figures(
+    readings: Readings, scores: dict[str, Measure], rates: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, Figure]:
+    """Return each figure with its interval. A rate is given by which rows are hits and among which they are counted."""
+    spans = intervals(readings, scores | {name: _rate(*sets) for name, sets in rates.items()})
+    n_of = {name: np.unique(readings.ids[among]).size for name, (_, among) in rates.items()}
     return {
         name: _figure(value, low, high, n_of.get(name, readings.n_images), is_rate=name in rates)
         for name, (value, low, high) in spans.items()
@@ -120,7 +129,21 @@ def _rates(readings: Readings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         rates[f"binary_accuracy_{point}"] = (referred == melanoma, everyone)
         rates[f"sensitivity_{point}"] = (referred, melanoma)
         rates[f"specificity_{point}"] = (~referred, ~melanoma)
+    if readings.plausible is not None:
+        rates |= _rates_of_plausible(readings, everyone)
     return {name: sets for name, sets in rates.items() if sets[1].any()}
+
+
+def _rates_of_plausible(readings: Readings, everyone: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return how often the lesion's own diagnosis is among the plausible ones, and how often there are several."""
+    covered = readings.plausible[np.arange(len(readings)), readings.labels]
+    uncertain = readings.plausible.sum(axis=1) > 1
+    return {
+        "coverage": (covered, everyone),
+        **{f"coverage_{name}": (covered, readings.labels == i) for i, name in enumerate(CLASSES)},
+        "coverage_where_certain": (covered, ~uncertain),
+        "uncertain": (uncertain, everyone),
+    }
 
 
 def _scores(readings: Readings) -> dict[str, Measure]:
@@ -143,7 +166,9 @@ def _scores(readings: Readings) -> dict[str, Measure]:
         calibration_error, probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     )
     truth = np.eye(len(CLASSES))[labels]
-    scores["brier_score"] = partial(_mean, ((probabilities - truth) ** 2).sum(axis=1))
+    scores["brier_score"] = partial(mean, ((probabilities - truth) ** 2).sum(axis=1))
+    if readings.plausible is not None:
+        scores["plausible_diagnoses"] = partial(mean, readings.plausible.sum(axis=1))
     return scores
 
 
@@ -202,5 +227,6 @@ def _rate(hits: np.ndarray, among: np.ndarray) -> Measure:
     return lambda weights: (weights @ (hits & among)) / (weights @ among)
 
 
-def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean of values (n,) in each resample."""
     return weights @ values / weights.sum(axis=1)

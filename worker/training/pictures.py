@@ -9,8 +9,9 @@ from sklearn.metrics import confusion_matrix, roc_curve
 from shared.bundle import Figure
 from shared.domain import CLASSES
 from worker.training.figures import CALIBRATION_BINS, MELANOMA, Readings, calibration_bins
+from worker.training.robustness import TARGET_DROP, Robustness
 
-ROC, CALIBRATION, CONFUSION = "roc.png", "calibration.png", "confusion.png"
+ROC, CALIBRATION, CONFUSION, ROBUSTNESS = "roc.png", "calibration.png", "confusion.png", "robustness.png"
 _SIDE_INCH, _DPI = 4.5, 160
 _COLOURS = {"melanoma": "#b3202c", "seborrheic_keratosis": "#2f6f9f"}
 _FEWEST = 5  # images in a bin that is drawn
@@ -22,6 +23,25 @@ def draw_pictures(folder: Path, readings: Readings, figures: dict[str, Figure]) 
         picture = Picture(figsize=(_SIDE_INCH, _SIDE_INCH), dpi=_DPI, layout="constrained")
         draw(picture.subplots(), readings, figures)
         picture.savefig(folder / name)
+
+
+def draw_robustness(folder: Path, robustness: list[Robustness]) -> None:
+    """Write `robustness.png`: for each disturbance the drop of melanoma AUC and the share of decisions that turn."""
+    picture = Picture(figsize=(2 * _SIDE_INCH, 1 + 0.32 * len(robustness)), dpi=_DPI, layout="constrained")
+    drop, turned = picture.subplots(1, 2, sharey=True)
+    rows = range(len(robustness))
+    for axes, name in ((drop, "auc_drop"), (turned, "turned")):
+        figures = [getattr(found, name) for found in robustness]
+        values = np.array([figure.value for figure in figures])
+        spans = np.abs([(figure.low, figure.high) for figure in figures] - values[:, None]).T
+        axes.errorbar(values, rows, xerr=spans, fmt="o", color=_COLOURS["melanoma"], elinewidth=1)
+        axes.axvline(0, color="0.7", linewidth=1)
+    drop.axvline(TARGET_DROP, color="0.35", linewidth=1, linestyle=":")
+    drop.set_yticks(rows, [found.disturbance for found in robustness])
+    drop.invert_yaxis()
+    drop.set(xlabel=f"drop of melanoma AUC (dotted: {TARGET_DROP})")
+    turned.set(xlabel="share of decisions that turn")
+    picture.savefig(folder / ROBUSTNESS)
 
 
 def _draw_roc(axes, readings: Readings, figures: dict[str, Figure]) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from shared.bundle import Figure
+from worker.training.attention import Attention
 from worker.training.comparison import Comparison
 from worker.training.groups import LEAST, Group
 from worker.training.malignancy import MALIGNANT, MalignantAuc
-from worker.training.pictures import CALIBRATION, CONFUSION, ROC
+from worker.training.pictures import CALIBRATION, CONFUSION, ROBUSTNESS, ROC
+from worker.training.robustness import TARGET_DROP, Robustness
 
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
 
@@ -34,6 +36,8 @@ class Report(BaseModel):
     malignancy: list[MalignantAuc] = []
     against: str | None = None
     comparison: Comparison | None = None
+    robustness: list[Robustness] = []
+    attention: list[Attention] = []
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -43,7 +47,7 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 def tables(report: Report) -> dict[str, Table]:
-    """Return by title what is printed: the figures, those by group, those of other diagnoses, the comparison."""
+    """Return by title what is printed: the figures, those by group, those of other diagnoses, what was asked for."""
     found = {"Figures": figure_table(report.figures)}
     if report.groups:
         found[f"By group (too few: under {LEAST} melanomas or others)"] = group_table(
@@ -54,6 +58,12 @@ def tables(report: Report) -> dict[str, Table]:
         found[f"Malignant ({malignant}) or not, of all diagnoses"] = _malignancy_table(report.malignancy)
     if report.comparison:
         found[f"Against {report.against}, by DeLong's test"] = _comparison_table(report.comparison)
+    if report.robustness:
+        found[f"Disturbed, at “{report.operating_point}” (!: AUC falls by more than {TARGET_DROP})"] = (
+            _robustness_table(report.robustness)
+        )
+    if report.attention:
+        found["Heatmaps of melanoma and the lesions' outlines"] = _attention_table(report.attention)
     return found
 
 
@@ -68,7 +78,7 @@ def group_table(groups: list[Group], point: str) -> Table:
     def said(group: Group) -> tuple[str, ...]:
         if not group.figures:
             return "too few", "", ""
-        return tuple(f"{group.figures[name].value:.2f} ({_span(group.figures[name], 2)})" for name in shown)
+        return tuple(_value_and_span(group.figures[name]) for name in shown)
 
     rows = [(f"{group.by}: {group.name}", str(group.n), str(group.n_melanoma), *said(group)) for group in groups]
     return ("group", "n", "melanomas", *map(in_words, shown)), rows
@@ -92,6 +102,44 @@ def _comparison_table(comparison: Comparison) -> Table:
     return ("AUC", "first", "second", "difference", "95 % interval", "p"), rows
 
 
+def _robustness_table(robustness: list[Robustness]) -> Table:
+    rows = [
+        (
+            found.disturbance,
+            f"{found.auc_melanoma.value:.3f}",
+            f"{found.auc_drop.value:+.3f}" + (" !" if found.auc_drop.value > TARGET_DROP else ""),
+            _span(found.auc_drop),
+            _value_and_span(found.sensitivity),
+            _value_and_span(found.turned),
+        )
+        for found in robustness
+    ]
+    return ("disturbance", "AUC melanoma", "drop", "95 % interval", "sensitivity", "decisions that turn"), rows
+
+
+def _attention_table(attention: list[Attention]) -> Table:
+    shown = ("energy_inside", "peak_inside", "best_energy", "lesion_share")
+    rows = [
+        (
+            in_words(found.diagnosis),
+            str(found.energy_inside.n),
+            str(found.blank),
+            *(_value_and_span(getattr(found, name)) for name in shown),
+        )
+        for found in attention
+    ]
+    columns = (
+        "diagnosis",
+        "n",
+        "blank",
+        "energy inside",
+        "peak inside",
+        "best as coarse",
+        "lesion's share of the picture",
+    )
+    return columns, rows
+
+
 def markdown_table(table: Table) -> str:
     """Return a table in Markdown."""
     columns, rows = table
@@ -106,6 +154,10 @@ def count_in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {in_words(name)}" for name, n in counts.items())
 
 
+def _value_and_span(figure: Figure) -> str:
+    return f"{figure.value:.2f} ({_span(figure, 2)})"
+
+
 def _span(figure, digits: int = 3) -> str:
     return f"{figure.low:.{digits}f} to {figure.high:.{digits}f}"
 
@@ -118,9 +170,13 @@ def _page(report: Report) -> str:
                 f"# {report.subject}",
                 f"{report.images}: {report.n} images ({count_in_words(report.n_by_class)}).{left_out}",
                 "Intervals hold 95 %: a thousand bootstrap resamples within each class.",
-                *(f"![{Path(name).stem}]({name})" for name in (ROC, CALIBRATION, CONFUSION)),
+                *(f"![{Path(name).stem}]({name})" for name in _pictures(report)),
                 *(f"## {title}\n\n{markdown_table(table)}" for title, table in tables(report).items()),
             )
         )
         + "\n"
     )
+
+
+def _pictures(report: Report) -> tuple[str, ...]:
+    return (ROC, CALIBRATION, CONFUSION) + ((ROBUSTNESS,) if report.robustness else ())

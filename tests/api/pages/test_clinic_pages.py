@@ -78,6 +78,8 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "<b>mole" not in page
     assert "Decision aid for clinicians. Not a diagnosis" in said
     assert "Suggestion at “high-sensitivity”: Refer" in said
+    assert "Uncertain: melanoma and seborrheic keratosis are plausible." in said
+    assert "about 90% had theirs" in said
     assert "refer at 30% or more" in said
     assert 'd="M300.0 0v40"' in page
     for probability in PROBABILITIES:
@@ -86,6 +88,26 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "made-up 1.2.3" in said
     model = words_of(clinic_visitor.get(re.search(r'href="/app(/model)"', page)[1]).text)
     assert "It is made up." in model
+
+
+@pytest.mark.parametrize(
+    ("plausible", "words"),
+    [
+        (("nevus",), "Of the three, nevus alone is plausible."),
+        (
+            ("melanoma", "seborrheic_keratosis", "nevus"),
+            "Uncertain: melanoma, seborrheic keratosis and nevus are plausible.",
+        ),
+        (None, None),
+    ],
+)
+def test_a_result_says_which_diagnoses_are_plausible_if_that_is_known(
+    clinic_visitor, clinic, succeed, plausible, words
+):
+    case_id = clinic.submit().json["id"]
+    succeed(case_id, plausible=plausible)
+    said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
+    assert words in said if words else "plausible" not in said
 
 
 def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, database):

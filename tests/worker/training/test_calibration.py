@@ -6,6 +6,7 @@ import pytest
 from shared.errors import ConfigurationInvalid
 from tests.worker.training.readings import made_up_predictions
 from worker.training.calibration import calibrate, choose_thresholds, describe_points, fit_temperature, read_nested
+from worker.training.conformal import find_all_plausible
 from worker.training.figures import measure
 from worker.training.predictions import Predictions
 
@@ -51,6 +52,8 @@ def test_no_image_has_a_part_in_the_threshold_that_it_is_read_with():
     melanoma = after.probabilities[inside, 0]
     np.testing.assert_array_equal(after.referred["screening"][inside], melanoma >= others.thresholds["screening"])
     assert (before.probabilities[inside, 0] < melanoma).all()
+    kept = find_all_plausible(after.probabilities, others.plausible_from, after.referred["screening"])
+    np.testing.assert_array_equal(after.plausible[inside], kept[inside])
 
 
 def test_an_image_read_in_several_folds_is_calibrated_on_other_images_alone():

@@ -14,7 +14,9 @@ from tests.worker.networks import tiny_model
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
 from tests.worker.training.readings import made_up_predictions
+from tests.worker.training.test_attention import write_mask
 from worker.training.dataset import read_images
+from worker.training.disturbances import DISTURBANCES
 from worker.training.evaluation import evaluate, read_cross_validation, read_with_bundle
 from worker.training.predictions import Predictions, write_predictions
 
@@ -59,6 +61,23 @@ def test_a_bundle_is_measured_and_reported_with_pictures(data, bundle, tmp_path)
             assert picture.getextrema()[0][0] < 255  # something was drawn
 
 
+def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for row in ROWS:
+        write_mask(tmp_path / "masks" / f"{row[0]}_segmentation.png", slice(20, 44), slice(20, 44))
+    asked = ("--disturb", "--masks", tmp_path / "masks")
+    done = run("--bundle", bundle, "--data", *data, *asked, "--out", tmp_path / "report")
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [found["disturbance"] for found in report["robustness"]] == list(DISTURBANCES)
+    assert [found["diagnosis"] for found in report["attention"]] == list(CLASSES)
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "](robustness.png)" in page
+    assert all(f"| {title} |" in page for title in ("decisions that turn", "energy inside", "ruler"))
+    with Image.open(tmp_path / "report" / "robustness.png") as picture:
+        assert picture.getextrema()[0][0] < 255
+
+
 def test_a_bundle_says_of_images_what_a_worker_would_say(data):
     model = tiny_model()
     subject = read_with_bundle(model, [data], on_step=lambda *step: None)
@@ -101,6 +120,8 @@ def test_a_cross_validation_is_measured_by_its_predictions_and_against_another(t
     assert report["comparison"]["auc_mean"]["low"] > 0
     assert report["against"] == str(old)
     assert "5 folds" in report["images"]
+    assert report["figures"]["coverage"]["value"] == pytest.approx(0.9, abs=0.05)
+    assert "plausible diagnoses" in done.output
 
 
 def test_a_cross_validation_that_is_always_too_sure_is_calibrated_before_it_is_measured(tmp_path):
@@ -122,6 +143,8 @@ def test_a_cross_validation_that_is_always_too_sure_is_calibrated_before_it_is_m
         ("--bundle", "open"),
         ("--predictions", "{cv}", "--bundle", "open"),
         ("--predictions", "{cv}", "--against", "open"),
+        ("--predictions", "{cv}", "--disturb"),
+        ("--predictions", "{cv}", "--masks", "."),
     ],
 )
 def test_half_a_question_and_two_questions_at_once_are_a_usage_error(tmp_path, arguments):

@@ -108,6 +108,7 @@ def test_it_is_calibrated_on_all_predictions_and_measured_on_other_folds(bundle)
     chosen, nested = calibrate(predictions.logits, predictions.labels), measure(read_nested(predictions))
     assert manifest.temperature == pytest.approx(chosen.temperature)
     assert [point.threshold for point in manifest.operating_points] == pytest.approx([*chosen.thresholds.values()])
+    assert manifest.plausible_from == pytest.approx(chosen.plausible_from)
     assert manifest.figures == nested
     assert manifest.operating_point("screening").sensitivity == nested["sensitivity_screening"].value
     assert manifest.operating_point("screening").sensitivity_interval[0] == nested["sensitivity_screening"].low

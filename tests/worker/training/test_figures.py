@@ -1,5 +1,7 @@
 """Figures agree with scikit-learn, resample for resample; their intervals hold what they promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -42,6 +44,23 @@ def test_specificity_at_a_sensitivity_is_read_off_the_roc_curve_of_every_resampl
     for row, got in zip(weights, Ranking(scores, readings.melanoma).specificity_at(0.95, weights), strict=True):
         false, true, _ = metrics.roc_curve(readings.melanoma, scores, sample_weight=row, drop_intermediate=False)
         assert got == pytest.approx(1 - false[np.argmax(true >= 0.95)])
+
+
+def test_coverage_and_the_number_of_plausible_diagnoses_of_an_example_worked_out_by_hand():
+    once = four((0.9, 0.6, 0.4, 0.1), (0, 0, 2, 2))
+    plausible = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 1], [1, 1, 1]], bool)
+    figures = measure(replace(once, plausible=plausible))
+    expected = {
+        "coverage": (3 / 4, 4),
+        "coverage_melanoma": (1 / 2, 2),
+        "coverage_nevus": (1, 2),
+        "coverage_where_certain": (1 / 2, 2),
+        "uncertain": (1 / 2, 4),
+        "plausible_diagnoses": (7 / 4, 4),
+    }
+    assert {name: (figures[name].value, figures[name].n) for name in expected} == expected
+    assert "coverage_seborrheic_keratosis" not in figures
+    assert not {name for name in measure(once) if "coverage" in name or "plausible" in name}
 
 
 def test_the_other_figures_are_scikit_learns():

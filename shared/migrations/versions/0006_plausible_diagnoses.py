@@ -1,0 +1,18 @@
+"""The diagnoses that a result could not rule out
+
+Only adds; results of the version before, and of bundles that cannot tell, have none.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    op.add_column("analyses", sa.Column("plausible", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("analyses", "plausible")

@@ -1,0 +1,94 @@
+"""Whether a bundle looks at the lesion: how much of the heatmap of melanoma lies inside the lesion's outline."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel
+
+from shared.bundle import Figure
+from shared.domain import CLASSES
+from shared.errors import ConfigurationInvalid
+from shared.heatmap import upsample
+from worker.training.figures import Readings, find_figures, mean
+from worker.training.labels import SUFFIXES
+
+_MASK_SUFFIX = "_segmentation"  # of the ISIC archive's masks
+_INSIDE = 128  # of 255
+
+
+class Attention(BaseModel):
+    """Of one diagnosis: the share of the heatmaps' energy (the sum of values) inside the outline, and of peaks.
+
+    `best_energy`: what the outline itself would get, drawn by a map of as few cells. `lesion_share`: of the picture,
+    which is what a heatmap that is the same everywhere would get. `blank` maps, where nothing speaks for melanoma, do
+    not count.
+    """
+
+    diagnosis: str
+    blank: int
+    energy_inside: Figure
+    peak_inside: Figure
+    best_energy: Figure
+    lesion_share: Figure
+
+
+def measure_attention(readings: Readings, maps: np.ndarray, masks: Path) -> list[Attention]:
+    """Compare raw Grad-CAM of melanoma, float32 (n, h, w), with the masks of the same images.
+
+    `masks` is a folder with one image per lesion, named as it is or with `_segmentation` behind, white inside the
+    outline; a mask shows the same frame as its image, at whatever size.
+
+    Raises:
+        ConfigurationInvalid: `masks_unusable`: one is missing, or shows no lesion.
+    """
+    files = {file.stem.removesuffix(_MASK_SUFFIX): file for file in masks.iterdir() if file.suffix.lower() in SUFFIXES}
+    if missing := [image_id for image_id in readings.ids if image_id not in files]:
+        raise ConfigurationInvalid(
+            "masks_unusable", f"{masks} has no mask of {len(missing)} images, {missing[0]} for one."
+        )
+    shares = np.array([_shares(map_, files[i]) for i, map_ in zip(readings.ids, maps, strict=True)])
+    among = [readings.labels == i for i in range(len(CLASSES))]
+    return [
+        _measure(name, readings.take(rows), shares[rows])
+        for name, rows in zip(CLASSES, among, strict=True)
+        if (rows & ~np.isnan(shares[:, 0])).any()
+    ]
+
+
+def _measure(name: str, readings: Readings, shares: np.ndarray) -> Attention:
+    drawn = ~np.isnan(shares[:, 0])
+    energy, peak, best, lesion = shares[drawn].T
+    figures = find_figures(
+        readings.take(drawn),
+        {
+            "energy_inside": partial(mean, energy),
+            "best_energy": partial(mean, best),
+            "lesion_share": partial(mean, lesion),
+        },
+        {"peak_inside": (peak == 1, np.full(len(peak), True))},
+    )
+    return Attention(diagnosis=name, blank=int((~drawn).sum()), **figures)
+
+
+def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float, float]:
+    """Return energy inside, whether the peak is (1 or 0), the outline's own energy inside, and the lesion's share.
+
+    Energy and peak of a blank map are not a number.
+    """
+    with Image.open(mask) as image:
+        inside = np.asarray(image.convert("L")) >= _INSIDE
+    if not inside.any():
+        raise ConfigurationInvalid("masks_unusable", f"{mask} shows no lesion.")
+    height, width = activation_map.shape
+    cells = Image.fromarray(inside.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    energy, peak = _inside(activation_map, inside)
+    return energy, peak, _inside(np.asarray(cells), inside)[0], inside.mean()
+
+
+def _inside(activation_map: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+    if not activation_map.any():
+        return np.nan, np.nan
+    drawn = upsample(activation_map, inside.shape[::-1]).clip(0)
+    return drawn[inside].sum() / drawn.sum(), float(inside.flat[drawn.argmax()])

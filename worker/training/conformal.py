@@ -1,0 +1,33 @@
+"""Which diagnoses cannot be ruled out: class-conditional conformal prediction (Sadinle, Lei and Wasserman 2019)."""
+
+import numpy as np
+
+from shared.domain import CLASSES, PLAUSIBLE_SHARE, Decision, find_plausible
+
+
+def choose_plausible_from(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
+    """Choose on probabilities (n, classes) of unseen images: for each diagnosis, from where on it is plausible.
+
+    A new lesion of a diagnosis ranks evenly among the n known ones of it (Sadinle, Lei and Wasserman 2019, JASA
+    114:223; Angelopoulos and Bates 2021, arXiv 2107.07511). So with the k-th lowest of their probabilities for it as
+    the threshold, k = ⌊(1 - share) (n + 1)⌋, a new one reaches it with a chance of at least `PLAUSIBLE_SHARE`, whatever
+    the network is worth. Diagnosis by diagnosis, so that the many nevi do not pay for missed melanomas. Too few lesions
+    (k = 0): always plausible.
+    """
+    return tuple(_lowest_kept(probabilities[labels == i, i]) for i in range(len(CLASSES)))
+
+
+def _lowest_kept(probabilities: np.ndarray) -> float:
+    """Return a threshold midway below the k-th lowest, so that a rounding error cannot turn the answer."""
+    in_order = np.concatenate([[0.0], np.sort(probabilities)])
+    k = int((1 - PLAUSIBLE_SHARE) * len(in_order) + 1e-9)
+    return float(in_order[max(k - 1, 0) : k + 1].mean())
+
+
+def find_all_plausible(
+    probabilities: np.ndarray, plausible_from: tuple[float, ...], referred: np.ndarray
+) -> np.ndarray:
+    """Return bool (n, classes): which diagnoses a result with these probabilities and decisions calls plausible."""
+    decisions = [Decision.REFER if refer else Decision.ROUTINE for refer in referred]
+    named = (find_plausible(row, plausible_from, at) for row, at in zip(probabilities, decisions, strict=True))
+    return np.array([[name in names for name in CLASSES] for names in named])

@@ -9,6 +9,9 @@ _SIDE = 64
 _BLUR_PX = 1.5
 _RADIUS_PX, _RING_PX = 29, 5
 """The circle that is looked at lies within a dermoscope's dark corners; in the ring at its edge there is skin."""
+_FROM_MIDDLE_PX = np.hypot(*(np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2))
+_LOOKED_AT = _FROM_MIDDLE_PX < _RADIUS_PX
+_RING = _LOOKED_AT & (_FROM_MIDDLE_PX >= _RADIUS_PX - _RING_PX)
 _MARGIN = ImageFilter.MaxFilter(5)  # two px around the guess belong to it
 _LEVELS = 64
 
@@ -38,11 +41,9 @@ def guess_lesion(pixels: np.ndarray) -> np.ndarray:
     """
     small = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     colours = np.asarray(small.filter(ImageFilter.GaussianBlur(_BLUR_PX)), np.float32)
-    from_middle = np.hypot(*(np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2))
-    inside = from_middle < _RADIUS_PX
-    skin = np.median(colours[inside & (from_middle >= _RADIUS_PX - _RING_PX)], axis=0)
+    skin = np.median(colours[_RING], axis=0)
     pigment = np.clip(skin - colours, 0, None)[..., 1:].mean(axis=2)
-    found = (pigment > _otsu(pigment[inside])) & inside
+    found = (pigment > _otsu(pigment[_LOOKED_AT])) & _LOOKED_AT
     return np.asarray(Image.fromarray(found).convert("L").filter(_MARGIN)) > 0
 
 

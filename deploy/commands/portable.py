@@ -27,8 +27,8 @@ def export(bundle, file_format, int8, out) -> None:
 
     \b
     Examples:
-      dermqueue export --bundle portable --format onnx --int8 --out portable.onnx
-      dermqueue export --bundle open --out open.onnx
+      dermqueue export --bundle open --format onnx --out open.onnx
+      dermqueue export --bundle bundles/portable --int8 --out portable.onnx
     """
     import numpy as np
 

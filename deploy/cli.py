@@ -14,6 +14,7 @@ from deploy.commands import (
     models,
     oversight,
     photographs,
+    portable,
     queue,
     serve,
     training,
@@ -83,7 +84,11 @@ def main(log_level: str, log_format: str) -> None:
     set_up_logging(log_level, log_format)
 
 
-for _module in (demo, serve, photographs, backup, access, oversight, queue, training, evaluation, gate, models):
+_MODULES = (
+    *(demo, serve, photographs, backup, access, oversight, queue),
+    *(training, evaluation, gate, models, portable),
+)
+for _module in _MODULES:
     for _command in _module.COMMANDS:
         main.add_command(_command)
 

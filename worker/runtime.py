@@ -67,7 +67,7 @@ class OnnxRuntime:
         Raises:
             ModelUnusable: `runtime_disagrees`: what the translation gives is not what the reader gives.
         """
-        threads, translated = torch.get_num_threads(), _translate(reader, side)
+        threads, translated = torch.get_num_threads(), translate(reader, side)
         self._together, self._apart = _open_session(translated, threads), _open_session(translated, 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="forward")
         _compare(self, reader, side)
@@ -94,19 +94,22 @@ def _open_session(translated: bytes, threads: int) -> onnxruntime.InferenceSessi
     return onnxruntime.InferenceSession(translated, options, ["CPUExecutionProvider"])
 
 
-def _translate(reader: Reader, side: int) -> bytes:
+def translate(module: nn.Module, side: int, outputs: tuple[str, ...] = _OUTPUTS) -> bytes:
+    """Return as an ONNX file what a module makes of `pixels`, uint8 (N, side, side, 3)."""
     file = io.BytesIO()
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
         # Tracing takes a third of the time of its successor, for which a worker would wait at every start.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # A padding's four numbers stay four small nodes of the graph, which ONNX Runtime folds.
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            reader,
+            module,
             (example,),
             file,
             input_names=["pixels"],
-            output_names=list(_OUTPUTS),
-            dynamic_axes={name: {0: "images"} for name in ("pixels", *_OUTPUTS)},
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "images"} for name in ("pixels", *outputs)},
             opset_version=_OPSET,
             dynamo=False,
         )

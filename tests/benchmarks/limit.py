@@ -22,7 +22,7 @@ from tests.benchmarks.contender import Contender
 from tests.benchmarks.heatmap import WithoutMaps
 from tests.benchmarks.rounds import time_in_turns
 from worker.model import load_network
-from worker.runtime import _translate
+from worker.runtime import translate
 
 NAME = "limit"
 _TRIALS = 2
@@ -46,7 +46,7 @@ class Limit:
         manifest = read_manifest(folder)
         self._side = manifest.preprocessing.input_side
         network = WithoutMaps(load_network(folder, manifest), manifest.preprocessing)
-        model.write_bytes(_translate(network, self._side))
+        model.write_bytes(translate(network, self._side))
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Setting, Sequence[Path]], float]]:

@@ -16,7 +16,7 @@ from tests.benchmarks.heatmap import WithoutMaps
 from tests.benchmarks.limit import settings_for
 from tests.benchmarks.piles import FULL, repeat
 from tests.worker.networks import SIDE, TinyNetwork, tiny_manifest
-from worker.runtime import TorchRuntime, _translate
+from worker.runtime import TorchRuntime, translate
 
 PHOTOGRAPHS = repeat(FULL, limit_script.BATCH + 1)
 
@@ -29,7 +29,7 @@ def network() -> WithoutMaps:
 @pytest.fixture(scope="module")
 def model(network, tmp_path_factory) -> str:
     file = tmp_path_factory.mktemp("limit") / "tiny.onnx"
-    file.write_bytes(_translate(network, SIDE))
+    file.write_bytes(translate(network, SIDE))
     return str(file)
 
 

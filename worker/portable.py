@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from shared.bundle import Manifest
 from shared.errors import ModelUnusable
 from shared.photograph import TRAINING_QUALITY, TRAINING_SIDE
-from worker.model import Model, Reading, load_model, load_network
+from worker.model import Model, load_model, load_network
 from worker.runtime import Reader, translate
 
 NOTICE = "A decision aid for clinicians, not a diagnosis. It decides nothing alone; a routine is no all-clear."
@@ -25,8 +26,15 @@ _PHONE_BYTES = 5_900_000
 """6 MB, less what metadata and scales take."""
 
 
-class _Answer(nn.Module):
-    """What the file computes of uint8 pixels (N, side, side, 3): probabilities as a result has them, and raw maps."""
+class Answer(NamedTuple):
+    """What the file says: `probabilities` float32 (N, classes), as a result has them; `maps` as `Reading` has them."""
+
+    probabilities: np.ndarray
+    maps: np.ndarray
+
+
+class _Answering(nn.Module):
+    """What the file computes of uint8 pixels (N, side, side, 3)."""
 
     def __init__(self, reader: Reader, temperature: float):
         super().__init__()
@@ -49,8 +57,8 @@ def write_onnx(bundle: Path, path: Path, pixels: np.ndarray, *, int8: bool = Fal
     """
     model = load_model(bundle, torch.device("cpu"), "torch")
     manifest = model.manifest
-    answer = _Answer(Reader(load_network(bundle, manifest), manifest.preprocessing), manifest.temperature)
-    file = onnx.load_from_string(translate(answer, manifest.preprocessing.input_side, ("probabilities", "maps")))
+    answering = _Answering(Reader(load_network(bundle, manifest), manifest.preprocessing), manifest.temperature)
+    file = onnx.load_from_string(translate(answering, manifest.preprocessing.input_side, Answer._fields))
     if int8:
         _shrink(file)
     helper.set_model_props(file, describe(manifest, model.digest, "int8" if int8 else "float32"))
@@ -88,10 +96,10 @@ def describe(manifest: Manifest, digest: str, weights: str) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
-def run(content: bytes, pixels: np.ndarray) -> Reading:
+def run(content: bytes, pixels: np.ndarray) -> Answer:
     """Return what the file says of uint8 pixels (N, side, side, 3)."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return Reading(*session.run(["probabilities", "maps"], {"pixels": pixels}))
+    return Answer(*session.run(Answer._fields, {"pixels": pixels}))
 
 
 def _shrink(file: ModelProto) -> None:
@@ -130,7 +138,7 @@ def _store_halves(graph: GraphProto, name: str, values: np.ndarray) -> None:
     graph.node.insert(0, helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
 
 
-def _compare(found: Reading, model: Model, pixels: np.ndarray, tolerance: float) -> None:
+def _compare(found: Answer, model: Model, pixels: np.ndarray, tolerance: float) -> None:
     expected = model.read(pixels)
     scales = np.array(model.manifest.heatmap_scales).reshape(-1, 1, 1)
     apart = max(

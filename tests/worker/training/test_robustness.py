@@ -21,7 +21,10 @@ class BrightnessModel:
     def read(self, pixels: np.ndarray) -> Reading:
         melanoma = pixels.mean(axis=(1, 2, 3)) / 255
         probabilities = np.stack([melanoma, 0 * melanoma, 1 - melanoma], axis=1)
-        return Reading(probabilities, np.zeros((len(pixels), 3, 2, 2), np.float32))
+        n = len(pixels)
+        return Reading(
+            probabilities, np.zeros((n, 3, 2, 2), np.float32), np.zeros((n, 1), np.float32), np.zeros(n, bool)
+        )
 
 
 def write_greys(folder: Path, levels: dict[str, int]) -> tuple[Path, Path]:

@@ -37,7 +37,7 @@ def model(network, tmp_path_factory) -> str:
 def test_every_photograph_is_classified_by_the_network_in_the_order_given(network, model, decoders, lanes):
     paths = [str(photograph) for photograph in PHOTOGRAPHS]
     logits = limit_script.classify(limit_script.open_session(model, 1), paths, SIDE, decoders, lanes)
-    expected, _ = TorchRuntime(network, torch.device("cpu"))(np.stack([_reduced(file) for file in PHOTOGRAPHS]))
+    expected, *_ = TorchRuntime(network, torch.device("cpu"))(np.stack([_reduced(file) for file in PHOTOGRAPHS]))
     assert np.allclose(logits, expected, atol=1e-5)
 
 

@@ -16,8 +16,8 @@ ROWS, CLINICS = 20_000, 10
 EXPLAIN = {"postgresql": "EXPLAIN", "sqlite": "EXPLAIN QUERY PLAN"}
 READER = Caller(uuid4(), Role.REVIEWER, None)
 
-FEW = ("ix_cases_reference", "ix_cases_unranked")
-"""Of what is found by these there is little, so that it may be sorted afterwards."""
+FEW = ("ix_cases_reference", "ix_cases_unranked", "ix_cases_waiting_clinic")
+"""Of what is found by these there is little (of a clinic's waiting cases by its limit), so that it may be sorted."""
 
 Ask = Callable[[Session, Caller], object]
 

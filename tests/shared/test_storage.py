@@ -222,5 +222,5 @@ def test_every_lease_has_an_overlay_of_its_own_beside_the_photograph():
     clinic_id, case_id, lease_token = uuid4(), uuid4(), uuid4()
     key = overlay_key(clinic_id, case_id, lease_token)
     assert key.startswith(f"{clinic_id}/{case_id}/")
-    assert key.endswith(".png")
+    assert key.endswith(".jpg")
     assert key != overlay_key(clinic_id, case_id, uuid4())

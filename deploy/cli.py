@@ -5,7 +5,19 @@ from functools import partial
 
 import click
 
-from deploy.commands import access, backup, demo, evaluation, models, oversight, photographs, queue, serve, training
+from deploy.commands import (
+    access,
+    backup,
+    demo,
+    evaluation,
+    models,
+    oversight,
+    photographs,
+    portable,
+    queue,
+    serve,
+    training,
+)
 from deploy.logs import set_up_logging
 from shared.errors import DermQueueError
 
@@ -71,7 +83,7 @@ def main(log_level: str, log_format: str) -> None:
     set_up_logging(log_level, log_format)
 
 
-for _module in (demo, serve, photographs, backup, access, oversight, queue, training, evaluation, models):
+for _module in (demo, serve, photographs, backup, access, oversight, queue, training, evaluation, models, portable):
     for _command in _module.COMMANDS:
         main.add_command(_command)
 

@@ -20,6 +20,9 @@ EXPERIMENTS_NAME = "experiments.md"
 S3_SCHEME = "s3://"
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
+Architecture = Literal["resnet50-v1", "efficientnet-lite0"]
+"""The networks that there are: the server's, and one that is light enough for a phone."""
+
 MAX_WEIGHTS_BYTES = 50_000_000
 """A bundle goes wherever a worker starts: a ResNet-50 of half precision fits."""
 
@@ -62,7 +65,7 @@ class Manifest(BaseModel):
 
     name: str
     version: str
-    architecture: Literal["resnet50-v1"]
+    architecture: Architecture
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     temperature: float = Field(gt=0, description="logits are divided by this before softmax (Guo et al. 2017)")

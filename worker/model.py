@@ -87,7 +87,7 @@ def load_network(folder: Path, manifest: Manifest) -> LesionNetwork:
     Raises:
         ModelUnusable: the file does not hold its weights.
     """
-    network = LesionNetwork(len(manifest.labels))
+    network = LesionNetwork(len(manifest.labels), manifest.architecture)
     try:
         network.load_state_dict(in_float32(load_file(folder / WEIGHTS_NAME)))
     except (RuntimeError, SafetensorError, OSError) as error:

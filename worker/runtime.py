@@ -63,7 +63,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = torch.get_num_threads()
         # Threads that spin while they wait take the processor away from those that decode the next batch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(_translate(reader, side), options, ["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(translate(reader, side), options, ["CPUExecutionProvider"])
         _compare(self, reader, side)
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,19 +77,22 @@ def make_runtime(name: str, reader: Reader, side: int, device: torch.device) -> 
     return TorchRuntime(reader, device)
 
 
-def _translate(reader: Reader, side: int) -> bytes:
+def translate(module: nn.Module, side: int, outputs: tuple[str, ...] = ("logits", "maps")) -> bytes:
+    """Return as an ONNX file what a module makes of `pixels`, uint8 (N, side, side, 3)."""
     file = io.BytesIO()
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
         # Tracing takes a third of the time of its successor, for which a worker would wait at every start.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # A padding's four numbers stay four small nodes of the graph, which ONNX Runtime folds.
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
-            reader,
+            module,
             (example,),
             file,
             input_names=["pixels"],
-            output_names=["logits", "maps"],
-            dynamic_axes={name: {0: "images"} for name in ("pixels", "logits", "maps")},
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "images"} for name in ("pixels", *outputs)},
             opset_version=_OPSET,
             dynamo=False,
         )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy.commands.evaluation import data_option, file_type
+from shared.bundle import find_bundle
 
 _folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 _out_type = click.Path(file_okay=False, path_type=Path)
@@ -26,8 +27,8 @@ def _training_options(command: Callable) -> Callable:
             "--weights",
             type=file_type,
             required=True,
-            help="Where to start: ResNet-50 v1 (ImageNet) with torchvision's key names, or an earlier run's"
-            " weights.safetensors.",
+            help="Where to start: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
+            " EfficientNet-Lite0 with EfficientNet-PyTorch's), or an earlier run's weights.safetensors.",
         ),
         click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
         click.option(
@@ -61,8 +62,14 @@ def _training_options(command: Callable) -> Callable:
     metavar="IMAGES LABELS",
     help="Images that are not trained on: their loss and accuracy after every epoch.",
 )
+@click.option(
+    "--teacher-bundle",
+    metavar="MODEL",
+    help="A bundle, by its folder or as a shipped one's name, that is asked about every image as it is trained on,"
+    " augmented, in place of --teacher. Not for `cross-validate`: it would have learnt from the images kept aside.",
+)
 @click.option("--out", type=_out_type, required=True, help="The run's folder.")
-def train(data, weights, recipe, changes, teachers, val_data, out) -> None:
+def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, out) -> None:
     """Train one network on all its data.
 
     OUT gets weights.safetensors (an average over the last steps' weights), history.csv and curves.png (loss and
@@ -70,7 +77,8 @@ def train(data, weights, recipe, changes, teachers, val_data, out) -> None:
     on from its last epoch when the same command is given again. Nothing is chosen on the validation data.
 
     Shipped recipes: default; paper (Rokad and Nagarajan 2019, taken literally); pretrain (every diagnosis of a larger
-    data set, to start another training from); student (default, half taught by a teacher).
+    data set, to start another training from); student (default, half taught by a teacher); portable (a light network,
+    taught by a bundle).
 
     \b
     Examples:
@@ -79,18 +87,22 @@ def train(data, weights, recipe, changes, teachers, val_data, out) -> None:
       dermqueue train --data train/ train.csv --data val/ val.csv --weights runs/ham/weights.safetensors --out runs/two
       dermqueue train --recipe student --teacher runs/cv/predictions.csv --data train/ train.csv --data val/ val.csv \\
         --weights runs/ham/weights.safetensors --out runs/student
+      dermqueue train --recipe portable --teacher-bundle open --data train/ train.csv --data val/ val.csv \\
+        --weights efficientnet_lite0.safetensors --out runs/portable
       tensorboard --logdir runs/one/tensorboard
     """
-    from worker.training.predictions import read_predictions  # torch is loaded only where it is used
+    from worker.model import choose_device, load_model  # torch is loaded only where it is used
+    from worker.training.predictions import read_predictions
     from worker.training.recipe import read_recipe
     from worker.training.run import train_network
 
     chosen = read_recipe(recipe, changes)
     taught_by = tuple(read_predictions(teacher) for teacher in teachers)
+    tutor = load_model(find_bundle(teacher_bundle), choose_device("auto")) if teacher_bundle else None
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
         val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
-        train_network(chosen, weights, out, images, on_step, val, taught_by)
+        train_network(chosen, weights, out, images, on_step, val, taught_by, tutor)
     click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
     if chosen.target == "class":
         click.echo("`dermqueue bundle` makes of them, and of a cross-validation, what a worker can load.")

@@ -1,4 +1,4 @@
-"""The closed form against values worked out by hand, autograd, and captum on a whole ResNet-50."""
+"""The closed form against values worked out by hand, autograd, and captum on whole networks."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from captum.attr import LayerGradCam
 from shared.domain import CLASSES
 from tests.worker.networks import LogitsAlone
 from worker.gradcam import class_activation_maps
-from worker.network import LesionNetwork
+from worker.network import BACKBONES, LesionNetwork
 
 
 def test_a_map_is_the_weighted_sum_of_the_feature_maps_over_the_number_of_cells():
@@ -25,14 +25,14 @@ def test_the_feature_maps_are_left_as_they_were():
     assert torch.equal(features, before)
 
 
-@pytest.fixture(scope="module")
-def network() -> LesionNetwork:
+@pytest.fixture(scope="module", params=BACKBONES)
+def network(request) -> LesionNetwork:
     torch.manual_seed(7)
-    return LesionNetwork().eval()
+    return LesionNetwork(architecture=request.param).eval()
 
 
 @pytest.mark.parametrize("class_index", range(len(CLASSES)))
-def test_a_resnet_map_equals_the_gradients_of_that_class_logit(network, class_index):
+def test_a_networks_map_equals_the_gradients_of_that_class_logit(network, class_index):
     pixels = torch.randn(1, 3, 64, 64)
     features = network.features(pixels).detach().requires_grad_()
     network.classifier(features.mean(dim=(2, 3)))[0, class_index].backward()
@@ -43,9 +43,9 @@ def test_a_resnet_map_equals_the_gradients_of_that_class_logit(network, class_in
 
 
 @pytest.mark.parametrize("class_index", range(len(CLASSES)))
-def test_a_resnet_map_equals_captums_grad_cam_at_the_last_block(network, class_index):
+def test_a_networks_map_equals_captums_grad_cam_at_the_last_block(network, class_index):
     pixels = torch.randn(2, 3, 96, 96)
-    captum = LayerGradCam(LogitsAlone(network), network.features[-1])
+    captum = LayerGradCam(LogitsAlone(network), network.features)
     theirs = captum.attribute(pixels, target=class_index, relu_attributions=True)[:, 0].detach()
     with torch.inference_mode():
         ours = class_activation_maps(network(pixels)[1], network.classifier.weight)[:, class_index]

@@ -50,8 +50,8 @@ def test_a_batch_of_any_size_reads_the_same(normalisation, n):
 
 
 def test_a_translation_that_gives_something_else_is_refused(monkeypatch):
-    other = runtime._translate(Reader(TinyNetwork(seed=1), tiny_reader()._preprocessing), SIDE)
-    monkeypatch.setattr(runtime, "_translate", lambda reader, side: other)
+    other = runtime.translate(Reader(TinyNetwork(seed=1), tiny_reader()._preprocessing), SIDE)
+    monkeypatch.setattr(runtime, "translate", lambda reader, side: other)
     with pytest.raises(ModelUnusable, match="DERMQUEUE_RUNTIME=torch") as refusal:
         OnnxRuntime(tiny_reader(), SIDE)
     assert refusal.value.code == "runtime_disagrees"

@@ -43,11 +43,12 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left in its `run.json`."""
+    """What a training run left in its `run.json`. `tutor`: the bundle that was asked about every image, if any."""
 
     recipe: Recipe
     data_sha256: str
     trained_on: str
+    tutor: str | None
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,12 @@ def read_run(path: Path) -> Run:
     try:
         run = json.loads(path.read_bytes())
         taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
+        if tutor := run.get("tutor"):
+            taught = f", taught by the bundle {tutor}"
         trained_on = (
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
-        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on)
+        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigurationInvalid(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
@@ -121,6 +124,7 @@ def _describe(
 ) -> Manifest:
     """Return the manifest; the scales of its heatmaps are not known yet."""
     calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
+    alone = ", without its teacher," if run.tutor else ""
     return Manifest(
         name=description.name,
         version=description.version,
@@ -138,8 +142,8 @@ def _describe(
         sources=description.sources,
         figures=measure(nested),
         measured_on=(
-            f"Cross-validated on {nested.n_images} images: each was read by one of {folds} networks of the same recipe"
-            " that had not seen it, with temperature and thresholds chosen on the other folds"
+            f"Cross-validated on {nested.n_images} images: each was read by one of {folds} networks of the same"
+            f" recipe{alone} that had not seen it, with temperature and thresholds chosen on the other folds"
         ),
         limits=LIMITS,
     )

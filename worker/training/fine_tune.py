@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.bundle import Preprocessing
 from shared.errors import ConfigurationInvalid, ModelUnusable
+from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment
 from worker.training.curves import Epoch, write_curves
@@ -43,13 +44,17 @@ class FineTuning:
         train: LabelledImages,
         val: LabelledImages | None = None,
         teacher: Tensor | None = None,
+        tutor: Model | None = None,
     ):
-        """Prepare a run on the network's device; `teacher` holds probabilities (n, classes) for `train`.
+        """Prepare a run on the network's device.
+
+        `teacher` holds probabilities (n, classes) for `train`; `tutor` is asked anew about every image as it is
+        trained on, changed and blended ("patient and consistent": Beyer et al. 2022, arXiv 2106.05237).
 
         Raises:
             ConfigurationInvalid: there are fewer images than a batch takes.
         """
-        self.recipe, self.folder, self.train, self.val = recipe, folder, train, val
+        self.recipe, self.folder, self.train, self.val, self.tutor = recipe, folder, train, val, tutor
         self.network = network.to(memory_format=torch.channels_last)
         self.device = network.classifier.weight.device
         self.steps_per_epoch = len(train) // recipe.batch_size
@@ -118,6 +123,8 @@ class FineTuning:
             targets = self.targets[chosen].to(self.device, non_blocking=True)
             if recipe.loss.mixup_alpha:
                 images, targets = mix(images, targets, recipe.loss.mixup_alpha, generator)
+            if self.tutor:
+                targets = targets.lerp(ask(self.tutor, images), recipe.loss.teacher_share)
             loss, logits = self._learn(images, targets, done / total)
             losses.append(loss)
             correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
@@ -129,7 +136,8 @@ class FineTuning:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(progress, self.recipe.warmup_share)
         inputs = standardise(images, self.recipe.preprocessing).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        # A CPU without instructions for bfloat16 needs forty times as long for a depthwise convolution in it.
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             logits, _ = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         self.optimizer.zero_grad(set_to_none=True)
@@ -168,10 +176,19 @@ class FineTuning:
         log.info("training_resumed epoch=%d", len(self.history))
 
     def _identify(self) -> str:
-        digest = hashlib.sha256(self.recipe.model_dump_json().encode() + self.train.digest.encode())
+        taught_by = self.tutor.digest if self.tutor else ""
+        digest = hashlib.sha256((self.recipe.model_dump_json() + self.train.digest + taught_by).encode())
         for value in (self.targets, *self.network.state_dict().values()):
             digest.update(value.cpu().contiguous().numpy())
         return digest.hexdigest()
+
+
+def ask(tutor: Model, images: Tensor) -> Tensor:
+    """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side."""
+    side = tutor.manifest.preprocessing.input_side
+    seen = functional.interpolate(images, (side, side), mode="bilinear")
+    pixels = seen.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()
+    return torch.from_numpy(tutor.read(pixels.cpu().numpy()).probabilities).float().to(images.device)
 
 
 def rate_factor(progress: float, warmup_share: float) -> float:

@@ -7,13 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.bundle import Preprocessing
+from shared.bundle import Architecture, Preprocessing
 from shared.errors import ConfigurationInvalid
 
 RECIPES = Path(__file__).parent / "recipes"
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET: dict[Architecture, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "resnet50-v1": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "efficientnet-lite0": ((127 / 255,) * 3, (128 / 255,) * 3),
+}
+"""Mean and standard deviation per channel that each network's ImageNet weights were trained with."""
 
 
 class Augmentation(BaseModel):
@@ -58,7 +61,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: Literal["resnet50-v1"]
+    network: Architecture
     target: Literal["class", "diagnosis"] = Field(
         "class", description="the three classes, or (to train others from there) every diagnosis of the data"
     )
@@ -78,7 +81,7 @@ class Recipe(BaseModel):
     @property
     def preprocessing(self) -> Preprocessing:
         """What a bundle with these weights does to a photograph."""
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if self.normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
+        mean, std = _IMAGENET[self.network] if self.normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
         return Preprocessing(input_side=self.input_side, normalisation=self.normalisation, mean=mean, std=std)
 
 

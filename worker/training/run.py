@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from shared.bundle import WEIGHTS_NAME
 from shared.errors import ConfigurationInvalid
-from worker.model import choose_device
+from worker.model import Model, choose_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
 from worker.training.dataset import LabelledImages
 from worker.training.fine_tune import FineTuning, OnStep
@@ -30,11 +29,13 @@ def train_network(
     on_step: OnStep,
     val: LabelledImages | None = None,
     teachers: tuple[Predictions, ...] = (),
+    tutor: Model | None = None,
 ) -> LesionNetwork:
     """Train to the end, or go on with what the folder holds, and return the network with averaged weights.
 
     The folder gets `weights.safetensors` (float32), `run.json`, `history.csv`, `curves.png` and `tensorboard/`. What is
-    finished there already is not done again. `val` has the recipe's input side.
+    finished there already is not done again. `val` has the recipe's input side. `teachers` have said what they think
+    of every image beforehand, `tutor` is asked as the training goes.
 
     Raises:
         ConfigurationInvalid: weights, teachers or folder do not fit the recipe and the data.
@@ -42,10 +43,11 @@ def train_network(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = LesionNetwork(len(train.classes))
+    network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
-    teacher = _average_teachers(recipe, teachers, train)
-    tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, teacher)
+    _check_teachers(recipe, teachers, tutor)
+    teacher = torch.from_numpy(mean_probabilities(teachers, train.ids)) if teachers else None
+    tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, teacher, tutor)
     if (folder / RECORD_NAME).exists():
         tuning.refuse_other(json.loads((folder / RECORD_NAME).read_text())["identity"])
         network.load_state_dict(load_file(folder / WEIGHTS_NAME))
@@ -57,17 +59,17 @@ def train_network(
     return averaged
 
 
-def _average_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], train: LabelledImages) -> Tensor | None:
-    if bool(teachers) != bool(recipe.loss.teacher_share):
+def _check_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], tutor: Model | None) -> None:
+    if bool(teachers) + bool(tutor) != bool(recipe.loss.teacher_share):
         raise ConfigurationInvalid(
             "teacher_unfit",
-            "A teacher's predictions and a recipe whose loss.teacher_share is above 0 go together; one is missing.",
+            "A recipe whose loss.teacher_share is above 0 needs predictions or a bundle to learn from, one of the two;"
+            " any other takes none.",
         )
-    return torch.from_numpy(mean_probabilities(teachers, train.ids)) if teachers else None
 
 
 def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -> None:
-    train, history = tuning.train, tuning.history
+    train, history, tutor = tuning.train, tuning.history, tuning.tutor
     record = {
         "identity": tuning.identity,
         "recipe": tuning.recipe.model_dump(),
@@ -78,6 +80,7 @@ def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -
         "left_out": train.left_out,
         "starting_weights": starting_weights.name,
         "n_teachers": n_teachers,
+        "tutor": f"{tutor.manifest.name} {tutor.manifest.version}" if tutor else None,
         "seconds": round(sum(epoch.seconds for epoch in history), 3),
         "last_epoch": vars(history[-1]),
         "device": str(tuning.device),

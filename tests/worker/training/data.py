@@ -29,10 +29,11 @@ def write_data(folder: Path, rows: tuple[str, ...], header: str = ISIC_2017, id_
 
 
 class TinyLesionNetwork(nn.Module):
-    """Stands in for the ResNet-50 in trainings: a convolution, statistics of batches, a classifier."""
+    """Stands in for the real ones in trainings: a convolution, statistics of batches, a classifier."""
 
-    def __init__(self, n_classes: int = 3):
+    def __init__(self, n_classes: int = 3, architecture: str = "resnet50-v1"):
         super().__init__()
+        self.architecture = architecture
         self.features = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.BatchNorm2d(6), nn.ReLU())
         self.classifier = nn.Linear(6, n_classes)
 

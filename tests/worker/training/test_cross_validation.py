@@ -112,9 +112,9 @@ def test_a_teachers_probabilities_become_part_of_the_targets(tmp_path, weights):
 
 def test_a_teacher_and_a_recipe_that_ignores_it_are_refused_and_the_reverse(tmp_path, weights):
     images = coloured_images(side=64)
-    with pytest.raises(ConfigurationInvalid, match="go together"):
+    with pytest.raises(ConfigurationInvalid, match="one of the two"):
         train_network(tiny_recipe(), weights, tmp_path, images, ignore, teachers=(teacher_of(images, 1),))
-    with pytest.raises(ConfigurationInvalid, match="go together"):
+    with pytest.raises(ConfigurationInvalid, match="one of the two"):
         train_network(tiny_recipe(loss={"teacher_share": 0.5}), weights, tmp_path, images, ignore)
 
 

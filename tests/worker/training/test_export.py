@@ -134,6 +134,16 @@ def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle
     assert manifest.sources == (MIT, CC0)
 
 
+def test_a_network_that_a_bundle_taught_says_so_and_that_its_figures_are_of_others(workplace, tmp_path):
+    run = json.loads((workplace / "run" / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(run | {"tutor": "open 1"}))
+    done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
+    assert done.exit_code == 0, done.output
+    manifest = read_manifest(tmp_path / "bundle")
+    assert manifest.trained_on.endswith(", taught by the bundle open 1")
+    assert "of the same recipe, without its teacher, that had not seen it" in manifest.measured_on
+
+
 def test_every_user_of_the_machine_may_read_it(bundle):
     assert {file.stat().st_mode & 0o777 for file in bundle.iterdir()} == {0o644}
     assert bundle.stat().st_mode & 0o777 == 0o755

@@ -3,6 +3,7 @@
 import csv
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,8 +11,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional
 
 from shared.errors import ConfigurationInvalid, ModelUnusable
+from tests.worker.networks import SIDE, tiny_model
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
-from worker.training.fine_tune import FineTuning, predict, rate_factor
+from worker.model import Model
+from worker.training.dataset import shrink
+from worker.training.fine_tune import FineTuning, ask, predict, rate_factor
 from worker.training.recipe import Recipe
 
 EVERYTHING = {
@@ -84,8 +88,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights_to_the_last_bit(tmp_p
         {"recipe": tiny_recipe(), "seed": 1},
         {"recipe": tiny_recipe(), "network_seed": 1},
         {"recipe": tiny_recipe(), "teacher": torch.full((24, 3), 1 / 3)},
+        {"recipe": tiny_recipe(), "tutor": tiny_model()},
     ],
-    ids=["recipe", "data", "weights", "teacher"],
+    ids=["recipe", "data", "weights", "teacher", "tutor"],
 )
 def test_a_folder_with_a_run_of_another_kind_is_left_alone(tmp_path, other):
     share = {"loss": {"teacher_share": 0.1}}
@@ -94,6 +99,37 @@ def test_a_folder_with_a_run_of_another_kind_is_left_alone(tmp_path, other):
     other["recipe"] = other["recipe"].model_copy(update={"loss": tiny_recipe(**share).loss})
     with pytest.raises(ConfigurationInvalid, match="another recipe"):
         start(tmp_path, **other).run(ignore)
+
+
+def test_a_tutor_is_asked_about_the_images_as_they_are_trained_on(tmp_path):
+    class Recorder(Model):
+        def read(self, pixels, *measured):
+            seen.append(pixels)
+            return super().read(pixels, *measured)
+
+    seen, plain = [], tiny_model()
+    tutor = Recorder(plain.manifest, plain.digest, plain.card, plain._runtime)
+    recipe = tiny_recipe(epochs=1, loss={"teacher_share": 1.0}, augmentation={"brightness": 0.5}, input_side=64)
+    tuning = start(tmp_path, recipe, tutor=tutor)
+    tuning.run(ignore)
+    assert [pixels.shape for pixels in seen] == [(4, 32, 32, 3)] * 6  # of the tutor's own side
+    as_they_were = {pixels.float().mean().item() for pixels in tuning.train.pixels}
+    assert not as_they_were & {pixels.mean() for batch in seen for pixels in batch}
+
+
+def test_a_tutors_answer_is_that_of_its_bundle_for_the_same_pixels():
+    pixels = torch.randint(0, 256, (3, SIDE, SIDE, 3), dtype=torch.uint8)
+    asked = ask(tiny_model(), pixels.permute(0, 3, 1, 2).float() / 255)
+    np.testing.assert_allclose(asked.numpy(), tiny_model().read(pixels.numpy()).probabilities, rtol=1e-6)
+
+
+def test_a_network_learns_what_its_tutor_says_whatever_the_labels(tmp_path):
+    tutor, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
+    tuning = start(tmp_path, recipe, tutor=tutor)
+    pixels = shrink(tuning.train.pixels, recipe.input_side)
+    said = tutor.read(pixels.numpy()).probabilities
+    learnt = predict(tuning.run(ignore), pixels, recipe.preprocessing).softmax(dim=1).numpy()
+    assert np.abs(learnt - said).mean() < 0.05
 
 
 def test_history_curves_and_tensorboard_tell_of_every_epoch_also_after_a_kill(tmp_path):

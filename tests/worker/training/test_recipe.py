@@ -1,14 +1,24 @@
 """Recipes are read, changed and refused with a sentence."""
 
 import pytest
+import torch
 
 from shared.errors import ConfigurationInvalid
+from worker.network import normalise
 from worker.training.recipe import RECIPES, read_recipe
 
 
 @pytest.mark.parametrize("name", [file.stem for file in RECIPES.glob("*.toml")])
 def test_every_shipped_recipe_can_be_read(name):
-    assert read_recipe(name).network == "resnet50-v1"
+    assert read_recipe(name).network == ("efficientnet-lite0" if name == "portable" else "resnet50-v1")
+
+
+def test_a_network_gets_what_its_imagenet_weights_were_trained_with():
+    pixels = torch.tensor([0, 127, 255], dtype=torch.uint8).expand(1, 1, 1, 3)
+    light = normalise(pixels, read_recipe("portable").preprocessing).flatten().tolist()
+    assert light == pytest.approx([-127 / 128, 0, 1], abs=1e-6)
+    servers = normalise(pixels, read_recipe("default").preprocessing).flatten().tolist()
+    assert servers == pytest.approx([-0.485 / 0.229, (127 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225], abs=1e-6)
 
 
 def test_the_papers_recipe_is_taken_literally():
@@ -41,5 +51,5 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name(change, named):
 
 
 def test_an_unknown_recipe_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigurationInvalid, match="default, paper, pretrain, student"):
+    with pytest.raises(ConfigurationInvalid, match="default, paper, portable, pretrain, student"):
         read_recipe("nonsense")

@@ -12,8 +12,11 @@ from torchvision.models import resnet50
 from deploy.cli import main
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
+from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import TinyLesionNetwork, write_data
+from worker.efficientnet_lite import EfficientNetLite0
 from worker.network import LesionNetwork, load_starting_weights, save_weights
+from worker.training.export import read_run
 from worker.training.predictions import read_predictions
 from worker.training.run import RECORD_NAME
 
@@ -38,6 +41,12 @@ def tiny(monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr("worker.training.run.LesionNetwork", TinyLesionNetwork)
     save_weights(TinyLesionNetwork(), tmp_path / "tiny.safetensors", CLASSES)
     return tmp_path / "tiny.safetensors"
+
+
+def theirs(key: str) -> str:
+    """Return a weight's name in EfficientNet-PyTorch: an underscore before each word but the last."""
+    *parts, last = key.split(".")
+    return ".".join([*(part if part.isdigit() else f"_{part}" for part in parts), last])
 
 
 def call(*arguments) -> Result:
@@ -87,6 +96,19 @@ def test_a_cross_validation_prints_its_figures_and_teaches_a_student(tiny, tmp_p
     assert json.loads((tmp_path / "student" / RECORD_NAME).read_text())["n_teachers"] == 2
 
 
+def test_a_light_network_is_trained_from_imagenet_weights_and_taught_by_a_bundle(tmp_path):
+    torch.manual_seed(3)
+    state = EfficientNetLite0().state_dict()
+    save_file({theirs(key): value.half() for key, value in state.items()}, tmp_path / "lite.safetensors")
+    data, tutor = write_data(tmp_path, ROWS), write_random_bundle(tmp_path / "tutor")
+    how = ("--recipe", "portable", "--teacher-bundle", tutor, "--weights", tmp_path / "lite.safetensors")
+    done = call("train", *how, "--data", *data, *SHORT, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / RECORD_NAME).read_text())
+    assert (record["tutor"], record["recipe"]["network"]) == ("tiny 1", "efficientnet-lite0")
+    assert read_run(tmp_path / "run" / RECORD_NAME).trained_on.endswith(", taught by the bundle tiny 1")
+
+
 def test_bad_data_is_told_before_anything_is_trained(tiny, tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     (photographs / "B.jpg").unlink()
@@ -109,8 +131,8 @@ def test_stride_two_sits_where_the_imagenet_weights_expect_it(imagenet):
 
 
 @pytest.mark.parametrize("content", [b"text", None], ids=["no safetensors", "another network"])
-def test_a_file_that_holds_no_resnet_50_is_refused(tmp_path, content):
+def test_a_file_that_holds_another_network_is_refused(tmp_path, content):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content) if content else save_file({"conv1.weight": torch.zeros(3)}, path)
-    with pytest.raises(ConfigurationInvalid, match="does not hold a ResNet-50"):
+    with pytest.raises(ConfigurationInvalid, match="does not hold a resnet50-v1"):
         load_starting_weights(LesionNetwork(), path, CLASSES)

@@ -1,7 +1,8 @@
 // From a file to the pixels that the network looks at, as shared/photograph.py does it on the server.
 import { resize } from "./resample.js";
 
-const TYPES = ["image/jpeg", "image/png", "image/webp"];
+const JPEG = "image/jpeg";
+const TYPES = [JPEG, "image/png", "image/webp"];
 const MAX_PIXELS = 8192 * 6144;
 const MIN_SIDE = 64;
 const MAX_ASPECT = 10;
@@ -14,8 +15,8 @@ export class Refusal extends Error {}
 /**
  * Return the photograph's pixels, RGB, sRGB, upright, on white: {data, width, height}.
  *
- * minSide: pixels of the shorter side that are needed. From twice as many on, whole blocks are averaged, strip by strip:
- * beside the browser's own picture, which is let go of at the end, nothing of its size is kept on a phone.
+ * minSide: pixels of the shorter side that are needed. Of twice as many or more, a JPEG is decoded smaller and whole blocks
+ * are averaged, strip by strip: beside the browser's own picture, let go of at the end, a phone keeps nothing of its size.
  */
 export async function decode(file, minSide) {
   if (!TYPES.includes(file.type)) throw new Refusal("Photographs are taken as JPEG, PNG or WebP. Choose another file.");
@@ -24,12 +25,35 @@ export async function decode(file, minSide) {
   });
   try {
     checkSize(bitmap);
-    const image = reduce(bitmap, Math.max(1, Math.floor(Math.min(bitmap.width, bitmap.height) / minSide)));
+    const image = await shrink(file, bitmap, minSide);
     if (isFlat(image)) throw new Refusal("The photograph is one flat colour. Check that nothing covers the lens.");
     return image;
   } finally {
     bitmap.close();
   }
+}
+
+async function shrink(file, bitmap, minSide) {
+  const shorter = Math.min(bitmap.width, bitmap.height);
+  const share = (file.type === JPEG && [8, 4, 2].find((factor) => shorter >= factor * minSide)) || 1;
+  const rest = Math.max(1, Math.floor(Math.ceil(shorter / share) / minSide));
+  const smaller = share > 1 && (await decodeSmaller(file, bitmap, share));
+  if (!smaller) return reduce(bitmap, share * rest);
+  const image = reduce(smaller, rest);
+  smaller.close();
+  return image;
+}
+
+/** Return the JPEG as its decoder (libjpeg) makes it at a half, a quarter or an eighth; null where a browser cannot. */
+async function decodeSmaller(file, { width, height }, share) {
+  if (!("ImageDecoder" in window)) return null;
+  const desired = { desiredWidth: Math.ceil(width / share), desiredHeight: Math.ceil(height / share) };
+  const decoder = new ImageDecoder({ type: file.type, data: await file.arrayBuffer(), ...desired });
+  const { image } = await decoder.decode();
+  decoder.close();
+  if (image.displayWidth === desired.desiredWidth && image.displayHeight === desired.desiredHeight) return image;
+  image.close();
+  return null;
 }
 
 /** Return what the network reads, RGB bytes, by the steps that the model's file lists. */
@@ -62,16 +86,17 @@ function checkSize({ width, height }) {
 }
 
 /** Average over blocks of factor × factor pixels. */
-function reduce(bitmap, factor) {
-  const [width, height] = [Math.ceil(bitmap.width / factor), Math.ceil(bitmap.height / factor)];
+function reduce(picture, factor) {
+  const full = { width: picture.displayWidth ?? picture.width, height: picture.displayHeight ?? picture.height };
+  const [width, height] = [Math.ceil(full.width / factor), Math.ceil(full.height / factor)];
   const data = new Uint8ClampedArray(width * height * 3);
-  const strip = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: STRIP_ROWS * factor });
+  const strip = Object.assign(document.createElement("canvas"), { width: full.width, height: STRIP_ROWS * factor });
   const context = strip.getContext("2d", { willReadFrequently: true, alpha: false });
   context.fillStyle = "white";
   for (let row = 0; row < height; row += STRIP_ROWS) {
-    const rows = Math.min(strip.height, bitmap.height - row * factor);
+    const rows = Math.min(strip.height, full.height - row * factor);
     context.fillRect(0, 0, strip.width, strip.height);
-    context.drawImage(bitmap, 0, -row * factor);
+    context.drawImage(picture, 0, -row * factor);
     averageBlocks(context.getImageData(0, 0, strip.width, rows), factor, data.subarray(row * width * 3), width);
   }
   return { data, width, height };
@@ -105,7 +130,6 @@ function isFlat({ data }) {
 
 /** Return the image as it comes out of a JPEG file: what the network has learnt from came as such. */
 async function passJpeg(image, quality) {
-  const file = await new Promise((done) => draw(image).toBlob(done, "image/jpeg", quality / 100));
-  const bitmap = await createImageBitmap(file);
-  return reduce(bitmap, 1);
+  const file = await new Promise((done) => draw(image).toBlob(done, JPEG, quality / 100));
+  return reduce(await createImageBitmap(file), 1);
 }

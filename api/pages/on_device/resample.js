@@ -9,9 +9,19 @@ const FIXED_POINT_BITS = 22;
 
 /** Return the image in another size; where it shrinks, the filter covers all that becomes one pixel. */
 export function resize(image, width, height, filter) {
-  const channels = image.data.length / image.width / image.height;
-  const narrow = resizeAxis(image.data, image.height, image.width, channels, width, FILTERS[filter]);
-  return { data: resizeAxis(narrow, 1, image.height, width * channels, height, FILTERS[filter]), width, height };
+  const isRatherTall = image.height - height > 2 * Math.max(0, image.width - width); // Pillow 13 begins with the height then
+  return isRatherTall
+    ? resizeWidth(resizeHeight(image, height, filter), width, filter)
+    : resizeHeight(resizeWidth(image, width, filter), height, filter);
+}
+
+function resizeWidth({ data, width, height }, to, filter) {
+  const channels = data.length / width / height;
+  return { data: resizeAxis(data, height, width, channels, to, FILTERS[filter]), width: to, height };
+}
+
+function resizeHeight({ data, width, height }, to, filter) {
+  return { data: resizeAxis(data, 1, height, data.length / height, to, FILTERS[filter]), width, height: to };
 }
 
 /** Resize the middle axis of data laid out as outer × from × inner. */

@@ -1,4 +1,4 @@
-"""The page that reads photographs on the device, as the API serves it: to whom, under which policy, kept and renewed."""
+"""The page that reads photographs on the device, as the API serves it: its policy, what is kept, how it is renewed."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from api.pages import portable
-from tests.api.pages.portable_page import RED, WAIT_MS, open_portable, read, write_tiny_model
+from tests.portable_page import RED, WAIT_MS, open_portable, read, write_tiny_model
 
 PAGE = "/app/portable/"
 

@@ -29,7 +29,7 @@ tiny (uint8[N,224,224,3] pixels) => (float[N,3] probabilities, float[N,3,7,7] ma
 
 
 def write_tiny_model(version: str = "1") -> bytes:
-    """Return a file as `dermqueue export` writes them, for which the melanoma is the red, the keratosis the green and the nevus the blue."""
+    """Return a file as `dermqueue export` writes it. Melanoma is what is red, keratosis what is green, nevus blue."""
     model = parser.parse_model(_NETWORK)
     steps = [
         {"resize": [256, 256], "filter": "bicubic", "of": "the whole frame, upright, sRGB"},

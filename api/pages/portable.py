@@ -8,9 +8,10 @@ import hashlib
 import json
 import shutil
 from functools import lru_cache
+from mimetypes import guess_type
 from pathlib import Path
 
-from flask import Response, send_file
+from flask import Response, request
 
 from api.auth import allow
 from api.pages.frame import POLICY, guarded_pages
@@ -44,13 +45,13 @@ def send_part(part: str) -> Response:
     parts = list_parts(SHIPPED_MODEL)
     if part not in parts:
         raise NotFound("page_not_found", "There is no page at this address.")
-    if part == _SERVICE_WORKER:
-        response = Response(write_service_worker(parts), mimetype="text/javascript")
-    else:
-        response = send_file(parts[part])
+    content = write_service_worker(parts) if part == _SERVICE_WORKER else parts[part].read_bytes()
+    response = Response(content, mimetype=guess_type(part)[0] or "application/octet-stream")
+    response.headers["Cache-Control"] = "private, no-cache"
     if part in _POLICIES:
         response.headers["Content-Security-Policy"] = _POLICIES[part]
-    return response
+    response.add_etag()
+    return response.make_conditional(request)
 
 
 def list_parts(model: Path) -> dict[str, Path]:

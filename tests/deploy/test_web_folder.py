@@ -201,7 +201,7 @@ def test_a_photograph_that_cannot_be_read_is_refused_in_words_and_the_next_one_i
 
 def test_axe_finds_no_fault_in_the_page_with_a_result_wide_or_narrow_light_or_dark(browser, address):
     faults = []
-    with opened(browser, address, has_touch=True) as page:
+    with opened(browser, address, has_touch=True, reduced_motion="reduce") as page:
         read(page, (SAMPLES / "ISIC_0000030.jpg").read_bytes(), "image/jpeg")
         for size, scheme in itertools.product(SIZES, ("light", "dark")):
             page.set_viewport_size(SIZES[size])

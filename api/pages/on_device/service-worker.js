@@ -7,6 +7,7 @@ async function keepParts() {
   const cache = await caches.open(CACHE);
   // A sign-in page must not be kept in a part's place.
   await cache.addAll(PARTS.map((part) => new Request(part, { cache: "no-cache", redirect: "error" })));
+  await skipWaiting(); // a page that is open has read all its parts already
 }
 
 async function takeOver() {
@@ -22,5 +23,4 @@ async function answer(request) {
 
 addEventListener("install", (event) => event.waitUntil(keepParts()));
 addEventListener("activate", (event) => event.waitUntil(takeOver()));
-addEventListener("message", () => skipWaiting());
 addEventListener("fetch", (event) => event.respondWith(answer(event.request)));

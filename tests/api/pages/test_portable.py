@@ -40,16 +40,23 @@ def test_its_own_parts_alone_are_kept_and_serve_without_a_network_and_without_a_
 def test_a_new_model_is_fetched_meanwhile_and_used_from_the_next_time_on(open_page, clinic, model):
     page = open_page(clinic)
     open_portable(page, PAGE)
+    (before,) = page.evaluate("caches.keys()")
     model.write_bytes(write_tiny_model(version="2"))
     open_portable(page, PAGE)
     expect(page.get_by_text("tiny 1")).to_be_visible()
     page.evaluate(
-        "async () => { const kept = await navigator.serviceWorker.getRegistration();"
-        "while (!kept.waiting) await new Promise((resolve) => setTimeout(resolve, 50)); }"
+        """async (before) => {
+            const kept = await navigator.serviceWorker.getRegistration();
+            const isRenewed = async () => kept.waiting || !(await caches.keys()).includes(before);
+            while (!(await isRenewed())) await new Promise((resolve) => setTimeout(resolve, 50));
+        }""",
+        before,
     )
-    page.reload()
-    expect(page.get_by_text("tiny 2")).to_be_visible(timeout=WAIT_MS)
-    assert len(page.evaluate("caches.keys()")) == 1
+    page.goto("about:blank")
+    open_portable(page, PAGE)
+    expect(page.get_by_text("tiny 2")).to_be_visible()
+    (after,) = page.evaluate("caches.keys()")
+    assert after != before
 
 
 def test_when_the_session_has_ended_no_sign_in_page_takes_the_place_of_a_part(open_page, clinic, model):

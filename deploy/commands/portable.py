@@ -32,9 +32,9 @@ def export(bundle, file_format, int8, out, web) -> None:
 
     \b
     Examples:
-      dermqueue export --bundle portable --format onnx --int8 --out portable.onnx
-      dermqueue export --bundle open --out open.onnx
-      dermqueue export --bundle portable --int8 --web portable/
+      dermqueue export --bundle open --format onnx --out open.onnx
+      dermqueue export --bundle bundles/portable --int8 --out portable.onnx
+      dermqueue export --bundle bundles/portable --int8 --web portable/
     """
     if not out and not web:
         raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")

@@ -91,14 +91,13 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
         --weights efficientnet_lite0.safetensors --out runs/portable
       tensorboard --logdir runs/one/tensorboard
     """
-    from worker.model import choose_device, load_model  # torch is loaded only where it is used
-    from worker.training.predictions import read_predictions
+    from worker.training.predictions import read_predictions  # torch is loaded only where it is used
     from worker.training.recipe import read_recipe
     from worker.training.run import train_network
 
     chosen = read_recipe(recipe, changes)
     taught_by = tuple(read_predictions(teacher) for teacher in teachers)
-    tutor = load_model(find_bundle(teacher_bundle), choose_device("auto")) if teacher_bundle else None
+    tutor = _load(teacher_bundle) if teacher_bundle else None
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
         val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
@@ -142,6 +141,12 @@ def cross_validate(data, weights, recipe, changes, teachers, folds, out) -> None
     for name, value in challenge_figures(predictions).items():
         click.echo(f"{name:<26} {value:.3f}")
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
+
+
+def _load(bundle: str):
+    from worker.model import choose_device, load_model
+
+    return load_model(find_bundle(bundle), choose_device("auto"))
 
 
 def _read(sources, recipe, on_image):

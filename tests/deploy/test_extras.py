@@ -24,6 +24,7 @@ IMAGES = ("--data", ".", EMPTY)
 NEED = (
     ("worker",),
     ("evaluate", "--bundle", "open", *IMAGES),
+    ("export", "--bundle", "open", "--out", "a.onnx"),
     *((name, *IMAGES, "--weights", EMPTY, "--out", EMPTY + "/run") for name in ("train", "cross-validate")),
 )
 
@@ -42,6 +43,7 @@ def outcomes() -> dict[str, tuple[int, str]]:
     [
         ("worker", "torch", "worker"),
         ("evaluate", "torch", "train"),
+        ("export", "torch", "worker"),
         ("train", "scipy", "train"),
         ("cross-validate", "scipy", "train"),
     ],

@@ -25,7 +25,7 @@ def write_light_bundle(folder: Path, side: int) -> Path:
         if weights.ndim == 4:
             torch.nn.init.kaiming_normal_(weights)
     preprocessing = Preprocessing(input_side=side, mean=(0.5,) * 3, std=(0.5,) * 3)
-    return _write_bundle(network, folder, preprocessing=preprocessing)
+    return _write_bundle(network, folder, preprocessing=preprocessing, heatmap_scales=(1.0,) * 3)
 
 
 def _write_bundle(network: LesionNetwork, folder: Path, **changes) -> Path:

@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, Page, expect
 from api.pages import portable
 from deploy.cli import main
 from deploy.commands.demo import SAMPLES
+from shared.bundle import MANIFEST_NAME
 from shared.heatmap import draw_overlay, fit_overlay, saliency
 from shared.photograph import decode_photograph, squash
 from tests import images
@@ -33,6 +34,7 @@ from tests.portable_page import RED, choose, open_portable, read
 from tests.worker.training.bundles import write_light_bundle
 
 VENDORED = Path(portable.__file__).parent / "on_device" / "onnxruntime"
+SAMPLE = (SAMPLES / "ISIC_0000030.jpg").read_bytes()
 PROBABILITY = 0.005
 LEVELS = 0.5
 """How far page and server may be apart: a probability, and the mean over an overlay's levels of 255."""
@@ -67,7 +69,11 @@ def folder(tmp_path_factory) -> Path:
     """A page with a light network of random weights, inside a folder that is served."""
     made = tmp_path_factory.mktemp("served") / "skin"
     bundle = write_light_bundle(made.parent.parent / "light-bundle", side=224)
-    done = CliRunner().invoke(main, ["export", "--bundle", str(bundle), "--int8", "--web", str(made)])
+    manifest = json.loads((bundle / MANIFEST_NAME).read_text())
+    (bundle / MANIFEST_NAME).write_text(
+        json.dumps(manifest | {"heatmap_scales": [0.1, 0.1, 0.1]})
+    )  # so that maps are seen
+    done = CliRunner().invoke(main, ["export", "--bundle", str(bundle), "--web", str(made)])
     assert done.exit_code == 0, done.output
     return made
 
@@ -169,13 +175,14 @@ def test_a_result_comes_with_its_operating_point_whose_figures_these_are_and_eve
     browser, address, expected
 ):
     with opened(browser, address) as page:
-        assert read(page, RED) == pytest.approx(expected.read(RED)[0], abs=PROBABILITY)
+        assert read(page, SAMPLE, "image/jpeg") == pytest.approx(expected.read(SAMPLE)[0], abs=PROBABILITY)
         expect(page.get_by_text(re.compile("Suggestion at “.+”: (Refer|Routine)"))).to_be_visible()
         expect(page.get_by_text("card of its own bundle, and not the server’s.")).to_be_visible()
         for index, name in enumerate(("Melanoma", "Seborrheic keratosis", "Nevus")):
             page.get_by_role("button", name=name).click()
             expect(page.get_by_role("figure").last).to_contain_text(f"Heatmap of {name.lower()}")
-            assert mean_difference(picture_in(page, "#overlay"), expected.read(RED, index)[1]) <= LEVELS
+            assert mean_difference(picture_in(page, "#overlay"), expected.read(SAMPLE, index)[1]) <= LEVELS
+        assert mean_difference(picture_in(page, "#overlay"), picture_in(page, "#photograph")) > 2 * LEVELS
         page.get_by_label("Heatmap’s strength").press("Home")
         expect(page.locator("#overlay")).to_have_css("opacity", "0")
         expect(page.get_by_role("link", name="Back to the cases")).to_be_hidden()
@@ -202,7 +209,7 @@ def test_a_photograph_that_cannot_be_read_is_refused_in_words_and_the_next_one_i
 def test_axe_finds_no_fault_in_the_page_with_a_result_wide_or_narrow_light_or_dark(browser, address):
     faults = []
     with opened(browser, address, has_touch=True, reduced_motion="reduce") as page:
-        read(page, (SAMPLES / "ISIC_0000030.jpg").read_bytes(), "image/jpeg")
+        read(page, SAMPLE, "image/jpeg")
         for size, scheme in itertools.product(SIZES, ("light", "dark")):
             page.set_viewport_size(SIZES[size])
             page.emulate_media(color_scheme=scheme)

@@ -1,6 +1,15 @@
-"""Signing in with a key, as a person does in a browser."""
+"""Browsing as a person does: signing in with a key, and looking at a page for what is wrong with it."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
 
 from playwright.sync_api import Page
+
+SIZES = {"wide": {"width": 1280, "height": 850}, "narrow": {"width": 390, "height": 844}}
+_AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+_SHOTS = os.environ.get("SCREENSHOTS")
+"""A folder for pictures of every page, to be looked at."""
 
 
 def enter_key(page: Page, key: str) -> None:
@@ -9,3 +18,15 @@ def enter_key(page: Page, key: str) -> None:
     page.get_by_label("Your key").fill(key)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("button", name="Sign out").wait_for()
+
+
+def find_faults(page: Page, name: str) -> list[str]:
+    """Return what axe finds on the page as it is now, and whether it is wider than its window."""
+    if _SHOTS:
+        page.screenshot(path=Path(_SHOTS) / f"page{name}.png", full_page=True)
+    page.context.new_cdp_session(page).send("Runtime.evaluate", {"expression": _AXE})
+    found = page.evaluate("axe.run()")["violations"]
+    faults = [f"{name}: {fault['impact']} {fault['id']} {fault['help']}" for fault in found]
+    if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        faults.append(f"{name} is too wide")
+    return faults

@@ -19,7 +19,7 @@ from shared.store import sessions
 COOKIE = "dermqueue_session"
 _LIVE = "Dermqueue-Live"
 """The header of a page that looks by itself whether something has changed."""
-_POLICY = (
+POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
@@ -136,7 +136,7 @@ def _word_problems(response: Response) -> Response:
         response.set_data(render_template(template, problem=response.get_json(), **values))
         response.mimetype = "text/html"
     if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers["Referrer-Policy"] = "same-origin"  # with none, browsers would hide a form's origin, too
     return response
 

@@ -1,6 +1,8 @@
 """The command that takes a bundle out of the house, for a phone or a browser."""
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -15,10 +17,13 @@ from shared.photograph import decode_photograph, squash
 @click.option(
     "--int8", is_flag=True, help="Store weights as whole numbers and in half precision: 6 MB for a light network."
 )
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file, such as portable.onnx.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file, such as portable.onnx."
+    "--web",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder with the file and a page that reads photographs by it, in the browser: for any file server.",
 )
-def export(bundle, file_format, int8, out) -> None:
+def export(bundle, file_format, int8, out, web) -> None:
     """Write a bundle as one file that ONNX Runtime runs with nothing of ours.
 
     Its input is the photograph's pixels, its outputs are the probabilities of a result and the class activation maps.
@@ -29,16 +34,32 @@ def export(bundle, file_format, int8, out) -> None:
     Examples:
       dermqueue export --bundle open --format onnx --out open.onnx
       dermqueue export --bundle bundles/portable --int8 --out portable.onnx
+      dermqueue export --bundle bundles/portable --int8 --web portable/
     """
+    if not out and not web:
+        raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        _write_checked(find_bundle(bundle), file, int8)
+        size = f"{file.stat().st_size / 1e6:.1f} MB"
+        if out:
+            shutil.copyfile(file, out)
+            click.echo(f"{out} has {size} and answers as torch does. It is no diagnosis.")
+        if web:
+            from api.pages.portable import write_folder  # as is Flask
+
+            write_folder(web, file)
+            click.echo(f"{web} is a page with a model of {size} that answers as torch does. It is no diagnosis.")
+
+
+def _write_checked(bundle: Path, file: Path, int8: bool) -> None:
     import numpy as np
 
     from worker.portable import write_onnx  # torch is loaded only where it is used
 
-    folder = find_bundle(bundle)
-    side = read_manifest(folder).preprocessing.input_side
-    samples = (decode_photograph(file.read_bytes(), min_side=2 * side) for file in sorted(SAMPLES.glob("*.jpg")))
-    write_onnx(folder, out, np.stack([squash(sample, side) for sample in samples]), int8=int8)
-    click.echo(f"{out} has {out.stat().st_size / 1e6:.1f} MB and answers as torch does. It is no diagnosis.")
+    side = read_manifest(bundle).preprocessing.input_side
+    samples = (decode_photograph(sample.read_bytes(), min_side=2 * side) for sample in sorted(SAMPLES.glob("*.jpg")))
+    write_onnx(bundle, file, np.stack([squash(sample, side) for sample in samples]), int8=int8)
 
 
 COMMANDS = (export,)

@@ -34,6 +34,11 @@ def test_the_program_on_the_page_reads_a_photograph_as_the_server_does(tmp_path)
     assert json.loads(said.stdout) == pytest.approx(expected, abs=0.02)
 
 
+def test_an_export_to_nowhere_is_refused(tmp_path):
+    done = CliRunner().invoke(main, ["export", "--bundle", str(tmp_path)])
+    assert (done.exit_code, "--out FILE, --web FOLDER" in done.output) == (2, True)
+
+
 def test_a_bundle_that_is_not_there_is_refused(tmp_path):
     done = CliRunner().invoke(main, ["export", "--bundle", str(tmp_path), "--out", str(tmp_path / "a.onnx")])
     assert done.exit_code == 1

@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from api.pages import portable
 from tests.api.calls import Api
 from tests.browsing import enter_key
 
@@ -86,5 +87,6 @@ def open_page(browser, served) -> Iterator[Callable[..., Page]]:
 
 
 def _is_fault(said: ConsoleMessage) -> bool:
-    """Tell errors of scripts, of the policy and of loading from the answer to whoever was too late, which is meant."""
-    return said.type == "error" and "status of 412" not in said.text
+    """Tell errors of scripts, of the policy and of loading from answers that are meant: too late, and no model."""
+    is_meant = "status of 412" in said.text or said.location["url"].endswith(portable.MODEL)
+    return said.type == "error" and not is_meant

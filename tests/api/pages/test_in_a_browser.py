@@ -1,10 +1,7 @@
 """The pages in Chromium: with scripts and without, by mouse, touch and keyboard, wide and narrow, light and dark."""
 
-import os
 import re
 from functools import reduce
-from importlib.resources import files
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,12 +12,9 @@ from shared.domain import Role
 from shared.store import workers
 from shared.store.workers import Worker
 from tests.api.calls import JPEG, MODEL_DIGEST, UNUSABLE, Api, activate_model, record_problem, record_result
+from tests.browsing import SIZES, find_faults
 from tests.factories import add_key
 
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
-SHOTS = os.environ.get("SCREENSHOTS")
-"""A folder for pictures of every page, to be looked at."""
-SIZES = {"wide": {"width": 1280, "height": 850}, "narrow": {"width": 390, "height": 844}}
 POLL_MS = 10_000
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -289,12 +283,6 @@ def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
         page = open_page(api, viewport=SIZES[size], color_scheme=scheme)
         for address in pages:
             page.goto(f"/app{address}")
-            if SHOTS:
-                name = reduce(lambda text, pair: text.replace(pair[1], pair[0]), ids.items(), address).replace("/", "-")
-                page.screenshot(path=Path(SHOTS) / f"page{name}-{size}-{scheme}.png", full_page=True)
-            page.context.new_cdp_session(page).send("Runtime.evaluate", {"expression": AXE})
-            found = page.evaluate("axe.run()")["violations"]
-            faults += [f"{address}: {fault['impact']} {fault['id']} {fault['help']}" for fault in found]
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                faults.append(f"{address} is wider than {size}")
+            name = reduce(lambda text, pair: text.replace(pair[1], pair[0]), ids.items(), address).replace("/", "-")
+            faults += find_faults(page, f"{name}-{size}-{scheme}")
     assert faults == []

@@ -29,6 +29,8 @@ PAGES = {
     "POST /cases/<case_id>/cancel": CLINIC,
     "GET /cases/<case_id>/erase": CLINIC,
     "POST /cases/<case_id>/erase": CLINIC,
+    "GET /portable/": BOTH,
+    "GET /portable/<path:part>": BOTH,
     "GET /worklist": REVIEWER,
     "GET /worklist/<case_id>": REVIEWER,
     "GET /worklist/<case_id>/next": REVIEWER,

@@ -1,0 +1,75 @@
+// Shows what the network says of a photograph, in the server's words: probabilities, suggestion, heatmaps.
+import { overlay } from "./heatmap.js";
+import { draw } from "./photograph.js";
+
+const DECIDES = "melanoma"; // the class whose probability the threshold is for
+
+/** Show whose figures these are. */
+export function showNetwork(model) {
+  for (const name of ["name", "version", "measured_on", "licence", "digest"]) say(name, model[name]);
+  const limits = model.limits.map((limit) => Object.assign(document.createElement("li"), { textContent: limit }));
+  document.getElementById("limits").replaceChildren(...limits);
+  document.getElementById("network").hidden = false;
+}
+
+/** Show a reading of a photograph (RGB bytes, in the size in which it is shown). */
+export function showReading(model, photograph, { probabilities, maps }, isSmall) {
+  const deciding = model.labels.indexOf(DECIDES);
+  const decision = probabilities[deciding] >= model.point.threshold ? "refer" : "routine";
+  say("point", model.point.name);
+  say("decision", nameOf(decision));
+  document.querySelector("[data-say=decision]").className = `tag ${decision}`;
+  document.getElementById("small").hidden = !isSmall;
+  const scales = model.labels.map((label, index) => makeScale(label, probabilities[index], index === deciding && model.point));
+  document.getElementById("scales").replaceChildren(...scales);
+  for (const name of ["photograph", "under"]) draw(photograph, document.getElementById(name));
+  offerHeatmaps(model, (index) => overlay(photograph, maps[index], model.scales[index])).at(deciding).click();
+}
+
+/** Put a button for each class in place; each draws its heatmap. */
+function offerHeatmaps({ labels }, drawOne) {
+  const choices = document.getElementById("classes");
+  choices.replaceChildren(
+    ...labels.map((label, index) => {
+      const button = Object.assign(document.createElement("button"), { className: "quiet", textContent: nameOf(label) });
+      button.addEventListener("click", () => {
+        draw(drawOne(index), document.getElementById("overlay"));
+        say("class", nameOf(label).toLowerCase());
+        for (const other of choices.children) other.setAttribute("aria-pressed", other === button);
+      });
+      return button;
+    }),
+  );
+  return [...choices.children];
+}
+
+function makeScale(label, probability, point) {
+  const scale = document.getElementById("scale").content.firstElementChild.cloneNode(true);
+  const fill = (part, text) => (scale.querySelector(part).textContent = text);
+  const bar = scale.querySelector(".bar");
+  bar.setAttribute("width", probability * 1000);
+  fill(".scale-name", nameOf(label));
+  fill(".scale-number", percent(probability));
+  if (!point) return scale;
+  if (probability >= point.threshold) bar.setAttribute("class", "over");
+  for (const line of scale.querySelectorAll("path")) line.setAttribute("d", `M${point.threshold * 1000} 0v40`);
+  fill(
+    ".scale-note",
+    `The line is the operating point “${point.name}”: refer at ${percent(point.threshold)} or more. On the images of this ` +
+      `network’s card it found ${percent(point.sensitivity)} of melanomas and left ${percent(point.specificity)} of harmless lesions alone.`,
+  );
+  return scale;
+}
+
+function say(name, text) {
+  document.querySelector(`[data-say=${name}]`).textContent = text;
+}
+
+function nameOf(label) {
+  const words = label.replaceAll("_", " ");
+  return words[0].toUpperCase() + words.slice(1);
+}
+
+function percent(share) {
+  return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
+}

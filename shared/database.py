@@ -115,4 +115,4 @@ def _forget_values(context: ExceptionContext) -> None:
 def _begin_sqlite(connection) -> None:
     # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-    connection.connection.dbapi_connection.execute(f"BEGIN {mode}")
+    connection.exec_driver_sql(f"BEGIN {mode}")

@@ -57,6 +57,15 @@ def test_an_error_that_waiting_does_not_mend_is_not_called_unavailable(database)
         session.execute(text("INSERT INTO clinics (id) VALUES (NULL)"))
 
 
+@on_sqlite
+def test_a_writer_who_waits_in_vain_for_another_is_told_that_the_database_is_away(database, monkeypatch):
+    monkeypatch.setattr("shared.database._BUSY_TIMEOUT_MS", 10)
+    impatient = open_database(database.engine.url.render_as_string(hide_password=False))
+    with database.writing(), pytest.raises(Unavailable, match="database_unavailable"), impatient.writing():
+        pass
+    impatient.engine.dispose()
+
+
 def test_an_error_that_ends_in_a_log_names_its_statement_and_no_value(database):
     name = "Clinic of Mrs Doe"
     add_clinic(database, name)

@@ -61,9 +61,10 @@ def test_an_error_that_waiting_does_not_mend_is_not_called_unavailable(database)
 def test_a_writer_who_waits_in_vain_for_another_is_told_that_the_database_is_away(database, monkeypatch):
     monkeypatch.setattr("shared.database._BUSY_TIMEOUT_MS", 10)
     impatient = open_database(database.engine.url.render_as_string(hide_password=False))
-    with database.writing() as writer, pytest.raises(Unavailable), impatient.writing() as waiting:
+    with database.writing() as writer:
         writer.connection()
-        waiting.connection()
+        with pytest.raises(Unavailable):
+            add_clinic(impatient)
     impatient.engine.dispose()
 
 

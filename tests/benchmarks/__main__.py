@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from deploy.site_links import REPOSITORY
-from tests.benchmarks.report import PICTURE, draw, show, write_document
+from tests.benchmarks.report import PICTURE, draw, has_picture, show, write_document
 from tests.benchmarks.results import RESULTS, add_part, describe_machine, read_results, write_results
 
 DOCS = REPOSITORY / "deploy" / "docs"
@@ -59,7 +59,8 @@ def main(names: list[str], quick: bool, out: Path | None) -> None:
         found = importlib.import_module(f"tests.benchmarks.{name}").measure(quick)
         results = add_part(results, describe_machine(), name, found, quick)
         write_results(results_folder, results)
-    draw(results, pictures / PICTURE)
+    if has_picture(results):
+        draw(results, pictures / PICTURE)
     if out is None:
         write_document(DOCS / "benchmarks.md", results)
     show(results, Console())

@@ -66,7 +66,9 @@ def to_markdown(results: Mapping) -> str:
     """Return every table, and the picture once there is one."""
     parts = [_markdown_table(rows) for rows in _tables(results)]
     if results["parts"]:
-        parts += [f"Machine: {_describe(results['machine'])}.", f"![The same as bars and curves]({PICTURE})"]
+        parts.append(f"Machine: {_describe(results['machine'])}.")
+    if has_picture(results):
+        parts.append(f"![The same as bars and curves]({PICTURE})")
     return "\n\n".join(parts)
 
 
@@ -75,6 +77,11 @@ def write_document(document: Path, results: Mapping) -> None:
     replaced = f"{_BEGIN}\n{to_markdown(results)}\n{_END}"
     before = document.read_text()
     document.write_text(re.sub(f"{_BEGIN}.*{_END}", lambda _: replaced, before, flags=re.DOTALL))
+
+
+def has_picture(results: Mapping) -> bool:
+    """Tell whether something that is drawn was measured."""
+    return not {"drain", "memory"}.isdisjoint(results["parts"])
 
 
 def draw(results: Mapping, file: Path) -> None:

@@ -63,3 +63,9 @@ def test_a_picture_is_drawn_of_what_there_is(tmp_path):
     for number, results in enumerate((RESULTS_OF_SOME, assemble({}, {}))):
         draw(results, tmp_path / f"{number}.png")
         assert (tmp_path / f"{number}.png").stat().st_size > 10_000
+
+
+def test_a_page_without_what_is_drawn_shows_no_picture():
+    polls_alone = assemble({"cores": 2}, {"api": {**WHEN, "ratios": {"polls_over_bare": 0.3}}})
+    assert ".png" not in to_markdown(polls_alone)
+    assert ".png" in to_markdown(RESULTS_OF_SOME)

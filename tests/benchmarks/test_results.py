@@ -54,14 +54,15 @@ def test_a_target_is_met_from_its_bound_on(value, at_least, at_most):
 
 def test_the_command_measures_only_the_parts_that_it_is_told_and_writes_results_and_picture(tmp_path, monkeypatch):
     asked = []
-    part = SimpleNamespace(measure=lambda quick: asked.append(quick) or LATENCY)
-    monkeypatch.setitem(sys.modules, "tests.benchmarks.latency", part)
-    ran = CliRunner().invoke(main, ["--only", "latency", "--quick", "--out", str(tmp_path)], catch_exceptions=False)
+    drained = {"ratios": {"drained_over_limit": 0.5}, "photographs_per_s": {"full resolution": {"limit": 2.0}}}
+    part = SimpleNamespace(measure=lambda quick: asked.append(quick) or drained)
+    monkeypatch.setitem(sys.modules, "tests.benchmarks.drain", part)
+    ran = CliRunner().invoke(main, ["--only", "drain", "--quick", "--out", str(tmp_path)], catch_exceptions=False)
     assert ran.exit_code == 0
     assert asked == [True]
-    assert json.loads((tmp_path / "results.json").read_text())["ratios"] == LATENCY["ratios"]
+    assert json.loads((tmp_path / "results.json").read_text())["ratios"] == drained["ratios"]
     assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
-    assert "idle_latency_extra_ms" in ran.output
+    assert "drained_over_limit" in ran.output
 
 
 def test_a_part_that_there_is_not_is_refused_with_the_names_of_those_there_are():

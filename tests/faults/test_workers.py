@@ -69,9 +69,10 @@ def test_cases_whose_doorbells_are_all_lost_are_found_as_soon_as_beat_and_a_work
 def test_the_result_of_a_worker_that_slept_through_its_lease_is_refused(rig, sizes):
     # Of its own it has a long lease, and so a patient watchdog: otherwise that would end it before it answers late.
     sleeper = rig.further("sleeping worker", DERMQUEUE_LEASE_S="120")
-    with rig.beside(sleeper), rig.submitting(sizes.cases) as load:
+    with rig.beside(sleeper):
         with ExitStack() as sleep:
-            with rig.frozen("worker"):
+            # The other one before there is work: what it had in hand would be refused to it, and not to the sleeper.
+            with rig.frozen("worker"), rig.submitting(sizes.cases) as load:
                 sleep.enter_context(rig.frozen("sleeping worker", when=rig.in_hand))
                 struck = rig.in_hand()
                 end_leases(rig)

@@ -76,10 +76,10 @@ def flood(stack: RunningStack) -> Iterator[list[str]]:
 @contextmanager
 def halted_worker(stack: RunningStack) -> Iterator[list[str]]:
     """Stop the worker's process in the middle of a batch; yield the cases that it holds, and one that waits."""
-    worker = stack.pid("worker")
     while True:
         submit(stack, 16)
         wait_until(lambda: list_cases(stack.http, state="running"), timeout_s=30)
+        worker = stack.pid("worker")  # one that stood still for too long has been ended by its watchdog
         os.kill(worker, signal.SIGSTOP)
         held, further = list(list_cases(stack.http, state="running")), stack.submit(PHOTOGRAPHS[0])
         if held and further.status_code == 202:

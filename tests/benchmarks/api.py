@@ -3,7 +3,6 @@
 `python -m tests.benchmarks.api`
 """
 
-import io
 import json
 import os
 import secrets
@@ -20,7 +19,6 @@ from threading import Event
 
 import click
 import httpx
-from PIL import Image
 
 from deploy.embedded.program import Program, find_free_port
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
@@ -34,14 +32,14 @@ from shared.settings import Settings
 from shared.storage import open_object_store
 from shared.store import models
 from tests.api.calls import MODEL_DIGEST, record_result
+from tests.benchmarks.contender import Piles
 from tests.benchmarks.load import UNIQUE, Load, Request, drive
+from tests.benchmarks.piles import FULL, SMALL, resized
 from tests.factories import add_clinic, add_key, variables_of
 from tests.servers.postgres import postgres_program, postgres_url
 
-SAMPLES = Path(__file__).parents[2] / "deploy" / "samples"
 BUCKET = "benchmark"
 SUBMITTERS, POLLERS = 16, 32
-SMALL_SIDE = 256
 
 Contender = Callable[[float], Load]
 """Loads one server for so many seconds."""
@@ -70,7 +68,8 @@ def measure(quick: bool) -> dict:
         folder = Path(name)
         folder.chmod(0o755)
         with _running(folder) as (bare_port, served):
-            contenders = _name_contenders(clients, bare_port, served)
+            sizes = {"full size": FULL, "256 px": resized(folder / "small", SMALL)}
+            contenders = _name_contenders(clients, bare_port, served, sizes)
             loads = _measure_in_turns(contenders, rounds, seconds)
     per_s = {name: median(load.per_s for load in found) for name, found in loads.items()}
     return {
@@ -94,15 +93,15 @@ def _measure_in_turns(contenders: dict[str, Contender], rounds: int, seconds: fl
     return found
 
 
-def _name_contenders(clients: ProcessPoolExecutor, bare_port: int, served: dict[str, Served]) -> dict[str, Contender]:
-    full = [file.read_bytes() for file in sorted(SAMPLES.glob("*.jpg"))]
-    sizes = {"full size": full, f"{SMALL_SIDE} px": [_reduce(data) for data in full]}
-
+def _name_contenders(
+    clients: ProcessPoolExecutor, bare_port: int, served: dict[str, Served], sizes: Piles
+) -> dict[str, Contender]:
     def load(port: int, make_requests: Callable[[], Sequence[Request]], status: int, connections: int) -> Contender:
         return lambda seconds: clients.submit(drive, port, make_requests(), status, connections, seconds).result()
 
     contenders = {}
-    for size, photographs in sizes.items():
+    for size, files in sizes.items():
+        photographs = [file.read_bytes() for file in files]
         contenders[f"bare: ingest, {size}"] = load(
             bare_port, lambda photographs=photographs: _submissions("/store", "", photographs), 202, SUBMITTERS
         )
@@ -116,7 +115,7 @@ def _name_contenders(clients: ProcessPoolExecutor, bare_port: int, served: dict[
             )
     contenders["bare: polls"] = load(bare_port, lambda: [_get("/constant", "")], 200, POLLERS)
     for name, api in served.items():
-        for kind, (request, status) in _polls(api, full[0]).items():
+        for kind, (request, status) in _polls(api, FULL[0].read_bytes()).items():
             contenders[f"{name}: {kind}"] = load(api.port, lambda request=request: [request], status, POLLERS)
     return contenders
 
@@ -164,12 +163,6 @@ def _submission(path: str, key: str, photograph: bytes) -> Request:
         f"Content-Type: {form.headers['Content-Type']}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return Request(head.encode(), body)
-
-
-def _reduce(photograph: bytes) -> bytes:
-    file = io.BytesIO()
-    Image.open(io.BytesIO(photograph)).resize((SMALL_SIDE, SMALL_SIDE)).save(file, "JPEG")
-    return file.getvalue()
 
 
 @contextmanager

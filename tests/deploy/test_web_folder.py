@@ -8,11 +8,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import onnx
@@ -29,7 +28,7 @@ from shared.bundle import MANIFEST_NAME
 from shared.heatmap import draw_overlay, fit_overlay, saliency
 from shared.photograph import decode_photograph, squash
 from tests import images
-from tests.browsing import SIZES, find_faults
+from tests.browsing import SIZES, find_faults, serving
 from tests.portable_page import RED, choose, open_portable, read
 from tests.worker.training.bundles import write_light_bundle
 
@@ -53,15 +52,8 @@ class Server(SimpleHTTPRequestHandler):
     def log_message(self, *_) -> None: ...
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=folder))
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def serving_files(folder: Path) -> AbstractContextManager[str]:
+    return serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=folder)))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def expected(folder) -> "Expected":
 
 @pytest.fixture(scope="module")
 def address(folder) -> Iterator[str]:
-    with served(folder.parent) as host:
+    with serving_files(folder.parent) as host:
         yield f"{host}/{folder.name}/"
 
 

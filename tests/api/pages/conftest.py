@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Thread
 
 import pytest
 from flask import Flask
@@ -14,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.pages import portable
 from tests.api.calls import Api
-from tests.browsing import enter_key
+from tests.browsing import enter_key, serving
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,8 @@ def reviewer_visitor(sign_in, reviewer) -> Visitor:
 @pytest.fixture
 def served(app: Flask) -> Iterator[str]:
     """The address of the app, for browsers."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(make_server("127.0.0.1", 0, app, threaded=True)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """One transaction per use case, on SQLite as on PostgreSQL, and trouble with the server in words of our own."""
 
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -183,7 +184,11 @@ def test_opening_a_database_connects_to_nothing(tmp_path):
 
 def test_the_clock_is_the_moment_in_utc_and_does_not_stand_still_within_a_transaction(database):
     with database.writing() as session, database.looking() as connection:
-        first, second, third = read_clock(session), read_clock(session), read_clock(connection)
+        first = read_clock(session)
+        time.sleep(0.002)
+        second = read_clock(session)
+        time.sleep(0.002)
+        third = read_clock(connection)
     assert first.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - first) < timedelta(seconds=30)
     assert first < second < third

@@ -51,7 +51,8 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return tuple(output.cpu().numpy() for output in self._reader(torch.from_numpy(pixels).to(self._device)))
+        outputs = self._reader(torch.from_numpy(pixels).to(self._device))
+        return tuple(output.float().cpu().numpy() for output in outputs)
 
 
 class OnnxRuntime:

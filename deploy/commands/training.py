@@ -97,7 +97,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 
     chosen = read_recipe(recipe, changes)
     taught_by = tuple(read_predictions(teacher) for teacher in teachers)
-    tutor = _load(teacher_bundle) if teacher_bundle else None
+    tutor = _load_tutor(teacher_bundle) if teacher_bundle else None
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
         val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
@@ -143,10 +143,13 @@ def cross_validate(data, weights, recipe, changes, teachers, folds, out) -> None
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
 
 
-def _load(bundle: str):
+def _load_tutor(bundle: str):
+    """Load what is asked about every image, with torch where that is faster for its bfloat16."""
     from worker.model import choose_device, load_model
+    from worker.training.fine_tune import has_bfloat16
 
-    return load_model(find_bundle(bundle), choose_device("auto"))
+    device = choose_device("auto")
+    return load_model(find_bundle(bundle), device, "torch" if has_bfloat16(device) else "auto")
 
 
 def _read(sources, recipe, on_image):

@@ -136,7 +136,7 @@ class FineTuning:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(progress, self.recipe.warmup_share)
         inputs = standardise(images, self.recipe.preprocessing).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=computes_in_bfloat16(self.device)):
+        with half_precision(self.device):
             logits, _ = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         self.optimizer.zero_grad(set_to_none=True)
@@ -187,11 +187,18 @@ def ask(tutor: Model, images: Tensor) -> Tensor:
     side = tutor.manifest.preprocessing.input_side
     seen = functional.interpolate(images, (side, side), mode="bilinear")
     pixels = seen.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()
-    return torch.from_numpy(tutor.read(pixels.cpu().numpy()).probabilities).float().to(images.device)
+    with half_precision(images.device):
+        reading = tutor.read(pixels.cpu().numpy())
+    return torch.from_numpy(reading.probabilities).float().to(images.device)
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Return whether training in bfloat16 pays: a CPU without instructions for it takes twenty times as long."""
+def half_precision(device: torch.device) -> torch.autocast:
+    """Return a context in which torch computes in bfloat16 where that pays: on a GPU, and on some CPUs."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether the device has instructions for bfloat16: a CPU without them takes twenty times as long."""
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

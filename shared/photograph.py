@@ -7,7 +7,6 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -41,10 +40,6 @@ MAX_PIXELS_WHOLE = MAX_PIXELS // 2
 MAX_ASPECT = 10
 # Pixels of the shorter side. The network looks at 224: below 64 every pixel would be blown up more than threefold.
 MIN_SIDE = 64
-# Pixels and JPEG quality (4:2:0) of the training images, by their size and their quantisation tables.
-TRAINING_SIDE = 256
-TRAINING_QUALITY = 75
-
 _PNG_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 # Straight to the three classes: `Image.open` would warn about sizes by a global setting and take an MPO apart.
 _DECODERS = {JPEG: JpegImageFile, PNG: PngImageFile, WEBP: WebPImageFile}
@@ -175,30 +170,6 @@ def decode_photograph(data: bytes, min_side: int) -> Image.Image:
         )
     orientation = read_orientation(data, header.media_type)
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-
-
-def squash(image: Image.Image, side: int) -> np.ndarray:
-    """Return the whole frame as the network met its training images: uint8 (side, side, 3), 0 to 255."""
-    return shrink_frame(squash_frame(image), side)
-
-
-def squash_frame(image: Image.Image) -> np.ndarray:
-    """Return the whole frame as the training images are kept: uint8 (256, 256, 3), 0 to 255.
-
-    Those are whole frames squashed to 256 x 256 px, whatever their aspect, and kept as JPEG. A network learns the
-    traces of that. On 24 photographs of which both are at hand, the full-resolution one came out 0.041 higher in
-    melanoma probability (mean; 0.26 at most) than its copy among the training images. Put through the same JPEG first,
-    it comes out 0.004 lower (0.07 at most), so thresholds calibrated on small images hold for what clinics send.
-    """
-    small = io.BytesIO()
-    image.resize((TRAINING_SIDE, TRAINING_SIDE), Image.Resampling.BICUBIC).save(small, "JPEG", quality=TRAINING_QUALITY)
-    small.seek(0)
-    return np.array(JpegImageFile(small))
-
-
-def shrink_frame(frame: np.ndarray, side: int) -> np.ndarray:
-    """Return a squashed frame at the side that the network reads, uint8 (side, side, 3)."""
-    return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _load(data: bytes, header: PhotographHeader, min_side: int) -> ImageFile.ImageFile:

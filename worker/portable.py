@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shared.bundle import Manifest
 from shared.errors import ModelUnusable
-from shared.photograph import TRAINING_QUALITY, TRAINING_SIDE
+from worker.frame import TRAINING_QUALITY, TRAINING_SIDE
 from worker.model import Model, load_model, load_network
 from worker.runtime import Reader, translate
 

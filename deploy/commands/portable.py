@@ -8,7 +8,7 @@ import click
 
 from deploy.commands.demo import SAMPLES
 from shared.bundle import find_bundle, read_manifest
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 
 
 @click.command()
@@ -55,7 +55,8 @@ def export(bundle, file_format, int8, out, web) -> None:
 def _write_checked(bundle: Path, file: Path, int8: bool) -> None:
     import numpy as np
 
-    from worker.portable import write_onnx  # torch is loaded only where it is used
+    from worker.frame import squash  # torch is loaded only where it is used
+    from worker.portable import write_onnx
 
     side = read_manifest(bundle).preprocessing.input_side
     samples = (decode_photograph(sample.read_bytes(), min_side=2 * side) for sample in sorted(SAMPLES.glob("*.jpg")))

@@ -20,11 +20,12 @@ from torch.nn.functional import interpolate
 from deploy.commands.demo import SAMPLES
 from shared.bundle import Preprocessing, read_manifest
 from shared.domain import CLASSES
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 from tests.benchmarks.peers.libraries import LIBRARIES, Explain, running_libraries
 from tests.benchmarks.peers.running import bundle_folder
 from tests.benchmarks.rounds import time_in_turns
 from tests.worker.networks import LogitsAlone
+from worker.frame import squash
 from worker.model import load_network
 from worker.network import normalise
 from worker.runtime import OnnxRuntime, Reader, TorchRuntime

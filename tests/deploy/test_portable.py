@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from deploy.commands.demo import SAMPLES
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 from tests.deploy.pages import PAGES
 from tests.worker.training.bundles import write_light_bundle
+from worker.frame import squash
 from worker.model import load_model
 
 (PROGRAM,) = re.findall(r"```python\n(.*?)```", (PAGES / "portable.md").read_text(), re.DOTALL)

@@ -26,11 +26,12 @@ from deploy.cli import main
 from deploy.commands.demo import SAMPLES
 from shared.bundle import MANIFEST_NAME
 from shared.heatmap import draw_overlay, fit_overlay, saliency
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 from tests import images
 from tests.browsing import SIZES, find_faults, serving
 from tests.portable_page import RED, choose, open_portable, read
 from tests.worker.training.bundles import write_light_bundle
+from worker.frame import squash
 
 VENDORED = Path(portable.__file__).parent / "on_device" / "onnxruntime"
 SAMPLE = (SAMPLES / "ISIC_0000030.jpg").read_bytes()
@@ -143,8 +144,8 @@ class Expected:
         photograph = decode_photograph(data, min_side=2 * side)
         pixels = squash(photograph, side)[None]
         probabilities, maps = self._session.run(["probabilities", "maps"], {"pixels": pixels})
-        fit_overlay(photograph)
-        return probabilities[0], draw_overlay(photograph, saliency(maps[0, drawn], self._scales[drawn]))
+        small = photograph.resize(fit_overlay(photograph.size), Image.Resampling.BILINEAR)
+        return probabilities[0], draw_overlay(small, saliency(maps[0, drawn], self._scales[drawn]))
 
 
 def test_of_twenty_photographs_the_page_says_and_draws_what_the_server_does_and_sends_nothing(

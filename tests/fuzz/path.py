@@ -5,7 +5,8 @@ from PIL import Image
 from api.photo_metadata import strip_metadata
 from shared.errors import ImageRejected
 from shared.image_containers import read_orientation
-from shared.photograph import decode_photograph, inspect_photograph, squash
+from shared.photograph import decode_photograph, inspect_photograph
+from worker.frame import squash
 
 # Pixels of the shorter side that are asked for: more than any file here has, and few, so that JPEGs are scaled down.
 FULL, SMALL = 100_000, 64

@@ -9,11 +9,12 @@ from PIL import Image
 from api.photo_metadata import strip_metadata
 from shared.errors import ImageRejected
 from shared.image_containers import MAX_PARTS, MAX_SCANS
-from shared.photograph import decode_photograph, inspect_photograph, squash
+from shared.photograph import decode_photograph, inspect_photograph
 from tests.broken_images.jpeg_parts import APP2, added, progressive
 from tests.broken_images.profiles import chained_profile
 from tests.fuzz.campaign import Campaign, run_campaign
 from tests.images import encode, jpeg_segment, lesion, png_chunk
+from worker.frame import squash
 
 # The sides of 50 megapixels, and of the 25 that may be taken of a WebP and a progressive JPEG.
 LARGEST, LARGEST_WHOLE = (8192, 6144), (5792, 4344)

@@ -12,10 +12,11 @@ from PIL import Image
 from deploy.commands.demo import SAMPLES
 from shared.bundle import find_bundle
 from shared.domain import CLASSES
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 from shared.settings import Settings
 from tests import images
 from tests.worker.networks import LogitsAlone
+from worker.frame import squash
 from worker.model import load_model, load_network
 from worker.network import normalise
 

@@ -12,6 +12,7 @@ from shared.heatmap import (
     draw_overlay,
     encode_overlay,
     encode_png,
+    fit_overlay,
     overlay_as_png,
     saliency,
 )
@@ -125,3 +126,11 @@ def test_a_stored_overlay_is_served_as_a_png_of_its_pixels_and_a_png_as_it_is():
     shown = Image.open(io.BytesIO(served), formats=("PNG",))
     assert shown.tobytes() == Image.open(io.BytesIO(stored)).tobytes()
     assert overlay_as_png(served) == served
+
+
+@pytest.mark.parametrize(
+    ("photograph", "overlay"),
+    [((1504, 1129), (512, 384)), ((3000, 6000), (256, 512)), ((5000, 500), (512, 51)), ((400, 300), (400, 300))],
+)
+def test_an_overlay_is_small_and_keeps_the_photographs_shape(photograph, overlay):
+    assert fit_overlay(photograph) == overlay

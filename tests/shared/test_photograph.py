@@ -1,6 +1,5 @@
 """What is taken as a photograph, how it is refused, and which pixels come out."""
 
-import io
 import threading
 import time
 from functools import partial
@@ -18,7 +17,6 @@ from shared.photograph import (
     PhotographHeader,
     decode_photograph,
     inspect_photograph,
-    squash,
 )
 from shared.photograph_pixels import FLAT_SPREAD, reduce_photograph
 from tests import images
@@ -184,12 +182,6 @@ def test_a_photograph_is_reduced_in_strips_as_if_in_one_piece(height):
     assert strips.tobytes() == piece.tobytes()
 
 
-def test_a_reduced_photograph_looks_the_same_to_the_network():
-    data = images.encode(images.lesion(1800, 1350), "JPEG", quality=90)
-    fast, slow = squash(decode_photograph(data, 448), 224), squash(decode_photograph(data, 1350), 224)
-    assert np.abs(fast.astype(int) - slow).mean() < 1
-
-
 def test_sixteen_bit_grey_is_scaled_and_not_clipped():
     image = decode(images.encode(images.grey_ramp_16_bit(), "PNG"))
     assert [image.getpixel((k, 9)) for k in (0, 1, 100, 255)] == [(k, k, k) for k in (0, 1, 100, 255)]
@@ -294,34 +286,3 @@ def test_threads_decode_the_same_without_disturbing_each_other():
     for thread in threads:
         thread.join()
     assert results == [expected] * 8
-
-
-def test_squash_keeps_the_whole_frame_whatever_its_aspect():
-    image = Image.new("RGB", (400, 100), "black")
-    image.paste("white", (200, 0, 400, 100))
-    square = squash(image, 50)
-    assert (square.shape, square.dtype) == ((50, 50, 3), np.uint8)
-    assert square[:, :23].max() <= 3
-    assert square[:, 27:].min() >= 252
-
-
-def test_squash_averages_what_it_drops():
-    stripes = np.zeros((128, 128, 3), np.uint8)
-    stripes[:, ::2] = 255
-    assert np.abs(squash(Image.fromarray(stripes), 32)[:, 1:-1].astype(int) - 128).max() <= 2
-
-
-def kept_for_training(photograph: Image.Image) -> Image.Image:
-    small = photograph.resize((256, 256), Image.Resampling.BICUBIC)
-    return Image.open(io.BytesIO(images.encode(small, "JPEG", quality=75)))
-
-
-def test_a_training_image_meets_the_network_as_it_is():
-    kept = kept_for_training(images.lesion(1504, 1129))
-    assert np.abs(squash(kept, 256).astype(int) - np.asarray(kept)).mean() < 0.1
-
-
-def test_a_full_photograph_meets_the_network_like_its_copy_among_the_training_images():
-    photograph = images.lesion(1504, 1129)
-    ours, trained = squash(photograph, 192).astype(int), squash(kept_for_training(photograph), 192)
-    assert np.abs(ours - trained).mean() < 0.1

@@ -11,13 +11,14 @@ from shared.database import read_clock
 from shared.domain import CLASSES, Decision, State, find_plausible
 from shared.errors import ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_SIDE
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 from shared.store import cases, queue
 from shared.tables import AnalysisRow, CaseRow
 from tests import images
 from tests.factories import add_case, add_photograph, clinic_caller
 from tests.worker.conftest import CountingDoorbell
 from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, tiny_model, tiny_model_that_knows
+from worker.frame import squash
 
 
 def jpeg(width: int = 320, height: int = 240) -> bytes:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
-from shared.photograph import TRAINING_SIDE, decode_photograph, shrink_frame, squash
+from shared.photograph import decode_photograph
+from worker.frame import TRAINING_SIDE, shrink_frame, squash
 from worker.training.labels import SUFFIXES, Label, read_labels
 
 _NAMED_PROBLEMS = 20

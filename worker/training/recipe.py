@@ -23,7 +23,7 @@ class Augmentation(BaseModel):
     """Random changes to each training image, drawn evenly from ± the value given; 0 leaves out.
 
     Flips are always on: a lesion has no up and no left. There is no JPEG among the degradations: whatever a clinic
-    sends goes through the same JPEG as the training images (`shared.photograph.squash`).
+    sends goes through the same JPEG as the training images (`worker.frame.squash`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid
-from shared.photograph import TRAINING_SIDE, squash
+from worker.frame import TRAINING_SIDE, squash
 from worker.model import Model
 from worker.training.dataset import Source, read_images
 from worker.training.disturbances import DISTURBANCES, Change, disturb

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from shared.domain import CLASSES
-from shared.photograph import TRAINING_SIDE
 from tests import images
+from worker.frame import TRAINING_SIDE
 from worker.training.dataset import LabelledImages
 from worker.training.recipe import Recipe
 

@@ -8,9 +8,10 @@ import torch
 
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
-from shared.photograph import decode_photograph, squash
+from shared.photograph import decode_photograph
 from tests import images
 from tests.worker.training.data import ISIC_2017, write_data
+from worker.frame import squash
 from worker.training.dataset import read_images, shrink
 
 ROWS = ("A,1.0,0.0", "B,0.0,1.0", "C,0,0")

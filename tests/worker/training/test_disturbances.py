@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from shared.photograph import TRAINING_SIDE
 from tests import images
+from worker.frame import TRAINING_SIDE
 from worker.training.disturbances import DISTURBANCES, disturb
 
 MIDDLE = TRAINING_SIDE / 2

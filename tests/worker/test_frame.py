@@ -1,0 +1,58 @@
+"""The frame that the network meets: whole, squashed, with the traces of the training images' JPEG."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.photograph import decode_photograph
+from tests import images
+from worker.frame import resize, squash
+
+
+def test_a_reduced_photograph_looks_the_same_to_the_network():
+    data = images.encode(images.lesion(1800, 1350), "JPEG", quality=90)
+    fast, slow = squash(decode_photograph(data, 448), 224), squash(decode_photograph(data, 1350), 224)
+    assert np.abs(fast.astype(int) - slow).mean() < 1
+
+
+def test_squash_keeps_the_whole_frame_whatever_its_aspect():
+    image = Image.new("RGB", (400, 100), "black")
+    image.paste("white", (200, 0, 400, 100))
+    square = squash(image, 50)
+    assert (square.shape, square.dtype) == ((50, 50, 3), np.uint8)
+    assert square[:, :23].max() <= 3
+    assert square[:, 27:].min() >= 252
+
+
+def test_squash_averages_what_it_drops():
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(squash(Image.fromarray(stripes), 32)[:, 1:-1].astype(int) - 128).max() <= 2
+
+
+def kept_for_training(photograph: Image.Image) -> Image.Image:
+    small = photograph.resize((256, 256), Image.Resampling.BICUBIC)
+    return Image.open(io.BytesIO(images.encode(small, "JPEG", quality=75)))
+
+
+def test_a_training_image_meets_the_network_as_it_is():
+    kept = kept_for_training(images.lesion(1504, 1129))
+    assert np.abs(squash(kept, 256).astype(int) - np.asarray(kept)).mean() < 0.1
+
+
+def test_a_full_photograph_meets_the_network_like_its_copy_among_the_training_images():
+    photograph = images.lesion(1504, 1129)
+    ours, trained = squash(photograph, 192).astype(int), squash(kept_for_training(photograph), 192)
+    assert np.abs(ours - trained).mean() < 0.1
+
+
+@pytest.mark.parametrize(("mode", "filter_of_pillow"), [("bicubic", "BICUBIC"), ("bilinear", "BILINEAR")])
+@pytest.mark.parametrize("size", [(256, 256), (512, 384), (40, 7)])
+def test_torch_resizes_as_pillow_does(mode, filter_of_pillow, size):
+    photograph = images.lesion(752, 565)
+    theirs = np.array(photograph.resize(size, Image.Resampling[filter_of_pillow]))
+    ours = resize(np.array(photograph), size, mode)
+    assert (ours.shape, ours.dtype) == (theirs.shape, np.uint8)
+    assert np.abs(ours.astype(int) - theirs).max() <= 1

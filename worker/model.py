@@ -56,13 +56,18 @@ class Model:
         if not all(np.isfinite(output).all() for output in outputs):
             raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
         logits, maps, features = outputs
-        scaled = torch.from_numpy(logits).double() / self.manifest.temperature
-        return Reading(scaled.softmax(dim=1).numpy(), maps, features, self._unfamiliar(features))
+        return Reading(_softmax(logits / self.manifest.temperature), maps, features, self._unfamiliar(features))
 
     def _unfamiliar(self, features: np.ndarray) -> np.ndarray:
         if self._familiarity is None:
             return np.zeros(len(features), bool)
         return self._familiarity.distances(features) > self.manifest.familiarity.threshold
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities, float64. Not by torch: its threads, for a few numbers, compete with the network's."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,7 +14,7 @@ import functools
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from shared.errors import ImageRejected
@@ -77,7 +77,7 @@ def structure_damaged(media_type: str) -> ImageRejected:
     )
 
 
-_Walk = Callable[[bytes], Iterator[Part]]
+_Walk = Callable[..., Iterator[Part]]
 
 
 def _bounded(media_type: str) -> Callable[[_Walk], _Walk]:
@@ -85,8 +85,8 @@ def _bounded(media_type: str) -> Callable[[_Walk], _Walk]:
 
     def decorate(walk: _Walk) -> _Walk:
         @functools.wraps(walk)
-        def bounded(data: bytes) -> Iterator[Part]:
-            for count, part in enumerate(walk(data)):
+        def bounded(data: bytes, **options) -> Iterator[Part]:
+            for count, part in enumerate(walk(data, **options)):
                 if count == MAX_PARTS:
                     raise structure_damaged(media_type)
                 yield part
@@ -97,8 +97,11 @@ def _bounded(media_type: str) -> Callable[[_Walk], _Walk]:
 
 
 @_bounded(JPEG)
-def jpeg_parts(data: bytes) -> Iterator[Part]:
-    """Yield the segments after SOI up to the first EOI; stray bytes between them belong to none."""
+def jpeg_parts(data: bytes, head_alone: bool = False) -> Iterator[Part]:
+    """Yield the segments after SOI up to the first EOI; stray bytes between them belong to none.
+
+    head_alone: let the first scan reach to the end of the file. To find its own end takes 2 ms for 5 MB.
+    """
     position, scans = 2, 0
     while found := _JPEG_MARKER.search(data, position):
         kind, start, body = found[0][1:], found.start(), found.end() + 2
@@ -109,6 +112,9 @@ def jpeg_parts(data: bytes) -> Iterator[Part]:
         cut_short = max(body, body - 2 + length) > len(data)
         if _JPEG_UNDEFINED.match(kind) or (not scans if cut_short else length < 2):
             raise structure_damaged(JPEG)
+        if kind == SOS and head_alone:
+            yield Part(kind, start, body, body_end, len(data))
+            return
         if kind == SOS:
             scans += 1
             if scans > MAX_SCANS:
@@ -226,10 +232,13 @@ def is_animated(data: bytes, media_type: str) -> bool:
 
 def is_decoded_whole(data: bytes, media_type: str) -> bool:
     """Tell whether a decoder must hold the whole picture at once: a WebP, a JPEG that is progressive or in scans."""
-    if media_type == JPEG:
-        kinds = [part.kind for part in jpeg_parts(data)]
-        return JPEG_PROGRESSIVE in kinds or kinds.count(SOS) > 1
-    return media_type == WEBP
+    return is_in_scans(jpeg_parts(data)) if media_type == JPEG else media_type == WEBP
+
+
+def is_in_scans(parts: Iterable[Part]) -> bool:
+    """Tell of a JPEG's parts whether it is progressive or has several scans."""
+    kinds = [part.kind for part in parts]
+    return JPEG_PROGRESSIVE in kinds or kinds.count(SOS) > 1
 
 
 def read_orientation(data: bytes, media_type: str) -> int:
@@ -241,7 +250,7 @@ def read_orientation(data: bytes, media_type: str) -> int:
 
 
 def _jpeg_exif(data: bytes) -> bytes:
-    for part in jpeg_parts(data):
+    for part in jpeg_parts(data, head_alone=True):
         if part.kind == SOS:
             break
         if part.kind == APP1 and data.startswith(_EXIF_SIGNATURE, part.body):

@@ -6,7 +6,7 @@ must not get a diagnosis. WebP needs no check, its decoder refuses what is incom
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from shared.image_containers import (
     PNG,
     SOS,
     Part,
-    is_decoded_whole,
+    is_in_scans,
     jpeg_parts,
     png_parts,
 )
@@ -40,13 +40,13 @@ def lacks_pixels(data: bytes, media_type: str, image: Image.Image, decode: Calla
     image: as decoded, unchanged, at any scale. decode: does the same with another file.
     """
     if media_type == JPEG:
-        return _jpeg_lacks_component(data) or _jpeg_lacks_pixels(data, image, decode)
+        parts = list(jpeg_parts(data))
+        return _jpeg_lacks_component(data, parts) or _jpeg_lacks_pixels(data, parts, image, decode)
     return media_type == PNG and _png_lacks_rows(data, image)
 
 
-def _jpeg_lacks_component(data: bytes) -> bool:
+def _jpeg_lacks_component(data: bytes, parts: Sequence[Part]) -> bool:
     """Tell whether the averages of a component's blocks are in none of the scans."""
-    parts = list(jpeg_parts(data))
     frame = next(part for part in parts if part.kind in JPEG_CODINGS)
     components = data[frame.body + 6 : frame.body_end : 3]
     progressive = frame.kind == JPEG_PROGRESSIVE
@@ -61,7 +61,9 @@ def _scanned(data: bytes, scan: Part, progressive: bool) -> bytes:
     return b"" if progressive and (first_coefficient or bits_before) else data[scan.body + 1 : end : 2]
 
 
-def _jpeg_lacks_pixels(data: bytes, image: Image.Image, decode: Callable[[bytes], Image.Image]) -> bool:
+def _jpeg_lacks_pixels(
+    data: bytes, parts: Sequence[Part], image: Image.Image, decode: Callable[[bytes], Image.Image]
+) -> bool:
     """Tell whether the coded pixels are used up before the picture is complete.
 
     libjpeg warns of that, but Pillow passes over it. So where it may have happened, the file is decoded again with
@@ -69,9 +71,9 @@ def _jpeg_lacks_pixels(data: bytes, image: Image.Image, decode: Callable[[bytes]
     """
     last = np.atleast_1d(image.getpixel((image.width - 1, image.height - 1)))
     # Of a picture in several scans, the last pixel may have lost no more than its finest shades.
-    if not is_decoded_whole(data, JPEG) and any(value not in _FILLED_GREY for value in last):
+    if not is_in_scans(parts) and any(value not in _FILLED_GREY for value in last):
         return False
-    end = max(part.end for part in jpeg_parts(data) if part.kind == SOS)
+    end = max(part.end for part in parts if part.kind == SOS)
     return decode(data[:end] + _NOISE + data[end:]).tobytes() != image.tobytes()
 
 

@@ -19,7 +19,6 @@ from shared.image_containers import (
     PNG,
     PNG_SIGNATURE_BYTES,
     SIGNATURES,
-    SOS,
     WEBP,
     is_animated,
     is_decoded_whole,
@@ -193,14 +192,8 @@ def _open_photograph(data: bytes, header: PhotographHeader) -> ImageFile.ImageFi
 
 def _without_exif(data: bytes) -> bytes:
     """Return the JPEG less its APP1 segments: Pillow would parse them for a resolution and warn about broken ones."""
-    kept = [data[:2]]
-    for part in jpeg_parts(data):
-        if part.kind == SOS:
-            kept.append(data[part.start :])
-            break
-        if part.kind != APP1:
-            kept.append(data[part.start : part.end])
-    return b"".join(kept)
+    parts = jpeg_parts(data, head_alone=True)
+    return b"".join([data[:2], *(data[part.start : part.end] for part in parts if part.kind != APP1)])
 
 
 def _without_extras(data: bytes) -> bytes:

@@ -6,15 +6,13 @@ from api.photo_metadata import strip_metadata
 from shared.errors import ImageRejected
 from shared.image_containers import read_orientation
 from shared.photograph import decode_photograph, inspect_photograph
-from worker.frame import squash
 
 # Pixels of the shorter side that are asked for: more than any file here has, and few, so that JPEGs are scaled down.
 FULL, SMALL = 100_000, 64
-NETWORK_SIDE = 224
 
 
 def put_through(data: bytes) -> str:
-    """Take a file through intake, stripping, decoding and squashing; return its fate as `tests.broken_images` words it.
+    """Take a file through intake, stripping and decoding; return its fate as `tests.broken_images` words it.
 
     Raises AssertionError where a promise is broken, and whatever the path raises that is no refusal.
     """
@@ -55,4 +53,3 @@ def _check_scaled(data: bytes) -> None:
     small = _decode(data, SMALL)
     if not isinstance(small, str):
         assert min(small.size) >= SMALL, "decoded smaller than asked for"
-        assert squash(small, NETWORK_SIDE).shape == (NETWORK_SIDE, NETWORK_SIDE, 3)

@@ -14,7 +14,6 @@ from tests.broken_images.jpeg_parts import APP2, added, progressive
 from tests.broken_images.profiles import chained_profile
 from tests.fuzz.campaign import Campaign, run_campaign
 from tests.images import encode, jpeg_segment, lesion, png_chunk
-from worker.frame import squash
 
 # The sides of 50 megapixels, and of the 25 that may be taken of a WebP and a progressive JPEG.
 LARGEST, LARGEST_WHOLE = (8192, 6144), (5792, 4344)
@@ -69,7 +68,7 @@ def take_the_path(data: bytes) -> str:
     """Go once from upload to pixels, as API and worker do."""
     header = inspect_photograph(data)
     try:
-        squash(decode_photograph(strip_metadata(data, header.media_type), MIN_SIDE), MIN_SIDE // 2)
+        decode_photograph(strip_metadata(data, header.media_type), MIN_SIDE)
     except ImageRejected as refusal:
         return f"decoding {refusal.code}"
     return "taken"

@@ -228,8 +228,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
     ACCEPTED.labels(case.clinic_id).inc()
     log.info("case_accepted case_id=%s clinic_id=%s", case.id, case.clinic_id)
-    with span("ring"):
-        to.doorbell.ring()
+    to.doorbell.ring()
     return accepted
 
 

@@ -27,9 +27,10 @@ from shared.store import cases, trail, webhooks
 
 POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
-_LOOKS_PER_DOUBLING = 6
-"""How often a case is looked at while the time that was waited for it doubles: its end is known a sixth of it late."""
-_FIRST_LOOK_S, _LOOK_EVERY_S = 0.01, 0.2
+_LOOKS_PER_DOUBLING = 16
+"""How often a case is looked at while the time that was waited for it doubles: its end is known a sixteenth of it late,
+at the most."""
+_FIRST_LOOK_S, _LOOK_EVERY_S = 0.005, 0.2
 
 blueprint = guarded_blueprint("cases", "/v1/cases", "One lesion photograph each, on its way through triage.")
 

@@ -31,7 +31,7 @@ from api.problems import Problem, raise_invalid_field, register_problems
 from api.reads import KnownReads
 from api.services import EXTENSION, Services
 from shared.database import open_database
-from shared.dispatch import Doorbell, make_celery
+from shared.dispatch import BusyDoorbell, Doorbell, make_celery
 from shared.settings import Settings
 from shared.storage import open_object_store
 
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> OpenAPI:
         settings=settings,
         database=database,
         store=open_object_store(settings, max_connections=max(1, settings.api_threads // 4)),
-        doorbell=Doorbell(make_celery(settings)),
+        doorbell=BusyDoorbell(Doorbell(make_celery(settings))),
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
         photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
         submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),

@@ -27,9 +27,10 @@ from shared.store import cases, trail, webhooks
 
 POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
-_LOOKS_PER_DOUBLING = 6
-"""How often a case is looked at while the time that was waited for it doubles: its end is known a sixth of it late."""
-_FIRST_LOOK_S, _LOOK_EVERY_S = 0.01, 0.2
+_LOOKS_PER_DOUBLING = 16
+"""How often a case is looked at while the time that was waited for it doubles: its end is known a sixteenth of it late,
+at the most."""
+_FIRST_LOOK_S, _LOOK_EVERY_S = 0.005, 0.2
 
 blueprint = guarded_blueprint("cases", "/v1/cases", "One lesion photograph each, on its way through triage.")
 
@@ -81,7 +82,7 @@ def read_case(path: CasePath, header: ReadHeader) -> Response:
         response.headers["Preference-Applied"] = f"wait={wait_s:g}"
     if not case.state.is_final:
         response.headers["Retry-After"] = str(POLL_AFTER_S)
-    return response.make_conditional(request)
+    return response.make_conditional(request) if header.if_none_match else response
 
 
 @blueprint.get("", responses={200: CaseListOut, **problem_responses(400)})
@@ -158,8 +159,8 @@ def note_reads(shown: Sequence[Case], reader: Caller) -> None:
     results = services().reads.unknown(reader, [case.id for case in shown if case.analysis])
     if not results:
         return
-    with services().database.reading() as session:
-        unread = trail.find_unread(session, reader, results)
+    with services().database.looking() as connection:
+        unread = trail.find_unread(connection, reader, results)
     if unread:
         with services().database.writing() as session:
             trail.audit(session, reader, trail.CASE_READ, unread, read_clock(session))

@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from api.counters import ACCEPTED
@@ -60,10 +61,10 @@ def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotenc
     """
     digest = digest_request(form.model_dump(mode="json", exclude={"image"}), form.image.stream)
     asked = _Request(caller, form, idempotency_key, digest)
-    with to.database.reading() as session:
-        if accepted := _find_accepted(session, asked):
+    with to.database.looking() as connection:
+        if accepted := _find_accepted(connection, asked):
             return accepted
-        to.backlog.check_room(session, caller.clinic_id)
+        to.backlog.check_room(connection, caller.clinic_id)
     return _accept(to, asked, _store(to, asked, partial(read_up_to, form.image.stream, to.settings.max_upload_bytes)))
 
 
@@ -227,17 +228,16 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
         raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
     ACCEPTED.labels(case.clinic_id).inc()
     log.info("case_accepted case_id=%s clinic_id=%s", case.id, case.clinic_id)
-    with span("ring"):
-        to.doorbell.ring()
+    to.doorbell.ring()
     return accepted
 
 
 def _find_winner(to: Services, asked: _Request) -> Case | None:
-    with to.database.reading() as session:
-        return _find_accepted(session, asked)
+    with to.database.looking() as connection:
+        return _find_accepted(connection, asked)
 
 
-def _find_accepted(session: Session, asked: _Request) -> Case | None:
+def _find_accepted(session: Session | Connection, asked: _Request) -> Case | None:
     if asked.idempotency_key is None:
         return None
     found = cases.find_submission(session, asked.caller.clinic_id, asked.idempotency_key)

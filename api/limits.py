@@ -7,6 +7,7 @@ from uuid import UUID
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
@@ -26,7 +27,7 @@ class Backlog:
         self._counted, self._counted_at = 0, float("-inf")
         self._lock = Lock()
 
-    def check_room(self, session: Session, clinic_id: UUID, wanted: int = 1) -> None:
+    def check_room(self, session: Session | Connection, clinic_id: UUID, wanted: int = 1) -> None:
         """Raise unless this clinic may queue so many more cases.
 
         Requests that are in flight at the same time do not see each other: a limit may be passed by a few cases.
@@ -46,7 +47,7 @@ class Backlog:
                 "backlog_full", "Too many cases wait at the moment. Nothing was taken; send it again later."
             )
 
-    def _count(self, session: Session) -> int:
+    def _count(self, session: Session | Connection) -> int:
         with self._lock:
             if time.monotonic() - self._counted_at > _BACKLOG_COUNTED_EVERY_S:
                 self._counted = queue.count_waiting(session, read_clock(session), self._settings.backlog_limit)

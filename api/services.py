@@ -8,7 +8,7 @@ from flask import current_app
 from api.limits import Backlog, KeyUses, Throttle
 from api.reads import KnownReads
 from shared.database import Database
-from shared.dispatch import Doorbell
+from shared.dispatch import BusyDoorbell
 from shared.settings import Settings
 from shared.storage import ObjectStore
 
@@ -26,7 +26,7 @@ class Services:
     settings: Settings
     database: Database
     store: ObjectStore
-    doorbell: Doorbell
+    doorbell: BusyDoorbell
     waiting_seats: BoundedSemaphore
     photograph_seats: BoundedSemaphore
     submission_seats: BoundedSemaphore

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from threading import Lock, Thread
 
 from celery import Celery
 from celery.schedules import crontab
@@ -24,6 +25,7 @@ _SWEEP_EXPIRES_S = 300
 _DELIVER_EVERY_S = 5.0
 _PURGE_EXPIRES_S = 12 * 3600
 _PAUSE_AFTER_FAILURE_S = 5.0
+_RING_AT_MOST_EVERY_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -89,3 +91,40 @@ class Doorbell:
         except OperationalError:
             return False
         return True
+
+
+class BusyDoorbell:
+    """Rings for many who come one after the other: none waits for the broker, and one ring does for all of a moment.
+
+    Whoever asks is rung for once more after that, so no case that was committed before is missed. What a process that
+    ends had still to ring for, the sweeper finds.
+    """
+
+    def __init__(self, doorbell: Doorbell):
+        self._doorbell = doorbell
+        self._lock = Lock()
+        self._is_asked = self._is_ringing = False
+
+    def ring(self) -> None:
+        """Have it rung: now, or as soon as the last ring is a moment ago."""
+        with self._lock:
+            self._is_asked = True
+            if self._is_ringing:
+                return
+            self._is_ringing = True
+        Thread(target=self._ring_while_asked, name="doorbell", daemon=True).start()
+
+    def _ring_while_asked(self) -> None:
+        while self._take_asked():
+            self._doorbell.ring()
+            time.sleep(_RING_AT_MOST_EVERY_S)
+
+    def _take_asked(self) -> bool:
+        with self._lock:
+            self._is_ringing = is_asked = self._is_asked
+            self._is_asked = False
+            return is_asked
+
+    def check(self) -> bool:
+        """Return whether the broker answers."""
+        return self._doorbell.check()

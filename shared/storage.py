@@ -16,6 +16,7 @@ from uuid import UUID
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
+from botocore.handlers import add_expect_header
 
 from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
 from shared.settings import Settings
@@ -78,6 +79,8 @@ class ObjectStore:
         self._client, self._bucket, self._public_url = client, bucket, public_url
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
         self._connections, self._fuse = BoundedSemaphore(max_connections), _Fuse()
+        # Asking first whether a photograph may be sent costs more than sending it to a server that then refuses.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         """Store an object.
@@ -282,6 +285,7 @@ def make_s3_client(settings: Settings, max_connections: int):
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=max_connections,
             s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
+            request_checksum_calculation="when_required",  # the signature holds a SHA-256 already
         ),
     )
 

@@ -71,7 +71,7 @@ def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
     return row
 
 
-def read_waiting_limit(session: Session, clinic_id: UUID) -> int | None:
+def read_waiting_limit(session: Session | Connection, clinic_id: UUID) -> int | None:
     """Return how many of this clinic's cases may wait at once, if that was set for this clinic."""
     return session.scalar(_READ_WAITING_LIMIT, {"clinic_id": clinic_id})
 

@@ -104,7 +104,7 @@ def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -
     return max(-1 if own_last is None else own_last, -1 if served is None else served - 1) + 1
 
 
-def find_submission(session: Session, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
+def find_submission(session: Session | Connection, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
     """Return the case that this Idempotency-Key made, with its request's digest, or None."""
     row = session.execute(_FIND_SUBMISSION, {"clinic_id": clinic_id, "idempotency_key": idempotency_key}).first()
     return None if row is None else (to_case(row), row.request_sha256)
@@ -155,7 +155,7 @@ def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMap
     return ActivationMaps(row.activation_maps, row.map_height, row.map_width), row.model.manifest
 
 
-def count_waiting_of(session: Session, clinic_id: UUID, at_most: int) -> int:
+def count_waiting_of(session: Session | Connection, clinic_id: UUID, at_most: int) -> int:
     """Return how many cases of a clinic wait; stops counting at `at_most`."""
     return session.scalar(_COUNT_WAITING_OF, {"clinic_id": clinic_id, "at_most": at_most})
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, Update, func, insert, select, update
+from sqlalchemy import Connection, Select, Update, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.domain import (
@@ -114,7 +114,7 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
     return Sweep(len(returned), [case_id for failed in case_ids.values() for case_id in failed])
 
 
-def count_waiting(session: Session, now: datetime, at_most: int) -> int:
+def count_waiting(session: Session | Connection, now: datetime, at_most: int) -> int:
     """Return how many cases could be claimed now; stops counting at `at_most`, so that no backlog makes it slow."""
     waiting = _claimable(select(CaseRow.id), now).limit(at_most)
     return session.scalar(select(func.count()).select_from(waiting.subquery()))

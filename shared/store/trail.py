@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import Session
 
 from shared.domain import Caller
@@ -91,7 +91,7 @@ def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequen
     session.execute(_ADD, rows)
 
 
-def find_unread(session: Session, caller: Caller, case_ids: Sequence[UUID]) -> list[UUID]:
+def find_unread(session: Session | Connection, caller: Caller, case_ids: Sequence[UUID]) -> list[UUID]:
     """Return those of the cases whose result this key has not been seen to read."""
     read = session.scalars(
         select(AuditRow.case_id).where(

@@ -1,5 +1,6 @@
 """The API in this process, on the suite's real servers, with the keys of all who may call it."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import boto3
@@ -18,6 +19,7 @@ from shared.domain import Role
 from shared.store import access
 from shared.tables import Table
 from tests.api.calls import Api, Clinic, record_result
+from tests.deploy.stage import wait_until
 from tests.factories import add_clinic, add_key
 
 
@@ -130,10 +132,15 @@ def lies_there(s3, servers) -> Callable[[Clinic], list[str]]:
 
 @pytest.fixture
 def rung(servers) -> Iterator[Callable[[], int]]:
-    """Count the messages in the analyze queue, which is empty at first."""
+    """Count the messages in the analyze queue, which is empty at first, once all that were asked for are there."""
+
+    def count() -> int:
+        wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+        return broker.llen(ANALYZE_QUEUE)
+
     with redis.Redis.from_url(servers["broker_url"]) as broker:
         broker.delete(ANALYZE_QUEUE)
-        yield lambda: broker.llen(ANALYZE_QUEUE)
+        yield count
 
 
 @pytest.fixture

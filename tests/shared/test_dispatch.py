@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,17 @@ from redis import Redis
 from deploy.embedded.program import find_free_port
 from deploy.embedded.valkey import valkey_program, valkey_url
 from shared import dispatch
-from shared.dispatch import ANALYZE, ANALYZE_QUEUE, DELIVER, PURGE, SWEEP, SWEEP_QUEUE, Doorbell, make_celery
+from shared.dispatch import (
+    ANALYZE,
+    ANALYZE_QUEUE,
+    DELIVER,
+    PURGE,
+    SWEEP,
+    SWEEP_QUEUE,
+    BusyDoorbell,
+    Doorbell,
+    make_celery,
+)
 from shared.settings import Settings
 from tests.deploy.stage import Stage, is_running, wait_until
 
@@ -154,3 +165,46 @@ def test_a_broker_that_dies_after_a_ring_is_rung_again_as_soon_as_it_is_back(mak
         client.delete(ANALYZE_QUEUE)
         bell.ring()
         assert client.llen(ANALYZE_QUEUE) == 1
+
+
+class SlowDoorbell:
+    """Notes how many rings were asked for when each was begun, and takes its time for one."""
+
+    def __init__(self):
+        self.asked, self.asked_before_ring = 0, []
+        self.may_end = threading.Event()
+
+    def ring(self) -> None:
+        self.asked_before_ring.append(self.asked)
+        self.may_end.wait(10)
+
+
+def test_whoever_asks_a_busy_bell_does_not_wait_and_is_rung_for_afterwards(monkeypatch):
+    monkeypatch.setattr(dispatch, "_RING_AT_MOST_EVERY_S", 0.0)
+    slow = SlowDoorbell()
+    bell = BusyDoorbell(slow)
+    for _ in range(100):
+        slow.asked += 1
+        bell.ring()
+    wait_until(lambda: slow.asked_before_ring)
+    slow.may_end.set()
+    wait_until(lambda: slow.asked_before_ring[-1] == 100)
+    assert len(slow.asked_before_ring) <= 2
+
+
+def test_a_busy_bell_that_nobody_asked_for_a_while_rings_at_once_and_leaves_no_thread(make, broker_url, broker):
+    bell = BusyDoorbell(Doorbell(make(broker_url)))
+    for rings in (1, 2):
+        bell.ring()
+        wait_until(lambda rings=rings: broker.llen(ANALYZE_QUEUE) == rings)
+        wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+    assert bell.check() is True
+
+
+def test_a_busy_bell_rings_no_more_often_than_that_does_good(make, broker_url, broker, monkeypatch):
+    monkeypatch.setattr(dispatch, "_RING_AT_MOST_EVERY_S", 0.2)
+    bell = BusyDoorbell(Doorbell(make(broker_url)))
+    for _ in range(50):
+        bell.ring()
+    wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+    assert 1 <= broker.llen(ANALYZE_QUEUE) <= 3

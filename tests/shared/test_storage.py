@@ -57,6 +57,14 @@ def test_putting_again_replaces_and_an_empty_object_is_an_object(store):
     assert store.get("case/again") == b""
 
 
+def test_an_object_is_sent_at_once_and_signed_with_its_digest_so_that_a_damaged_one_is_refused(settings):
+    store, sent = store_with(settings), []
+    store._client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.headers))
+    store.put("case/photograph.jpg", b"bytes", "image/jpeg")
+    assert sent[0]["X-Amz-Content-SHA256"].decode() == hashlib.sha256(b"bytes").hexdigest()
+    assert not {"expect", "x-amz-checksum-crc32"} & {name.lower() for name in sent[0]}
+
+
 def test_an_object_that_is_not_there_is_missing_and_not_unavailable(store):
     with pytest.raises(ObjectMissing) as caught:
         store.get(f"{uuid4()}/nothing.jpg")

@@ -59,6 +59,26 @@ class LabelledImages:
         )
 
 
+@dataclass(frozen=True)
+class UnlabelledImages:
+    """Decoded images of which nobody said anything: `pixels` is uint8 (n, side, side, 3); the digest is the files'."""
+
+    ids: tuple[str, ...]
+    pixels: Tensor
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def subset(self, rows: np.ndarray) -> "UnlabelledImages":
+        """Return a copy of some of the images, with a digest of its own."""
+        digest = hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest()
+        return UnlabelledImages(tuple(self.ids[row] for row in rows), self.pixels[rows], digest)
+
+
+Images = LabelledImages | UnlabelledImages
+
+
 def read_images(
     sources: Sequence[Source],
     side: int = TRAINING_SIDE,
@@ -94,6 +114,21 @@ def read_images(
         left_out=dict(left_out),
         digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
     )
+
+
+def read_unlabelled(folder: Path, on_image: Callable[[int, int], None] = lambda done, total: None) -> UnlabelledImages:
+    """Read every image of a folder, whole frames squashed to `TRAINING_SIDE` px.
+
+    Raises:
+        ConfigurationInvalid: `data_unusable`: there is none, or one cannot be decoded.
+    """
+    paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    problems = [] if paths else [f"There is no image ({', '.join(SUFFIXES)}) in {folder}."]
+    pixels, digests = _decode_all(paths, TRAINING_SIDE, problems, on_image)
+    if problems:
+        raise ConfigurationInvalid("data_unusable", _summary(problems))
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return UnlabelledImages(tuple(path.stem for path in paths), torch.from_numpy(pixels), digest)
 
 
 def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[Label, Path]]:

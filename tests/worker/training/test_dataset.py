@@ -12,7 +12,7 @@ from shared.photograph import decode_photograph
 from tests import images
 from tests.worker.training.data import ISIC_2017, write_data
 from worker.frame import squash
-from worker.training.dataset import read_images, shrink
+from worker.training.dataset import read_images, read_unlabelled, shrink
 
 ROWS = ("A,1.0,0.0", "B,0.0,1.0", "C,0,0")
 ISIC_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
@@ -137,6 +137,25 @@ def test_a_csv_that_is_no_text_is_refused(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     labels.write_bytes(b"\xff\xfe\x00PK")
     assert "labels.csv: " in complaint((photographs, labels))
+
+
+def test_unlabelled_images_are_read_like_labelled_ones(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    (photographs / "notes.txt").write_text("no image")
+    others, labelled = read_unlabelled(photographs), read_images([(photographs, labels)])
+    assert others.ids == labelled.ids
+    assert torch.equal(others.pixels, labelled.pixels)
+    assert others.subset(np.array([2, 0])).ids == ("C", "A")
+    (photographs / "B.jpg").write_bytes((photographs / "A.jpg").read_bytes())
+    assert read_unlabelled(photographs).digest != others.digest
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"text", "A.jpg cannot be used"), (None, "There is no image")])
+def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
+    if content:
+        (tmp_path / "A.jpg").write_bytes(content)
+    with pytest.raises(ConfigurationInvalid, match=said):
+        read_unlabelled(tmp_path)
 
 
 def test_pixels_shrunk_later_are_those_that_a_worker_would_see():

@@ -1,5 +1,6 @@
 """Commands that train networks: one on all its data, or one per fold of a cross-validation."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,10 +93,11 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
       tensorboard --logdir runs/one/tensorboard
     """
     from worker.training.predictions import read_predictions  # torch is loaded only where it is used
-    from worker.training.recipe import read_recipe
+    from worker.training.recipe import read_recipe, refuse_baseline
     from worker.training.run import train_network
 
     chosen = read_recipe(recipe, changes)
+    refuse_baseline(chosen)
     taught_by = tuple(read_predictions(teacher) for teacher in teachers)
     tutor = _load_tutor(teacher_bundle) if teacher_bundle else None
     with _progress() as (on_image, on_step):
@@ -109,9 +111,16 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 
 @click.command("cross-validate")
 @_training_options
+@click.option(
+    "--unlabelled",
+    type=_folder_type,
+    metavar="IMAGES",
+    help="Self-training: each fold's network first says what these images show, whatever is known of them, and another"
+    " one learns from those of which it is surest, too.",
+)
 @click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="As many networks are trained.")
 @click.option("--out", type=_out_type, required=True, help="Folder of the runs, one below it for each fold.")
-def cross_validate(data, weights, recipe, changes, teachers, folds, out) -> None:
+def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, out) -> None:
     """Train one network per fold and let each judge the images that it has not seen.
 
     The folds have each class alike; images of one lesion or patient, and near-duplicates, are never divided. The
@@ -122,14 +131,23 @@ def cross_validate(data, weights, recipe, changes, teachers, folds, out) -> None
 
     Folds are trained one after another, each as `dermqueue train` does; an interrupted call goes on where it was.
 
+    Baselines can be measured on the same folds, and never become bundles: the recipe svm (a support vector machine upon
+    an ImageNet network's features, read anew by each call), --set cleaned=true (hairs and reflections are painted
+    over first), --unlabelled (self-training).
+
     \b
-    Example:
+    Examples:
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe default --set epochs=20 --out runs/cv-20-epochs
       dermqueue evaluate --predictions runs/cv-20-epochs/predictions.csv
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
+        --recipe svm --out runs/svm
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
+        --recipe default --set cleaned=true --out runs/cleaned
     """
     from worker.training.cross_validation import PREDICTIONS_NAME, challenge_figures
     from worker.training.cross_validation import cross_validate as run_folds
+    from worker.training.dataset import read_unlabelled
     from worker.training.predictions import read_predictions
     from worker.training.recipe import read_recipe
 
@@ -137,7 +155,8 @@ def cross_validate(data, weights, recipe, changes, teachers, folds, out) -> None
     taught_by = tuple(read_predictions(teacher) for teacher in teachers)
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
-        predictions = run_folds(chosen, weights, out, images, folds, on_step, taught_by)
+        others = read_unlabelled(unlabelled, on_image) if unlabelled else None
+        predictions = run_folds(chosen, weights, out, images, folds, on_step, taught_by, others)
     for name, value in challenge_figures(predictions).items():
         click.echo(f"{name:<26} {value:.3f}")
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
@@ -189,8 +208,12 @@ def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[int, int
 
         yield (
             lambda done, total: move("reading", done, total, "reading images"),
-            lambda done, total, loss: move("training", done, total, f"training, loss {loss:.3f}"),
+            lambda done, total, loss: move("training", done, total, _describe_step(loss)),
         )
+
+
+def _describe_step(loss: float) -> str:
+    return "reading features" if math.isnan(loss) else f"training, loss {loss:.3f}"
 
 
 COMMANDS = (train, cross_validate)

@@ -11,49 +11,91 @@ from sklearn.metrics import roc_auc_score
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.network import LesionNetwork
-from worker.training.dataset import LabelledImages, shrink
+from worker.training.cleaning import clean_frames
+from worker.training.dataset import LabelledImages, UnlabelledImages, shrink
 from worker.training.fine_tune import OnStep, predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import Predictions, write_predictions
-from worker.training.recipe import Recipe
+from worker.training.recipe import Recipe, SvmRecipe
 from worker.training.run import train_network
+from worker.training.self_training import Learn, Reader, self_train, without_known
+from worker.training.svm import FeatureSvm
 
 PREDICTIONS_NAME = "predictions.csv"
 
 
 def cross_validate(
-    recipe: Recipe,
+    recipe: Recipe | SvmRecipe,
     starting_weights: Path,
     folder: Path,
     images: LabelledImages,
     n_folds: int,
     on_step: OnStep,
     teachers: tuple[Predictions, ...] = (),
+    unlabelled: UnlabelledImages | None = None,
 ) -> Predictions:
-    """Train one network per fold, in `fold-1` and so on, and write what each says of its fold to `predictions.csv`.
+    """Learn once per fold, in `fold-1` and so on, and write what is said of each fold's images to `predictions.csv`.
 
-    Each image meets the averaged weights once, as it is. An interrupted call goes on where it was; `images` are of
-    `TRAINING_SIDE`.
+    Each image meets the averaged weights once, as it is. An interrupted call goes on where it was; images are of
+    `TRAINING_SIDE`. With unlabelled ones, each fold has a teacher of its own, which learnt from the same labels.
 
     Raises:
-        ConfigurationInvalid: the recipe tells other classes apart, or a class is too small for so many folds.
+        ConfigurationInvalid: the recipe tells other classes apart, a class is too small for so many folds, or teachers
+            are named to whom the recipe does not listen.
     """
-    if images.classes != CLASSES:
-        raise ConfigurationInvalid("recipe_unfit", f"Cross-validation is for recipes that tell apart {CLASSES}.")
+    _check(recipe, images, teachers, unlabelled)
     folds = assign_folds(images, n_folds, recipe.seed)
+    images, unlabelled = _prepare(recipe, images, unlabelled)
+    seen = [images, unlabelled] if unlabelled else [images]
+    machine = FeatureSvm(recipe, starting_weights, seen, on_step) if isinstance(recipe, SvmRecipe) else None
     logits = np.zeros((len(images), len(CLASSES)))
     for fold in range(n_folds):
-        aside = np.flatnonzero(folds == fold)
+        aside, place = np.flatnonzero(folds == fold), folder / f"fold-{fold + 1}"
         train, val = images.subset(np.flatnonzero(folds != fold)), images.subset(aside)
-        val = replace(val, pixels=shrink(val.pixels, recipe.input_side))
         report = partial(_report_within, fold, n_folds, on_step)
-        network: LesionNetwork = train_network(
-            recipe, starting_weights, folder / f"fold-{fold + 1}", train, report, val, teachers
-        )
-        logits[aside] = predict(network, val.pixels, recipe.preprocessing).numpy()
+        learn: Learn = machine.learn if machine else partial(_learn, recipe, starting_weights, report, val, teachers)
+        read = self_train(learn, train, unlabelled, place) if unlabelled else learn(train, place)
+        logits[aside] = read(val)
     predictions = Predictions(images.ids, images.labels.numpy(), logits, folds)
+    folder.mkdir(parents=True, exist_ok=True)
     write_predictions(predictions, folder / PREDICTIONS_NAME)
     return predictions
+
+
+def _check(
+    recipe: Recipe | SvmRecipe, images: LabelledImages, teachers: tuple, unlabelled: UnlabelledImages | None
+) -> None:
+    if images.classes != CLASSES:
+        raise ConfigurationInvalid("recipe_unfit", f"Cross-validation is for recipes that tell apart {CLASSES}.")
+    if teachers and (isinstance(recipe, SvmRecipe) or unlabelled):
+        raise ConfigurationInvalid(
+            "teacher_unfit", "Files of predictions teach networks alone, and nothing of unlabelled images."
+        )
+
+
+def _prepare(
+    recipe: Recipe | SvmRecipe, images: LabelledImages, unlabelled: UnlabelledImages | None
+) -> tuple[LabelledImages, UnlabelledImages | None]:
+    """Return what is learnt from. The folds are there already: they go by pixels, and have to be any recipe's."""
+    unlabelled = unlabelled and without_known(unlabelled, images)
+    if recipe.cleaned:
+        images = replace(images, pixels=clean_frames(images.pixels))
+        unlabelled = unlabelled and replace(unlabelled, pixels=clean_frames(unlabelled.pixels))
+    return images, unlabelled
+
+
+def _learn(
+    recipe: Recipe,
+    starting_weights: Path,
+    report: OnStep,
+    val: LabelledImages,
+    teachers: tuple[Predictions, ...],
+    train: LabelledImages,
+    folder: Path,
+) -> Reader:
+    judged = replace(val, pixels=shrink(val.pixels, recipe.input_side))
+    network: LesionNetwork = train_network(recipe, starting_weights, folder, train, report, judged, teachers)
+    return lambda seen: predict(network, shrink(seen.pixels, recipe.input_side), recipe.preprocessing).double().numpy()
 
 
 def challenge_figures(predictions: Predictions) -> dict[str, float]:

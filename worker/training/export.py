@@ -35,7 +35,7 @@ from worker.training.figures import Readings, measure
 from worker.training.gate import Flags, learn_familiarity
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import Predictions
-from worker.training.recipe import Recipe
+from worker.training.recipe import Recipe, refuse_baseline
 from worker.training.report import count_in_words
 
 _STRONG_ACTIVATION = 0.95
@@ -73,7 +73,7 @@ def read_run(path: Path) -> Run:
     """Read a run's `run.json`.
 
     Raises:
-        ConfigurationInvalid: `run_malformed`.
+        ConfigurationInvalid: `run_malformed`; `recipe_unfit`, for a baseline's.
     """
     try:
         run = json.loads(path.read_bytes())
@@ -83,11 +83,13 @@ def read_run(path: Path) -> Run:
         trained_on = (
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
-        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
+        found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigurationInvalid(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
         ) from error
+    refuse_baseline(found.recipe)
+    return found
 
 
 def write_bundle(

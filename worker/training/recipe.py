@@ -56,27 +56,17 @@ class Loss(BaseModel):
     teacher_share: float = Field(0, ge=0, le=1, description="of the target that comes from the teacher")
 
 
-class Recipe(BaseModel):
-    """How a network is trained. Learning rates are AdamW's, per step, at their peak."""
+class Sight(BaseModel):
+    """What is done to an image until a network has seen it, whoever learns from that."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: Architecture
-    target: Literal["class", "diagnosis"] = Field(
-        "class", description="the three classes, or (to train others from there) every diagnosis of the data"
-    )
+    target: Literal["class"] = "class"
     normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     input_side: int = Field(ge=32, le=512, multiple_of=32, description="px")
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
-    backbone_learning_rate: float = Field(gt=0)
-    head_learning_rate: float = Field(gt=0)
-    warmup_share: float = Field(0, ge=0, lt=1, description="of all steps: the rates rise to their peak, then fall to 0")
-    weight_decay: float = Field(0, ge=0)
-    ema_decay: float = Field(0, ge=0, lt=1, description="of the averaged weights, per step; 0: the last weights")
+    cleaned: bool = Field(False, description="hairs and reflections are painted over first: no worker does that")
     seed: int
-    loss: Loss = Loss()
-    augmentation: Augmentation = Augmentation()
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -85,8 +75,32 @@ class Recipe(BaseModel):
         return Preprocessing(input_side=self.input_side, normalisation=self.normalisation, mean=mean, std=std)
 
 
-def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe by its name among the shipped ones, or from a TOML file.
+class SvmRecipe(Sight):
+    """A support vector machine upon what a network sees that stays as it is (`worker/training/svm.py`)."""
+
+    method: Literal["svm"]
+    penalty: float = Field(gt=0, description="of an image on the wrong side (C); the rarer its class, the higher")
+
+
+class Recipe(Sight):
+    """How a network is trained. Learning rates are AdamW's, per step, at their peak."""
+
+    target: Literal["class", "diagnosis"] = Field(
+        "class", description="the three classes, or (to train others from there) every diagnosis of the data"
+    )
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    backbone_learning_rate: float = Field(gt=0)
+    head_learning_rate: float = Field(gt=0)
+    warmup_share: float = Field(0, ge=0, lt=1, description="of all steps: the rates rise to their peak, then fall to 0")
+    weight_decay: float = Field(0, ge=0)
+    ema_decay: float = Field(0, ge=0, lt=1, description="of the averaged weights, per step; 0: the last weights")
+    loss: Loss = Loss()
+    augmentation: Augmentation = Augmentation()
+
+
+def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmRecipe:
+    """Read a recipe by its name among the shipped ones, or from a TOML file; one with a `method` is for that.
 
     Each of `changes` puts another value in the place of the file's: `epochs=20`, `loss.mixup_alpha=0.2`.
 
@@ -100,7 +114,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         for change in changes:
             _merge(values, tomllib.loads(change))
-        return Recipe.model_validate(values)
+        return (SvmRecipe if "method" in values else Recipe).model_validate(values)
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ConfigurationInvalid("recipe_unknown", f"No recipe {name_or_path!r}; shipped: {known}.") from error
@@ -109,6 +123,17 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         raise ConfigurationInvalid("recipe_malformed", f"{path.name}: {wrong}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationInvalid("recipe_malformed", f"{path.name} or a change to it: {error}.") from error
+
+
+def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
+    """Raise `recipe_unfit` if no worker could do what the recipe does: such a one can only be measured."""
+    if isinstance(recipe, SvmRecipe) or recipe.cleaned:
+        what = "A support vector machine" if isinstance(recipe, SvmRecipe) else "A network of cleaned images"
+        raise ConfigurationInvalid(
+            "recipe_unfit",
+            f"{what} is a baseline and never becomes a bundle: no worker could read photographs with it."
+            " `dermqueue cross-validate` and `dermqueue evaluate --predictions` measure it.",
+        )
 
 
 def _merge(values: dict, changes: dict) -> None:

@@ -165,6 +165,15 @@ def test_a_run_json_that_is_none_is_refused_by_its_name(workplace, tmp_path, tex
     assert "run_malformed" in done.output
 
 
+def test_a_baselines_run_makes_no_bundle(workplace, tmp_path):
+    run = json.loads((workplace / "run" / "run.json").read_text()) | {"recipe": RECIPE | {"cleaned": True}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
+    assert done.exit_code == 1
+    assert "never becomes a bundle" in done.output
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.mark.parametrize("change", ["no safetensors", "infinite", "too large"])
 def test_weights_that_cannot_be_shipped_are_refused(workplace, tmp_path, monkeypatch, change):
     weights = tmp_path / "weights.safetensors"

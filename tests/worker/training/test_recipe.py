@@ -35,6 +35,12 @@ def test_single_values_can_be_changed_also_those_in_a_table():
     assert (recipe.augmentation.cutout, recipe.augmentation.rotation_deg) == (0.1, 180)
 
 
+def test_a_support_vector_machine_has_neither_epochs_nor_augmentation():
+    assert read_recipe("svm", ["penalty=10"]).penalty == 10
+    with pytest.raises(ConfigurationInvalid, match="epochs: Extra"):
+        read_recipe("svm", ["epochs=3"])
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -51,5 +57,5 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name(change, named):
 
 
 def test_an_unknown_recipe_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigurationInvalid, match="default, paper, portable, pretrain, student"):
+    with pytest.raises(ConfigurationInvalid, match="default, paper, portable, pretrain, student, svm"):
         read_recipe("nonsense")

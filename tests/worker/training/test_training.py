@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
@@ -94,6 +96,33 @@ def test_a_cross_validation_prints_its_figures_and_teaches_a_student(tiny, tmp_p
     done = call("train", *how, "--data", *data, "--weights", tiny, *SHORT, "--out", tmp_path / "student")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "student" / RECORD_NAME).read_text())["n_teachers"] == 2
+
+
+def test_baselines_are_cross_validated_and_write_predictions_like_any_other(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("worker.training.svm.LesionNetwork", TinyLesionNetwork)
+    rows = tuple(f"{number},{number % 3 == 0:d},{number % 3 == 1:d}" for number in range(30))
+    data, folders = write_data(tmp_path, rows), []
+    (tmp_path / "others").mkdir()
+    for name, colours in zip("XYZ", np.random.default_rng(1).integers(0, 255, (3, 9, 9, 3), np.uint8), strict=True):
+        Image.fromarray(colours).resize((96, 96)).save(tmp_path / "others" / f"{name}.png")
+    others = ("--unlabelled", tmp_path / "others")
+    for baseline in (("--recipe", "svm"), ("--set", "cleaned=true"), others, ("--recipe", "svm", *others)):
+        short = SHORT[2:4] if "svm" in baseline else SHORT
+        folders.append(tmp_path / f"cv-{len(folders)}")
+        how = ("--data", *data, "--weights", tiny, *baseline, *short, "--folds", 2, "--out", folders[-1])
+        done = call("cross-validate", *how)
+        assert done.exit_code == 0, done.output
+        assert "AUC melanoma" in done.output
+    assert {read_predictions(folder / "predictions.csv").ids for folder in folders} == {tuple(map(str, range(30)))}
+    assert (folders[2] / "fold-1" / "teacher" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("baseline", [("--recipe", "svm"), ("--set", "cleaned=true")])
+def test_nothing_is_trained_that_no_worker_could_load(tiny, tmp_path, baseline):
+    done = call("train", "--data", *write_data(tmp_path, ROWS), "--weights", tiny, *baseline, "--out", tmp_path / "run")
+    assert done.exit_code == 1
+    assert "never becomes a bundle" in done.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_light_network_is_trained_from_imagenet_weights_and_taught_by_a_bundle(tmp_path):

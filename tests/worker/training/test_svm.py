@@ -1,0 +1,70 @@
+"""A machine upon deep features learns what can be learnt, from the images that it is given and from no others."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from shared.domain import CLASSES
+from tests.worker.training.data import TinyLesionNetwork, coloured_images
+from worker.network import normalise, save_weights
+from worker.training.cross_validation import challenge_figures, cross_validate
+from worker.training.dataset import shrink
+from worker.training.folds import assign_folds
+from worker.training.predictions import read_predictions
+from worker.training.recipe import SvmRecipe
+from worker.training.svm import FeatureSvm
+
+RECIPE = SvmRecipe(method="svm", network="resnet50-v1", input_side=32, penalty=1.0, seed=1)
+
+
+@pytest.fixture
+def network(monkeypatch) -> TinyLesionNetwork:
+    monkeypatch.setattr("worker.training.svm.LesionNetwork", TinyLesionNetwork)
+    torch.manual_seed(0)
+    return TinyLesionNetwork().eval()
+
+
+@pytest.fixture
+def weights(network, tmp_path):
+    save_weights(network, tmp_path / "start.safetensors", CLASSES)
+    return tmp_path / "start.safetensors"
+
+
+def ignore(done: int, total: int, loss: float) -> None:
+    pass
+
+
+def test_features_are_the_averages_of_the_networks_last_maps(network, weights):
+    images, steps = coloured_images(n=40), []
+    machine = FeatureSvm(RECIPE, weights, [images], lambda done, total, loss: steps.append((done, total)))
+    with torch.no_grad():
+        maps = network.features(normalise(shrink(images.pixels, 32), RECIPE.preprocessing))
+    read = np.stack([machine.features[image_id] for image_id in images.ids])
+    np.testing.assert_allclose(read, maps.mean(dim=(2, 3)).numpy(), atol=0.02)  # bfloat16 on some machines
+    assert steps == [(20, 40), (40, 40)]
+
+
+def test_each_fold_is_judged_on_the_folds_of_any_recipe_as_probabilities(weights, tmp_path):
+    images = coloured_images(n=60)
+    predictions = cross_validate(RECIPE, weights, tmp_path / "cv", images, 2, ignore)
+    assert predictions.folds.tolist() == assign_folds(images, 2, RECIPE.seed).tolist()
+    assert challenge_figures(predictions)["AUC mean"] > 0.95
+    np.testing.assert_allclose(np.exp(predictions.logits), softmax(predictions.logits, axis=1), atol=1e-9)
+    np.testing.assert_array_equal(read_predictions(tmp_path / "cv" / "predictions.csv").logits, predictions.logits)
+
+
+def test_labels_drawn_by_lot_cannot_be_told_of_images_kept_aside(weights, tmp_path):
+    lots = torch.from_numpy(np.random.default_rng(5).integers(0, 3, 90))
+    images = replace(coloured_images(n=90), labels=lots)
+    figures = challenge_figures(cross_validate(RECIPE, weights, tmp_path / "cv", images, 3, ignore))
+    assert figures["AUC mean"] < 0.65
+    assert figures["accuracy"] < 0.5
+
+
+def test_a_rare_class_is_not_given_up(weights, tmp_path):
+    rare = coloured_images(n=90).subset(np.array([*range(30), *range(32, 90, 3)]))
+    predictions = cross_validate(RECIPE, weights, tmp_path / "cv", rare, 2, ignore)
+    assert (predictions.logits.argmax(axis=1)[predictions.labels == 0] == 0).mean() > 0.8

@@ -1,0 +1,68 @@
+"""Self-training: a teacher says what unlabelled images show, and who learns next believes it where it was surest."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.errors import ConfigurationInvalid
+from worker.training.dataset import Images, LabelledImages, UnlabelledImages
+from worker.training.folds import NEAR_DUPLICATE_BITS, near_duplicates, perceptual_hashes
+
+KEPT_SHARE = 0.5
+"""Of the images that the teacher gives to a class, those of which it is surest. By class, and not by one threshold,
+which nearly all would pass that look like the commonest class and none that look like the rarest (Zou et al. 2018,
+arXiv 1810.07911). Not tuned."""
+
+Reader = Callable[[Images], np.ndarray]
+"""Returns logits, float (n, classes), of images of `TRAINING_SIDE`."""
+
+Learn = Callable[[LabelledImages, Path], Reader]
+"""Learns from labelled images, keeping in a folder what it needs to go on after an interruption."""
+
+
+def self_train(learn: Learn, train: LabelledImages, unlabelled: UnlabelledImages, folder: Path) -> Reader:
+    """Learn from `train` (in `folder/teacher`), then anew from it together with images that the teacher labelled.
+
+    Pseudo-labels (Lee 2013) with the student changed at random as in any training (Xie et al. 2020, arXiv 1911.04252).
+    """
+    teacher = learn(train, folder / "teacher")
+    return learn(add_pseudo_labelled(train, unlabelled, teacher(unlabelled)), folder)
+
+
+def add_pseudo_labelled(train: LabelledImages, unlabelled: UnlabelledImages, logits: np.ndarray) -> LabelledImages:
+    """Return `train` with those unlabelled images behind it of which a teacher's logits (n, classes) are surest."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    guesses, sureness = logits.argmax(axis=1), 1 / shifted.sum(axis=1)
+    kept = [np.flatnonzero(guesses == name) for name in range(len(train.classes))]
+    kept = np.concatenate([rows[np.argsort(-sureness[rows])][: round(KEPT_SHARE * len(rows))] for rows in kept])
+    chosen, labels = unlabelled.subset(kept), torch.from_numpy(guesses[kept])
+    return replace(
+        train,
+        ids=train.ids + chosen.ids,
+        pixels=torch.cat([train.pixels, chosen.pixels]),
+        labels=torch.cat([train.labels, labels]),
+        groups=train.groups + chosen.ids,
+        digest=hashlib.sha256(f"{train.digest}{chosen.digest}{labels.tolist()}".encode()).hexdigest(),
+    )
+
+
+def without_known(unlabelled: UnlabelledImages, images: LabelledImages) -> UnlabelledImages:
+    """Return the unlabelled images that are none of the labelled ones, neither by name nor by their looks.
+
+    Otherwise a fold's network could learn from images that the fold keeps aside, though without their labels.
+
+    Raises:
+        ConfigurationInvalid: `data_unusable`, none is left.
+    """
+    hashes = perceptual_hashes(torch.cat([images.pixels, unlabelled.pixels]).numpy())
+    pairs = near_duplicates(hashes, NEAR_DUPLICATE_BITS)
+    alike = pairs[(pairs[:, 0] < len(images)) & (pairs[:, 1] >= len(images)), 1] - len(images)
+    named = np.flatnonzero(np.isin(unlabelled.ids, images.ids))
+    left = np.setdiff1d(np.arange(len(unlabelled)), np.union1d(alike, named))
+    if not len(left):
+        raise ConfigurationInvalid("data_unusable", "Every unlabelled image is among the labelled ones, too.")
+    return unlabelled.subset(left)

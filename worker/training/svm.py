@@ -1,0 +1,68 @@
+"""A baseline: a support vector machine upon the features of a network that learnt from everyday photographs alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from worker.model import choose_device
+from worker.network import LesionNetwork, load_starting_weights, normalise
+from worker.training.dataset import Images, LabelledImages, shrink
+from worker.training.fine_tune import OnStep, half_precision
+from worker.training.folds import assign_folds
+from worker.training.recipe import SvmRecipe
+from worker.training.self_training import Reader
+
+_BATCH = 32
+_PLATT_FOLDS = 5
+
+
+class FeatureSvm:
+    """What learns from deep features, as Mahbod et al. 2017 (arXiv 1702.08434) did on the same images."""
+
+    def __init__(self, recipe: SvmRecipe, starting_weights: Path, seen: Sequence[Images], on_step: OnStep):
+        """Read the features of all images that will be asked for; the network that gives them is not trained.
+
+        Raises:
+            ConfigurationInvalid: `weights_unusable`.
+        """
+        self.recipe, self.features = recipe, {}
+        network = LesionNetwork(architecture=recipe.network)
+        load_starting_weights(network, starting_weights, ())
+        network = network.to(choose_device("auto"), memory_format=torch.channels_last).eval()
+        total = sum(map(len, seen))
+        for images in seen:
+            for chosen in np.array_split(np.arange(len(images)), -(-len(images) // _BATCH)):
+                rows = self._see(network, shrink(images.pixels[chosen], recipe.input_side))
+                self.features |= dict(zip((images.ids[at] for at in chosen), rows, strict=True))
+                on_step(len(self.features), total, float("nan"))
+
+    def learn(self, train: LabelledImages, folder: Path) -> Reader:
+        """Return what gives log-probabilities, float64 (n, classes); there is nothing to keep in the folder.
+
+        A radial kernel on standardised features, one class against each other one, an image weighing the more the
+        rarer its class. Sigmoids (Platt 1999) turn distances into probabilities: they are fitted on images of `train`
+        that a machine had not seen, near-duplicates kept together.
+        """
+        machine = make_pipeline(StandardScaler(), SVC(C=self.recipe.penalty, class_weight="balanced"))
+        folds = assign_folds(train, _PLATT_FOLDS, self.recipe.seed)
+        splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(_PLATT_FOLDS)]
+        calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=splits, ensemble=False)
+        calibrated.fit(self._of(train), train.labels.numpy())
+        return lambda images: np.log(calibrated.predict_proba(self._of(images)).clip(1e-12))
+
+    def _of(self, images: Images) -> np.ndarray:
+        return np.stack([self.features[image_id] for image_id in images.ids])
+
+    @torch.inference_mode()
+    def _see(self, network: LesionNetwork, pixels: torch.Tensor) -> np.ndarray:
+        """Return the last feature maps' averages, float32 (n, K), for pixels uint8 (n, side, side, 3)."""
+        device = network.classifier.weight.device
+        with half_precision(device):
+            _, maps = network(normalise(pixels.to(device), self.recipe.preprocessing))
+        return maps.float().mean(dim=(2, 3)).cpu().numpy()

@@ -35,11 +35,11 @@ def test_a_hair_is_found_and_the_skin_under_it_comes_back(skin, hair):
     assert near.sum() < 3 * drawn.sum()  # nothing is touched but the hair and a rim of one pixel
 
 
-def test_a_slanting_hair_is_found_too(skin):
-    hairy = skin.copy()
-    steps = np.arange(20, 230)
-    hairy[steps, steps] = hairy[steps, steps + 1] = (35, 30, 25)
-    assert find_hairs(hairy)[steps, steps].mean() > 0.95
+def test_a_slanting_hair_is_found_also_where_it_is_wide(skin):
+    hairy, steps = skin.copy(), np.arange(20, 230)
+    for beside in range(7):  # 7 px across, which is 5 px from rim to rim
+        hairy[steps, steps + beside] = (35, 30, 25)
+    assert find_hairs(hairy)[steps, steps + 3].mean() > 0.95
 
 
 def test_lesions_and_what_is_short_are_no_hairs(skin):
@@ -61,6 +61,7 @@ def test_reflections_are_painted_over_and_broad_light_is_not(skin):
     shiny = skin.copy()
     shiny[60:64, 100:105] = shiny[128:131, 128:132] = 255
     shiny[200:240, 200:240] = 255
+    shiny[138:141, 128:132] = (205, 160, 140)  # skin within the lesion: brighter than it, and no reflection
     found = find_reflections(shiny)
     assert found.sum() == 4 * 5 + 3 * 4
     cleaned = clean_frame(shiny).astype(int)

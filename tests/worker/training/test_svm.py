@@ -62,9 +62,3 @@ def test_labels_drawn_by_lot_cannot_be_told_of_images_kept_aside(weights, tmp_pa
     figures = challenge_figures(cross_validate(RECIPE, weights, tmp_path / "cv", images, 3, ignore))
     assert figures["AUC mean"] < 0.65
     assert figures["accuracy"] < 0.5
-
-
-def test_a_rare_class_is_not_given_up(weights, tmp_path):
-    rare = coloured_images(n=90).subset(np.array([*range(30), *range(32, 90, 3)]))
-    predictions = cross_validate(RECIPE, weights, tmp_path / "cv", rare, 2, ignore)
-    assert (predictions.logits.argmax(axis=1)[predictions.labels == 0] == 0).mean() > 0.8

@@ -131,8 +131,8 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
 
     Folds are trained one after another, each as `dermqueue train` does; an interrupted call goes on where it was.
 
-    Baselines can be measured on the same folds, and never become bundles: the recipe svm (a support vector machine upon
-    an ImageNet network's features, read anew by each call), --set cleaned=true (hairs and reflections are painted
+    Baselines, which never become bundles, can be measured on the same folds: the recipe svm (a support vector machine
+    upon an ImageNet network's features, read anew by each call), --set cleaned=true (hairs and reflections are painted
     over first), --unlabelled (self-training).
 
     \b

@@ -1,8 +1,9 @@
 """Opens the SQL database: SQLite or PostgreSQL, one transaction per use case."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from threading import Lock
 
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -31,6 +32,7 @@ class Database:
 
     def __init__(self, engine: Engine):
         self.engine = engine
+        self._turn = _Turn() if engine.dialect.name == "sqlite" else nullcontext
         self._writing = sessionmaker(engine, expire_on_commit=False)
         self._reader = engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED")
         self._reading = sessionmaker(self._reader)
@@ -39,7 +41,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """One transaction that is committed at the end, or rolled back by any exception."""
-        with _translated(), self._writing.begin() as session:
+        with _translated(), self._turn(), self._writing.begin() as session:
             yield session
 
     @contextmanager
@@ -55,6 +57,25 @@ class Database:
             yield connection
 
 
+class _Turn:
+    """Lets the writers of one process go one by one, each woken by the one before.
+
+    SQLite's own waiters sleep and look again, longer each time: between two commits nobody would write for a while.
+    """
+
+    def __init__(self):
+        self._lock = Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=_BUSY_TIMEOUT_MS / 1000):
+            raise _away()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -62,9 +83,11 @@ def _translated() -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if not _is_passing(error):
             raise
-        raise Unavailable(
-            "database_unavailable", "The database cannot be reached right now. Please try again."
-        ) from error
+        raise _away() from error
+
+
+def _away() -> Unavailable:
+    return Unavailable("database_unavailable", "The database cannot be reached right now. Please try again.")
 
 
 def _is_passing(error: DBAPIError | PoolTimeout) -> bool:

@@ -69,6 +69,14 @@ def test_a_writer_who_waits_in_vain_for_another_is_told_that_the_database_is_awa
     impatient.engine.dispose()
 
 
+@on_sqlite
+def test_a_writer_who_waits_in_vain_for_another_thread_of_its_process_is_told_so_too(database, monkeypatch):
+    monkeypatch.setattr("shared.database._BUSY_TIMEOUT_MS", 10)
+    with database.writing(), pytest.raises(Unavailable):
+        add_clinic(database)
+    add_clinic(database)
+
+
 def test_an_error_that_ends_in_a_log_names_its_statement_and_no_value(database):
     name = "Clinic of Mrs Doe"
     add_clinic(database, name)

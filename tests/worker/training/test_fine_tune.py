@@ -120,7 +120,8 @@ def test_a_tutor_is_asked_about_the_images_as_they_are_trained_on(tmp_path):
 def test_a_tutors_answer_is_that_of_its_bundle_for_the_same_pixels():
     pixels = torch.randint(0, 256, (3, SIDE, SIDE, 3), dtype=torch.uint8)
     asked = ask(tiny_model(), pixels.permute(0, 3, 1, 2).float() / 255)
-    np.testing.assert_allclose(asked.numpy(), tiny_model().read(pixels.numpy()).probabilities, rtol=1e-6)
+    said = tiny_model().read(pixels.numpy()).probabilities
+    np.testing.assert_allclose(asked.numpy(), said, atol=2e-3)  # bfloat16, where the device has it
 
 
 def test_a_network_learns_what_its_tutor_says_whatever_the_labels(tmp_path):

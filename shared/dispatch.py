@@ -115,9 +115,14 @@ class BusyDoorbell:
         Thread(target=self._ring_while_asked, name="doorbell", daemon=True).start()
 
     def _ring_while_asked(self) -> None:
-        while self._take_asked():
-            self._doorbell.ring()
-            time.sleep(_RING_AT_MOST_EVERY_S)
+        try:
+            while self._take_asked():
+                self._doorbell.ring()
+                time.sleep(_RING_AT_MOST_EVERY_S)
+        except BaseException:  # whatever ends this thread, whoever asks next must get another
+            with self._lock:
+                self._is_ringing = False
+            raise
 
     def _take_asked(self) -> bool:
         with self._lock:

@@ -192,6 +192,23 @@ def test_whoever_asks_a_busy_bell_does_not_wait_and_is_rung_for_afterwards(monke
     assert len(slow.asked_before_ring) <= 2
 
 
+def test_a_busy_bell_rings_again_after_an_error_that_nobody_foresaw(monkeypatch):
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    rung = []
+
+    class Breaking:
+        def ring(self) -> None:
+            rung.append(len(rung))
+            if len(rung) == 1:
+                raise RuntimeError("unforeseen")
+
+    bell = BusyDoorbell(Breaking())
+    bell.ring()
+    wait_until(lambda: rung == [0] and not bell._is_ringing)
+    bell.ring()
+    wait_until(lambda: rung == [0, 1])
+
+
 def test_a_busy_bell_that_nobody_asked_for_a_while_rings_at_once_and_leaves_no_thread(make, broker_url, broker):
     bell = BusyDoorbell(Doorbell(make(broker_url)))
     for rings in (1, 2):

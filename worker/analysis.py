@@ -21,11 +21,11 @@ from shared.domain import (
     find_plausible,
 )
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
-from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, fit_overlay, saliency
+from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
 from shared.storage import ObjectStore, digest_in_key, overlay_key
-from worker.frame import resize, shrink_frame, squash_frame
+from worker.frame import shrink_for_overlay, shrink_frame, squash_frame
 from worker.lesion import lies_off_lesion
 from worker.measures import stage
 from worker.model import Model, Reading
@@ -122,11 +122,10 @@ class Analyst:
             raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
         side = self._model.manifest.preprocessing.input_side
         with stage("decode", [lease]):
-            photograph = np.array(decode_photograph(data, min_side=2 * side))
-            height, width, _ = photograph.shape
+            photograph = decode_photograph(data, min_side=2 * side)
             frame = squash_frame(photograph)
-            warnings = (("low_resolution",) if min(height, width) < side else ()) + inspect_frame(frame)
-            small = Image.fromarray(resize(photograph, fit_overlay((width, height)), "bilinear"))
+            warnings = (("low_resolution",) if min(photograph.size) < side else ()) + inspect_frame(frame)
+            small = shrink_for_overlay(photograph)
         return _Decoded(lease, small, shrink_frame(frame, side), warnings)
 
     def _finish(self, item: _Decoded, reading: Reading, position: int) -> Finding:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shared.heatmap import fit_overlay
 from shared.photograph import decode_photograph
 from tests import images
-from worker.frame import resize, squash
+from worker.frame import shrink_for_overlay, squash
 
 
 def test_a_reduced_photograph_looks_the_same_to_the_network():
@@ -48,11 +49,10 @@ def test_a_full_photograph_meets_the_network_like_its_copy_among_the_training_im
     assert np.abs(ours - trained).mean() < 0.1
 
 
-@pytest.mark.parametrize(("mode", "filter_of_pillow"), [("bicubic", "BICUBIC"), ("bilinear", "BILINEAR")])
-@pytest.mark.parametrize("size", [(256, 256), (512, 384), (40, 7)])
-def test_torch_resizes_as_pillow_does(mode, filter_of_pillow, size):
-    photograph = images.lesion(752, 565)
-    theirs = np.array(photograph.resize(size, Image.Resampling[filter_of_pillow]))
-    ours = resize(np.array(photograph), size, mode)
-    assert (ours.shape, ours.dtype) == (theirs.shape, np.uint8)
+@pytest.mark.parametrize("size", [(752, 565), (1504, 1129), (600, 3000), (300, 200)])
+def test_the_overlays_photograph_is_pillows_within_a_level(size):
+    photograph = images.lesion(*size)
+    theirs = np.array(photograph.resize(fit_overlay(size), Image.Resampling.BILINEAR))
+    ours = np.array(shrink_for_overlay(photograph))
+    assert ours.shape == theirs.shape
     assert np.abs(ours.astype(int) - theirs).max() <= 1

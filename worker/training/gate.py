@@ -112,7 +112,7 @@ def flag_worse(model: Model, kind: str, folder: Path, on_step: OnStep) -> Iterat
         name = f"{kind}, {way}"
 
         def read_worse(file: Path, worsen: Callable = worsen) -> np.ndarray:
-            return squash_frame(np.array(worsen(Image.fromarray(_read_frame(file)))))
+            return squash_frame(worsen(Image.fromarray(_read_frame(file))))
 
         yield Flags(name, tuple(_flag(model, read_worse, files, lambda *done, name=name: on_step(name, *done))))
 
@@ -125,7 +125,7 @@ def _find(folder: Path) -> list[Path]:
 
 
 def _read_frame(file: Path) -> np.ndarray:
-    return squash_frame(np.array(decode_photograph(file.read_bytes(), min_side=2 * TRAINING_SIDE)))
+    return squash_frame(decode_photograph(file.read_bytes(), min_side=2 * TRAINING_SIDE))
 
 
 def _flag(

@@ -23,20 +23,21 @@ _POSTGRESQL = {
     "options": "-c idle_in_transaction_session_timeout=10s",
 }
 
-_WITHOUT_BEGIN = {"postgresql": {"isolation_level": "AUTOCOMMIT"}, "sqlite": {"sqlite_begin": None}}
-"""How a connection is told to leave each statement to itself."""
-
 
 class Database:
     """Hands out transactions. Passing trouble becomes `Unavailable`; everything else passes through."""
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self._turn = _Turn() if engine.dialect.name == "sqlite" else nullcontext
-        self._writing = sessionmaker(engine, expire_on_commit=False)
-        self._reader = engine.execution_options(postgresql_readonly=True, sqlite_begin="DEFERRED")
-        self._reading = sessionmaker(self._reader)
-        self._looker = engine.execution_options(**_WITHOUT_BEGIN[engine.dialect.name])
+        if engine.dialect.name == "sqlite":
+            self._turn, self._looker = _Turn(), engine
+            # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
+            writer, reader = _beginning(engine, "IMMEDIATE"), _beginning(engine, "DEFERRED")
+        else:
+            self._turn, self._looker = nullcontext, engine.execution_options(isolation_level="AUTOCOMMIT")
+            writer, reader = engine, engine.execution_options(postgresql_readonly=True)
+        self._writing = sessionmaker(writer, expire_on_commit=False)
+        self._reading = sessionmaker(reader)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -103,7 +104,6 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite"):
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
     else:
         engine = create_engine(
             url,
@@ -117,6 +117,14 @@ def open_database(url: str) -> Database:
     return Database(engine)
 
 
+def _beginning(engine: Engine, mode: str) -> Engine:
+    """Return an engine on the same connections whose transactions begin in SQLite's mode."""
+    own = engine.execution_options()
+    # Not on the engine itself: whoever only looks would pay for its events.
+    event.listen(own, "begin", lambda connection: connection.exec_driver_sql(f"BEGIN {mode}"))
+    return own
+
+
 def read_clock(session: Session | Connection) -> datetime:
     """Return the database's time, so that machines whose clocks differ agree on every lease."""
     dialect = session.dialect if isinstance(session, Connection) else session.get_bind().dialect
@@ -126,7 +134,7 @@ def read_clock(session: Session | Connection) -> datetime:
 
 
 def _prepare_sqlite(connection, _record) -> None:
-    connection.isolation_level = None  # SQLAlchemy's "begin" event below decides how a transaction begins
+    connection.isolation_level = None  # each statement is left to itself, but for those of `_beginning`'s engines
     # FULL: a commit has reached the disk before the clinic is told 202; NORMAL may lose it to a power cut.
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
         connection.execute(f"PRAGMA {pragma}")
@@ -137,9 +145,3 @@ def _forget_values(context: ExceptionContext) -> None:
     if context.sqlalchemy_exception is not None:
         for error in (context.sqlalchemy_exception, context.original_exception):
             error.args = tuple(str(text).partition("\nDETAIL:")[0] for text in error.args)
-
-
-def _begin_sqlite(connection) -> None:
-    # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
-    if mode := connection.get_execution_options().get("sqlite_begin", "IMMEDIATE"):
-        connection.exec_driver_sql(f"BEGIN {mode}")

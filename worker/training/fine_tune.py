@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from shared.bundle import Preprocessing
+from shared.bundle import Architecture, Preprocessing
 from shared.errors import ConfigurationInvalid, ModelUnusable
 from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
@@ -136,7 +136,7 @@ class FineTuning:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(progress, self.recipe.warmup_share)
         inputs = standardise(images, self.recipe.preprocessing).contiguous(memory_format=torch.channels_last)
-        with half_precision(self.device):
+        with half_precision(self.device, learning=self.recipe.network):
             logits, _ = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         self.optimizer.zero_grad(set_to_none=True)
@@ -192,9 +192,13 @@ def ask(tutor: Model, images: Tensor) -> Tensor:
     return torch.from_numpy(reading.probabilities).float().to(images.device)
 
 
-def half_precision(device: torch.device) -> torch.autocast:
-    """Return a context in which torch computes in bfloat16 where that pays: on a GPU, and on some CPUs."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
+def half_precision(device: torch.device, learning: Architecture | None = None) -> torch.autocast:
+    """Return a context in which torch computes in bfloat16 where that pays: on a GPU, and on some CPUs.
+
+    There, the gradients of depthwise convolutions take longer in it: the light network learns a quarter faster without.
+    """
+    pays = has_bfloat16(device) and (device.type == "cuda" or learning != "efficientnet-lite0")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -12,12 +12,12 @@ from deploy.embedded.program import Program
 from deploy.embedded.supervisor import Supervisor
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return as soon as the condition holds; fail when it does not in time."""
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: float = 0.02) -> None:
+    """Return as soon as the condition holds, looked at so often; fail when it does not in time."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not so after {timeout_s} s"
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def is_running(pid: int) -> bool:

@@ -1,0 +1,55 @@
+"""What the shipped bundles claim: each is whole, and the light one's figures and file can be got again from it."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from deploy.commands.demo import SAMPLES
+from shared.bundle import EXPERIMENTS_NAME, SHIPPED_BUNDLES, read_card, read_manifest, verify_weights
+from shared.photograph import decode_photograph
+from worker.familiarity import read_familiarity
+from worker.frame import squash
+from worker.model import load_model
+from worker.training.calibration import calibrate, describe_points, read_nested
+from worker.training.cross_validation import PREDICTIONS_NAME
+from worker.training.figures import measure
+from worker.training.predictions import read_predictions
+
+PORTABLE = SHIPPED_BUNDLES / "portable"
+
+
+@pytest.mark.parametrize("name", ["open", "research", "portable"])
+def test_each_is_whole_and_small_enough_and_says_what_was_tried(name):
+    folder = SHIPPED_BUNDLES / name
+    manifest = read_manifest(folder)
+    verify_weights(folder, manifest)
+    assert read_familiarity(folder, manifest) is not None
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 50e6
+    assert manifest.licence in read_card(folder)
+    assert (folder / EXPERIMENTS_NAME).read_text().startswith("# What was tried")
+
+
+def test_the_light_ones_figures_and_thresholds_are_those_of_the_predictions_beside_it():
+    manifest, predictions = read_manifest(PORTABLE), read_predictions(PORTABLE / PREDICTIONS_NAME)
+    nested, calibration = read_nested(predictions), calibrate(predictions.logits, predictions.labels)
+    assert manifest.figures == measure(nested)
+    assert manifest.operating_points == describe_points(calibration, nested)
+    assert manifest.plausible_from == calibration.plausible_from
+
+
+def test_the_file_for_phones_fits_there_and_says_nearly_what_its_bundle_says():
+    model, file = load_model(PORTABLE, torch.device("cpu")), PORTABLE / "portable.onnx"
+    side = model.manifest.preprocessing.input_side
+    pixels = np.stack([read_sample(sample, side) for sample in sorted(SAMPLES.glob("*.jpg"))])
+    session = onnxruntime.InferenceSession(file)
+    probabilities, _ = session.run(None, {"pixels": pixels})
+    assert session.get_modelmeta().custom_metadata_map["digest"] == model.digest
+    assert file.stat().st_size <= 6e6
+    np.testing.assert_allclose(probabilities, model.read(pixels).probabilities, atol=0.02)
+
+
+def read_sample(sample: Path, side: int) -> np.ndarray:
+    return squash(decode_photograph(sample.read_bytes(), min_side=2 * side), side)

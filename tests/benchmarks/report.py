@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.piles import FULL_SIZE, SMALL_SIZE
+from tests.benchmarks.piles import FULL_SIZE, LARGE_SIZE, SMALL_SIZE
 from tests.benchmarks.results import TARGETS
 
 PICTURE = "benchmarks.png"
@@ -87,13 +87,13 @@ def has_picture(results: Mapping) -> bool:
 def draw(results: Mapping, file: Path) -> None:
     """Draw the contenders' rates, and the worker's memory over the cases done."""
     parts = results["parts"]
-    figure, (full, small, memory) = plt.subplots(3, figsize=(9, 10), layout="constrained")
+    figure, (*panels, memory) = plt.subplots(4, figsize=(9, 12), height_ratios=(3, 1.2, 1.2, 2), layout="constrained")
     rates = parts.get("drain", {}).get("photographs_per_s", {})
-    for panel, pile in ((full, FULL_SIZE), (small, SMALL_SIZE)):
+    for panel, pile in zip(panels, (FULL_SIZE, SMALL_SIZE, LARGE_SIZE), strict=True):
         _draw_rates(panel, pile, rates.get(pile, {}))
     curve = parts.get("memory", {}).get("worker_mib", [])
     memory.plot(*zip(*curve, strict=True) if curve else ((), ()), ".-", markersize=3)
-    memory.set(xlabel="cases done", ylabel="worker's memory, MiB", ylim=(0, None))
+    memory.set(xlabel="cases done", ylabel="worker's memory, MiB", ylim=(0, 1.1 * memory.get_ylim()[1]))
     memory.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
     plt.close(figure)

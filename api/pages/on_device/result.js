@@ -7,7 +7,8 @@ const DECIDES = "melanoma"; // the class whose probability the threshold is for
 /** Show whose figures these are. */
 export function showNetwork(model) {
   for (const name of ["name", "version", "measured_on", "licence", "digest"]) say(name, model[name]);
-  const limits = model.limits.map((limit) => Object.assign(document.createElement("li"), { textContent: limit }));
+  const withoutMarkdown = model.limits.map((limit) => limit.replace(/[*`]/g, ""));
+  const limits = withoutMarkdown.map((textContent) => Object.assign(document.createElement("li"), { textContent }));
   document.getElementById("limits").replaceChildren(...limits);
   document.getElementById("network").hidden = false;
 }

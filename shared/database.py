@@ -25,18 +25,21 @@ _POSTGRESQL = {
 
 
 class Database:
-    """Hands out transactions. Passing trouble becomes `Unavailable`; everything else passes through."""
+    """Hands out transactions. Passing trouble becomes `Unavailable`; everything else passes through.
+
+    `writer` is the engine for whoever must see errors as they are. On SQLite, `engine` itself begins no transaction.
+    """
 
     def __init__(self, engine: Engine):
         self.engine = engine
         if engine.dialect.name == "sqlite":
             self._turn, self._looker = _Turn(), engine
             # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
-            writer, reader = _beginning(engine, "IMMEDIATE"), _beginning(engine, "DEFERRED")
+            self.writer, reader = _beginning(engine, "IMMEDIATE"), _beginning(engine, "DEFERRED")
         else:
             self._turn, self._looker = nullcontext, engine.execution_options(isolation_level="AUTOCOMMIT")
-            writer, reader = engine, engine.execution_options(postgresql_readonly=True)
-        self._writing = sessionmaker(writer, expire_on_commit=False)
+            self.writer, reader = engine, engine.execution_options(postgresql_readonly=True)
+        self._writing = sessionmaker(self.writer, expire_on_commit=False)
         self._reading = sessionmaker(reader)
 
     @contextmanager

@@ -48,10 +48,8 @@ def upgrade(database: Database) -> None:
 
 
 def _upgrade(database: Database) -> None:
-    with database.engine.begin() as connection:
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # the others wait
-        else:
+    with database.writer.begin() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has made the others wait already
             connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
         command.upgrade(_config(connection), "head")

@@ -223,7 +223,7 @@ def test_an_older_backup_is_upgraded_and_what_was_lost_already_is_named(
 ):
     lost = saved_cases[2]
     store.delete(lost.photograph.key)
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         command.downgrade(_config(connection), "0001")
     assert len(save().missing) == 1
 

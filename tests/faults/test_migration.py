@@ -77,5 +77,5 @@ def migrated(database: Database, folder: Path) -> Iterator[str]:
         try:
             yield revision
         finally:
-            with database.engine.begin() as connection:
+            with database.writer.begin() as connection:
                 command.downgrade(knowing_it(connection), newest)

@@ -24,7 +24,7 @@ upgrade(open_database(sys.argv[1]))
 
 
 def downgrade(database: Database, revision: str = "base") -> None:
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         command.downgrade(_config(connection), revision)
 
 
@@ -35,7 +35,7 @@ def count_waiting_locks(database: Database) -> int:
 
 @pytest.fixture
 def empty_database(database) -> Database:
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         Table.metadata.drop_all(connection)
         connection.execute(text("DROP TABLE alembic_version"))
     assert inspect(database.engine).get_table_names() == []
@@ -58,7 +58,7 @@ def test_the_check_constraints_are_those_of_the_code(database):
 
 @pytest.mark.parametrize("change", ["DROP INDEX ix_cases_waiting", "ALTER TABLE cases ADD COLUMN extra INTEGER"])
 def test_a_table_that_differs_from_the_code_is_found(database, change):
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         connection.execute(text(change))
     assert len(find_drift(database)) == 1
 
@@ -72,7 +72,7 @@ def test_a_database_that_was_never_upgraded_is_refused_with_the_command_to_run(e
 
 
 def test_a_database_of_another_version_is_refused_by_its_migration(database):
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'of_another_version'"))
     with pytest.raises(ConfigurationInvalid, match="is at migration of_another_version, this version needs 0"):
         check_upgraded(database)

@@ -78,12 +78,12 @@ def before(database) -> VersionBefore:
 
 
 def go_back_to_0001(database: Database) -> None:
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         command.downgrade(_config(connection), "0001")
 
 
 def set_migration(database: Database, number: str) -> None:
-    with database.engine.begin() as connection:
+    with database.writer.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": number})
 
 

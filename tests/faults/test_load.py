@@ -11,7 +11,7 @@ from tests.faults.sizes import BATCH_SIZE
 
 FLAT = 1.1
 """How many times the memory of the first half of a rush the API may take in the second."""
-SAMPLED_EVERY_S = 0.5
+SAMPLED_EVERY_S = 0.1
 
 
 def test_many_clinics_at_once_lose_nothing_and_the_apis_memory_stays_flat(rig, sizes):
@@ -47,12 +47,17 @@ def count_served_between(others: Sequence[Trace], single: Trace) -> int:
 
 @contextmanager
 def memory_of_api(rig) -> Iterator[list[float]]:
-    """Sample the resident memory of all the API's processes, in MiB, while the block runs."""
-    samples, over = [], threading.Event()
+    """Sample the resident memory of all the API's processes, in MiB, while the block runs, and before and after it."""
+    over = threading.Event()
+
+    def measured() -> float:
+        return sum(map(resident_mib, children(rig.stack.pid("api"))))
+
+    samples = [measured()]
 
     def sample() -> None:
         while not over.wait(SAMPLED_EVERY_S):
-            samples.append(sum(map(resident_mib, children(rig.stack.pid("api")))))
+            samples.append(measured())
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -61,6 +66,7 @@ def memory_of_api(rig) -> Iterator[list[float]]:
     finally:
         over.set()
         thread.join()
+        samples.append(measured())
 
 
 def children(pid: int) -> list[int]:

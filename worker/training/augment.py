@@ -13,6 +13,8 @@ _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.
 _RGB = torch.linalg.inv(_YIQ)
 # Where a Gaussian is cut off, in standard deviations: 5 % of it lie further out.
 _KERNEL_SIGMAS = 2
+# A hair's length and how far its middle lies off the straight line, as shares of the side; its brightness.
+_HAIR_LENGTH, _HAIR_BEND, _HAIR_SHADE = (0.3, 1.2), 0.08, (0.05, 0.45)
 
 
 def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generator) -> Tensor:
@@ -27,6 +29,8 @@ def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generato
         align_corners=False,
     )
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    if ranges.hairs:
+        images = _random_hairs(images, ranges.hairs, generator)
     images = _random_colour(images, ranges, generator)
     if ranges.blur_px:
         images = _random_focus(images, ranges, generator)
@@ -78,6 +82,42 @@ def _colour_matrices(saturation: Tensor, hue: Tensor, warmth: Tensor) -> Tensor:
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
     gains = torch.stack([1 + warmth, one, 1 - warmth], dim=1)
     return gains.unsqueeze(2) * (_RGB @ turn @ _YIQ)
+
+
+def _random_hairs(images: Tensor, at_most: int, generator: Generator) -> Tensor:
+    """Lay up to `at_most` bent hairs over half of the images, one colour on one image, one to three px wide."""
+    n, side = len(images), images.shape[2]
+    draws = torch.rand(n, 4, generator=generator)
+    covered = _hair_mask(n, side, at_most, 2 * draws[:, 0] - 1, generator)
+    wide = functional.max_pool2d(covered, 3, stride=1, padding=1)
+    soft = functional.avg_pool2d(covered, 3, stride=1, padding=1).mul_(2).clamp_max_(1)
+    width, opacity = draws[:, 1].view(-1, 1, 1, 1), 0.5 + draws[:, 2].view(-1, 1, 1, 1) / 2
+    covered = (torch.where(width < 0.5, soft, wide) * opacity).to(images.device)
+    low, high = _HAIR_SHADE
+    brown = torch.tensor([1.0, 0.8, 0.7]).view(1, 3, 1, 1)
+    shade = ((low + (high - low) * draws[:, 3]).view(-1, 1, 1, 1) * brown).to(images.device)
+    return images.lerp(shade.expand_as(images), covered.expand_as(images))
+
+
+def _hair_mask(n: int, side: int, at_most: int, share: Tensor, generator: Generator) -> Tensor:
+    """Return (n, 1, side, side): 1 where one of `share` (n,) of `at_most` quadratic Bézier curves passes.
+
+    A share below 0 is none.
+    """
+    angle = torch.rand(n, at_most, 1, generator=generator) * 2 * math.pi
+    short, long = _HAIR_LENGTH
+    reach = torch.cat([angle.cos(), angle.sin()], dim=2) / 2
+    reach = reach * (short + (long - short) * torch.rand(n, at_most, 1, generator=generator))
+    middle = torch.rand(n, at_most, 2, generator=generator)
+    bend = middle + torch.randn(n, at_most, 2, generator=generator) * _HAIR_BEND
+    t = torch.linspace(0, 1, 2 * side).view(-1, 1)
+    start, bend, end = (point.unsqueeze(2) for point in (middle - reach, bend, middle + reach))
+    points = ((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end).mul(side).long()
+    there = torch.arange(at_most).view(1, -1, 1) < (share * (at_most + 1)).floor().view(-1, 1, 1)
+    there = there & ((points >= 0) & (points < side)).all(dim=3)
+    cells = (points[..., 1] * side + points[..., 0]).where(there, side * side)
+    mask = torch.zeros(n, side * side + 1).scatter_(1, cells.flatten(1), 1.0)
+    return mask[:, :-1].view(n, 1, side, side)
 
 
 def _some(n: int, share: float, generator: Generator) -> Tensor:

@@ -69,6 +69,18 @@ def test_warmth_raises_red_by_as_much_as_it_lowers_blue():
         assert abs(red / (200 / 255) - 1) <= 0.2
 
 
+def test_hairs_are_thin_dark_lines_over_half_of_the_images():
+    skin = SKIN.view(3, 1, 1) / 255
+    images = changed(plain(40), side=48, hairs=10)
+    darker = (skin - images).amax(dim=1)
+    assert darker.min() >= -1e-6
+    bare = darker.amax(dim=(1, 2)) < 1e-6
+    assert 10 <= int(bare.sum()) <= 30
+    covered = (darker[~bare] > 0.1).float().mean(dim=(1, 2))
+    assert covered.max() < 0.7
+    assert len({round(float(share), 4) for share in covered}) > 8
+
+
 def test_a_blurred_point_is_a_gaussian_of_the_images_own_width():
     point = torch.zeros(2, 1, 21, 21)
     point[:, :, 10, 10] = 1

@@ -6,10 +6,9 @@
 import json
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,6 +20,7 @@ from shared.tables import CaseRow
 from tests.benchmarks.ours import drain, running_system
 from tests.benchmarks.piles import SMALL, repeat, resized
 from tests.faults.rig import Rig
+from tests.sampling import sampled
 
 CASES, CASES_QUICK = 10_000, 1_000
 EARLY = 500
@@ -49,7 +49,7 @@ def follow(cases: int) -> dict:
     with tempfile.TemporaryDirectory() as name:
         photographs = repeat(resized(Path(name) / "small", SMALL), cases)
         system = running_system("embedded", DERMQUEUE_CLINIC_WAITING_LIMIT=str(cases))
-        with system as rig, _sampling(rig) as samples:
+        with system as rig, sampled(partial(_sample, rig), _SAMPLED_EVERY_S) as samples:
             seconds = drain(rig, ["worker"], photographs)
     return {
         "ratios": {"memory_growth": find_growth(samples)},
@@ -66,27 +66,8 @@ def find_growth(samples: Sequence[Sample]) -> float:
     return max(sample.mib["worker"] for sample in samples) / early
 
 
-@contextmanager
-def _sampling(rig: Rig) -> Iterator[list[Sample]]:
-    """Take samples while the block runs, and one at its end."""
-    samples, over = [], threading.Event()
-    pids = {name: rig.pid(name) for name in _PROGRAMS}
-
-    def sample() -> None:
-        samples.append(Sample(_count_done(rig.database), {name: _tree_mib(pid) for name, pid in pids.items()}))
-
-    def keep_sampling() -> None:
-        while not over.wait(_SAMPLED_EVERY_S):
-            sample()
-
-    thread = threading.Thread(target=keep_sampling)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
-    sample()
+def _sample(rig: Rig) -> Sample:
+    return Sample(_count_done(rig.database), {name: _tree_mib(rig.pid(name)) for name in _PROGRAMS})
 
 
 def _count_done(database: Database) -> int:

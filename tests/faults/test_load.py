@@ -1,13 +1,13 @@
 """Many clinics at once, and one that floods: nothing is lost, nobody is held up, the API's memory stays flat."""
 
 import subprocess
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.faults.audit import Trace
 from tests.faults.sizes import BATCH_SIZE
+from tests.sampling import sampled
 
 FLAT = 1.1
 """How many times the memory of the first half of a rush the API may take in the second."""
@@ -16,7 +16,7 @@ SAMPLED_EVERY_S = 0.1
 
 def test_many_clinics_at_once_lose_nothing_and_the_apis_memory_stays_flat(rig, sizes):
     load = rig.submitting(sizes.rush_cases, clinics=sizes.rush_clinics, connections=sizes.rush_connections)
-    with memory_of_api(rig) as samples_mib, load:
+    with sampled(partial(memory_of_api, rig.stack.pid("api")), SAMPLED_EVERY_S) as samples_mib, load:
         pass
     half = len(samples_mib) // 2
     fault = f"{sizes.rush_clinics} clinics, {sizes.rush_connections} connections at once"
@@ -45,28 +45,9 @@ def count_served_between(others: Sequence[Trace], single: Trace) -> int:
     return sum(single.submitted_at < trace.finished_at < single.finished_at for trace in others)
 
 
-@contextmanager
-def memory_of_api(rig) -> Iterator[list[float]]:
-    """Sample the resident memory of all the API's processes, in MiB, while the block runs, and before and after it."""
-    over = threading.Event()
-
-    def measured() -> float:
-        return sum(map(resident_mib, children(rig.stack.pid("api"))))
-
-    samples = [measured()]
-
-    def sample() -> None:
-        while not over.wait(SAMPLED_EVERY_S):
-            samples.append(measured())
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
-        samples.append(measured())
+def memory_of_api(pid: int) -> float:
+    """Return the resident memory of all the API's processes, in MiB."""
+    return sum(map(resident_mib, children(pid)))
 
 
 def children(pid: int) -> list[int]:

@@ -1,11 +1,9 @@
 """Servers that are slow, silent or cut off: cases take longer, and nobody who asks for something else is held up."""
 
 import random
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -13,6 +11,7 @@ from tests.faults.audit import until_first_end
 from tests.faults.load import PHOTOGRAPHS
 from tests.faults.network.proxy import CutAtRandom, Delay, Swallow
 from tests.faults.sizes import SEED
+from tests.sampling import sampled
 
 ANSWERED_WITHIN_S = 20.0
 POLLED_WITHIN_S = 5.0
@@ -44,7 +43,8 @@ def test_connections_to_the_object_store_that_break_cost_no_case_and_no_attempt(
 @pytest.mark.briefly_on("embedded")
 def test_while_the_object_store_is_silent_submissions_are_refused_in_time_and_polls_are_answered(rig, proxies, sizes):
     known = rig.stack.submit(PHOTOGRAPHS[0].read_bytes()).json()["id"]
-    with rig.submitting(sizes.cases) as load, proxies.s3.behaving(Swallow()), polls(rig, known) as polled_s:
+    polling = sampled(partial(timed_poll, rig, known), POLL_EVERY_S)
+    with rig.submitting(sizes.cases) as load, proxies.s3.behaving(Swallow()), polling as polled_s:
         begun_s = time.monotonic()
         answer = rig.stack.submit(PHOTOGRAPHS[0].read_bytes())
         assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
@@ -73,21 +73,8 @@ def test_a_postgresql_that_cannot_be_reached_holds_nobody_up_once_it_can(rig, pr
     assert outcome.failed == 0
 
 
-@contextmanager
-def polls(rig, case_id: str) -> Iterator[list[float]]:
-    """Poll a case inside the block, and note how long each answer took."""
-    took_s, over = [], threading.Event()
-
-    def poll() -> None:
-        while not over.wait(POLL_EVERY_S):
-            begun_s = time.monotonic()
-            rig.stack.http.get(f"/v1/cases/{case_id}").raise_for_status()
-            took_s.append(time.monotonic() - begun_s)
-
-    thread = threading.Thread(target=poll)
-    thread.start()
-    try:
-        yield took_s
-    finally:
-        over.set()
-        thread.join()
+def timed_poll(rig, case_id: str) -> float:
+    """Poll a case, and return how long the answer took, in seconds."""
+    begun_s = time.monotonic()
+    rig.stack.http.get(f"/v1/cases/{case_id}").raise_for_status()
+    return time.monotonic() - begun_s

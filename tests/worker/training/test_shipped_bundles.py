@@ -1,4 +1,4 @@
-"""What the shipped bundles claim: each is whole, and the light one's figures and file can be got again from it."""
+"""What the shipped bundles claim: each is whole, and figures and file can be got again from what lies beside it."""
 
 from pathlib import Path
 
@@ -32,8 +32,10 @@ def test_each_is_whole_and_small_enough_and_says_what_was_tried(name):
     assert (folder / EXPERIMENTS_NAME).read_text().startswith("# What was tried")
 
 
-def test_the_light_ones_figures_and_thresholds_are_those_of_the_predictions_beside_it():
-    manifest, predictions = read_manifest(PORTABLE), read_predictions(PORTABLE / PREDICTIONS_NAME)
+@pytest.mark.parametrize("name", ["open", "portable"])
+def test_figures_and_thresholds_are_those_of_the_predictions_beside_it(name):
+    folder = SHIPPED_BUNDLES / name
+    manifest, predictions = read_manifest(folder), read_predictions(folder / PREDICTIONS_NAME)
     nested, calibration = read_nested(predictions), calibrate(predictions.logits, predictions.labels)
     assert manifest.figures == measure(nested)
     assert manifest.operating_points == describe_points(calibration, nested)

@@ -117,10 +117,9 @@ def test_writers_on_sqlite_wait_for_each_other_and_none_is_refused(database):
 @on_sqlite
 def test_a_commit_on_sqlite_has_reached_the_disk_and_foreign_keys_hold(database):
     with database.reading() as session:
-        found = {
-            name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
-        }
-    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+        names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")
+        found = {name: session.scalar(text(f"PRAGMA {name}")) for name in names}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "wal_autocheckpoint": 4000}
 
 
 @on_postgresql

@@ -86,9 +86,10 @@ def _colour_matrices(saturation: Tensor, hue: Tensor, warmth: Tensor) -> Tensor:
 
 def _random_hairs(images: Tensor, at_most: int, generator: Generator) -> Tensor:
     """Lay up to `at_most` bent hairs over half of the images, one colour on one image, one to three px wide."""
-    n, side = len(images), images.shape[2]
-    draws = torch.rand(n, 4, generator=generator)
-    covered = _hair_mask(n, side, at_most, 2 * draws[:, 0] - 1, generator)
+    side = images.shape[2]
+    draws = torch.rand(len(images), 4, generator=generator)
+    counts = ((2 * draws[:, 0] - 1) * (at_most + 1)).floor()
+    covered = _hair_mask(counts, at_most, side, generator)
     wide = functional.max_pool2d(covered, 3, stride=1, padding=1)
     soft = functional.avg_pool2d(covered, 3, stride=1, padding=1).mul_(2).clamp_max_(1)
     width, opacity = draws[:, 1].view(-1, 1, 1, 1), 0.5 + draws[:, 2].view(-1, 1, 1, 1) / 2
@@ -96,14 +97,12 @@ def _random_hairs(images: Tensor, at_most: int, generator: Generator) -> Tensor:
     low, high = _HAIR_SHADE
     brown = torch.tensor([1.0, 0.8, 0.7]).view(1, 3, 1, 1)
     shade = ((low + (high - low) * draws[:, 3]).view(-1, 1, 1, 1) * brown).to(images.device)
-    return images.lerp(shade.expand_as(images), covered.expand_as(images))
+    return images.lerp(shade, covered)
 
 
-def _hair_mask(n: int, side: int, at_most: int, share: Tensor, generator: Generator) -> Tensor:
-    """Return (n, 1, side, side): 1 where one of `share` (n,) of `at_most` quadratic Bézier curves passes.
-
-    A share below 0 is none.
-    """
+def _hair_mask(counts: Tensor, at_most: int, side: int, generator: Generator) -> Tensor:
+    """Return (n, 1, side, side): 1 where a hair passes, a quadratic Bézier curve; each image has its count of them."""
+    n = len(counts)
     angle = torch.rand(n, at_most, 1, generator=generator) * 2 * math.pi
     short, long = _HAIR_LENGTH
     reach = torch.cat([angle.cos(), angle.sin()], dim=2) / 2
@@ -113,7 +112,7 @@ def _hair_mask(n: int, side: int, at_most: int, share: Tensor, generator: Genera
     t = torch.linspace(0, 1, 2 * side).view(-1, 1)
     start, bend, end = (point.unsqueeze(2) for point in (middle - reach, bend, middle + reach))
     points = ((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end).mul(side).long()
-    there = torch.arange(at_most).view(1, -1, 1) < (share * (at_most + 1)).floor().view(-1, 1, 1)
+    there = torch.arange(at_most).view(1, -1, 1) < counts.view(-1, 1, 1)
     there = there & ((points >= 0) & (points < side)).all(dim=3)
     cells = (points[..., 1] * side + points[..., 0]).where(there, side * side)
     mask = torch.zeros(n, side * side + 1).scatter_(1, cells.flatten(1), 1.0)

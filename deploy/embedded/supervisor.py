@@ -1,4 +1,4 @@
-"""Keep a list of programs alive in the foreground: start in order, restart what dies, stop in reverse.
+"""Keep a list of programs alive in the foreground: start in order, restart what dies, stop the last start first.
 
 There are no threads. One loop of the main thread does everything, because the kernel ties a child's life to the thread
 that started it, and only the main thread lives as long as the process.
@@ -53,7 +53,7 @@ class Supervisor:
         """Take the folder whose `logs/` holds a file per program, and the callback that hears what happens."""
         self._log_dir = data_dir / "logs"
         self._on_event = on_event
-        self._children: list[_Child] = []
+        self._starts: list[list[_Child]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -67,23 +67,31 @@ class Supervisor:
         Returns early when `stop_event` is set. Raises StartFailed when a program ends or is not ready in time.
         """
         self._log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._starts.append([])
         for program in programs:
             if stop_event.is_set():
                 return
             child = _Child(program, self._launch(program), time.monotonic())
-            self._children.append(child)
+            self._starts[-1].append(child)
             self._await_first_readiness(child, stop_event)
 
     def run_until(self, stop_event: Event) -> None:
         """Restart what dies, with a growing pause, until `stop_event` is set. Stops nothing."""
         while not stop_event.wait(POLL_S):
-            for child in self._children:
+            for child in self._children():
                 self._tend(child)
 
     def stop(self) -> None:
-        """Stop every program, the last one started first, and wait for each to end."""
-        while self._children:
-            self._end(self._children.pop())
+        """Stop every program and wait for each to end: those of one start side by side, the last start first."""
+        while self._starts:
+            together, told_at_s = self._starts.pop(), time.monotonic()
+            for child in together:
+                child.process.send_signal(child.program.stop_signal)
+            while together := [child for child in together if not self._has_ended(child, told_at_s)]:
+                time.sleep(POLL_S)
+
+    def _children(self) -> list[_Child]:
+        return [child for start in self._starts for child in start]
 
     def _launch(self, program: Program) -> subprocess.Popen:
         user = "-" if program.user_id is None else str(program.user_id)
@@ -103,7 +111,7 @@ class Supervisor:
     def _await_first_readiness(self, child: _Child, stop_event: Event) -> None:
         deadline_s = child.started_at_s + child.program.start_timeout_s
         while not stop_event.is_set():
-            for other in self._children[:-1]:
+            for other in self._children()[:-1]:
                 self._tend(other)
             status = child.process.poll()
             if status is not None:
@@ -149,17 +157,17 @@ class Supervisor:
         child.restart_at_s = now_s + child.backoff_s
         child.backoff_s = min(2 * child.backoff_s, LONGEST_BACKOFF_S)
 
-    def _end(self, child: _Child) -> None:
-        began_s = time.monotonic()
+    def _has_ended(self, child: _Child, told_at_s: float) -> bool:
+        """Tell whether a program has obeyed; once its time is up, kill it. Either way nothing of it is left then."""
+        waited_s = time.monotonic() - told_at_s
         if child.process.poll() is None:
-            child.process.send_signal(child.program.stop_signal)
-            try:
-                child.process.wait(child.program.stop_timeout_s)
-            except subprocess.TimeoutExpired:
-                self._on_event(child.program.name, "killed", f"did not stop in {child.program.stop_timeout_s:.0f} s")
+            if waited_s < child.program.stop_timeout_s:
+                return False
+            self._on_event(child.program.name, "killed", f"did not stop in {child.program.stop_timeout_s:.0f} s")
         _kill_group(child.process)
         child.process.wait()
-        self._on_event(child.program.name, "stopped", f"after {time.monotonic() - began_s:.1f} s")
+        self._on_event(child.program.name, "stopped", f"after {waited_s:.1f} s")
+        return True
 
     def _start_failed(self, program: Program, what: str) -> StartFailed:
         tail = "\n".join(self._log_tail(program, TAIL_LINES))

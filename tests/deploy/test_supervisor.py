@@ -31,12 +31,35 @@ half.write_text(str(child.pid))
 half.rename(sys.argv[1])
 time.sleep(600)
 """
+# Ends only once the other has been told to end, too: one after the other, the first would be killed.
+LEAVE_TOGETHER = """
+import pathlib, signal, sys, time
+mine, other = map(pathlib.Path, sys.argv[1:])
+
+def leave(*_):
+    mine.unlink()
+    while other.exists():
+        time.sleep(0.01)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, leave)
+mine.touch()
+time.sleep(600)
+"""
 CONFESS = """
 import pathlib, sys, time
 while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.01)
 print("cannot go on", flush=True)
 time.sleep(600)
+"""
+DIE = """
+import pathlib, sys, time
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+for line in sys.argv[3:]:
+    print(line)
+sys.exit(int(sys.argv[2]))
 """
 SUPERVISE_A_SLEEPER = """
 import sys
@@ -63,20 +86,38 @@ def python(name: str, source: str, *arguments: object, **settings) -> Program:
     return Program(name, argv, **{"env": {}, "stop_timeout_s": 5.0} | settings)
 
 
+def start_hapless(stage: Stage, tmp_path: Path, status: int, *last_words: str) -> None:
+    """Start a program that dies again and again, but not before it counts as started."""
+    may_die = tmp_path / "may-die"
+    stage.start(python("hapless", DIE, may_die, status, *last_words))
+    may_die.touch()
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     with Stage(tmp_path) as stage:
         yield stage
 
 
-def test_each_program_starts_once_the_one_before_is_ready_and_they_stop_in_reverse(stage: Stage):
+def test_each_program_starts_once_the_one_before_is_ready(stage: Stage):
     answers = iter([False, False, True])
     stage.start(python("first", SLEEP, is_ready=lambda: next(answers)), python("second", SLEEP))
     assert stage.told() == [("first", "started"), ("first", "ready"), ("second", "started")]
 
-    pids = [stage.pid("first"), stage.pid("second")]
+
+def test_the_last_start_stops_first_and_what_it_started_stops_side_by_side(stage: Stage, tmp_path: Path):
+    left, right = tmp_path / "left", tmp_path / "right"
+    stage.start(python("server", SLEEP))
+    stage.start(
+        python("left", LEAVE_TOGETHER, left, right, is_ready=left.exists),
+        python("right", LEAVE_TOGETHER, right, left, is_ready=right.exists),
+    )
+    pids = [stage.pid(name) for name in ("server", "left", "right")]
+    already_told = len(stage.told())
     stage.supervisor.stop()
-    assert stage.told()[3:] == [("second", "stopped"), ("first", "stopped")]
+    *clients, last = stage.told()[already_told:]
+    assert sorted(clients) == [("left", "stopped"), ("right", "stopped")]
+    assert last == ("server", "stopped")
     assert not any(is_running(pid) for pid in pids)
 
 
@@ -107,8 +148,8 @@ def test_a_program_whose_log_says_that_it_is_broken_is_started_again_once(stage:
     assert not is_running(first)
 
 
-def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage):
-    stage.start(python("hapless", "raise SystemExit(3)"))
+def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage, tmp_path: Path):
+    start_hapless(stage, tmp_path, 3)
     stage.run_until(lambda: stage.count("hapless", "died") == 3)
     assert [detail for _, event, detail in stage.events if event == "died"] == [
         "exit code 3; starts again in 0.5 s",
@@ -117,15 +158,17 @@ def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage):
     ]
 
 
-def test_a_program_that_dies_is_told_of_with_the_last_line_of_its_log(stage: Stage):
-    stage.start(python("hapless", "print('reading'); print('the bundle is damaged'); raise SystemExit(1)"))
+def test_a_program_that_dies_is_told_of_with_the_last_line_of_its_log(stage: Stage, tmp_path: Path):
+    start_hapless(stage, tmp_path, 1, "reading", "the bundle is damaged")
     stage.run_until(lambda: stage.count("hapless", "died") == 1)
     assert stage.events[-1][2] == "exit code 1; starts again in 0.5 s. the bundle is damaged"
 
 
-def test_the_pause_is_short_again_for_a_program_that_had_recovered(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+def test_the_pause_is_short_again_for_a_program_that_had_recovered(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(supervisor, "RECOVERED_AFTER_S", 0.0)
-    stage.start(python("hapless", "import sys; sys.exit(3)"))
+    start_hapless(stage, tmp_path, 3)
     stage.run_until(lambda: stage.count("hapless", "died") == 2)
     assert stage.events[-1][2] == "exit code 3; starts again in 0.5 s"
 

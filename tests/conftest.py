@@ -5,6 +5,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -67,15 +68,22 @@ def upgraded_postgres() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def upgraded_sqlite(tmp_path_factory) -> Path:
+    """The file of a SQLite database that every migration has run on; tests work on copies of it."""
+    path = tmp_path_factory.mktemp("upgraded") / "template.sqlite3"
+    template = open_database(f"sqlite:///{path}")
+    upgrade(template)
+    template.engine.dispose()
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path) -> Iterator[str]:
     """A fresh database with the newest tables, on each of the two kinds."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.sqlite3'}"
-        database = open_database(url)
-        upgrade(database)
-        database.engine.dispose()
-        yield url
+        path = shutil.copyfile(request.getfixturevalue("upgraded_sqlite"), tmp_path / "test.sqlite3")
+        yield f"sqlite:///{path}"
         return
     with copied_database(request.getfixturevalue("upgraded_postgres")) as url:
         yield url

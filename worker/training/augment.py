@@ -18,17 +18,20 @@ _HAIR_LENGTH, _HAIR_BEND, _HAIR_SHADE = (0.3, 1.2), 0.08, (0.05, 0.45)
 
 
 def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generator) -> Tensor:
-    """Return float32 (N, 3, side, side) in [0, 1], each image changed on its own; `pixels` is uint8 (N, s, s, 3).
+    """Return float32 (N, C, side, side) in [0, 1], each image changed on its own; `pixels` is uint8 (N, s, s, C).
 
-    Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any device.
+    Channels beyond red, green and blue say something of each place: they move with the image, and nothing else is done
+    to them. Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any
+    device.
     """
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     grid = functional.affine_grid(
         _random_affine(len(images), ranges, generator).to(images.device),
-        [len(images), 3, side, side],
+        [len(images), images.shape[1], side, side],
         align_corners=False,
     )
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    images, others = images[:, :3], images[:, 3:]
     if ranges.hairs:
         images = _random_hairs(images, ranges.hairs, generator)
     images = _random_colour(images, ranges, generator)
@@ -38,7 +41,7 @@ def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generato
         images = _random_noise(images, ranges, generator)
     if ranges.cutout:
         images = _random_cutout(images, ranges.cutout, generator)
-    return images.clamp_(0, 1)
+    return torch.cat([images.clamp_(0, 1), others], dim=1)
 
 
 def _uniform(n: int, spread: float, generator: Generator) -> Tensor:

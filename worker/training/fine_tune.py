@@ -16,11 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.bundle import Architecture, Preprocessing
 from shared.errors import ConfigurationInvalid, ModelUnusable
+from worker.gradcam import class_activation_maps
 from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment
 from worker.training.curves import Epoch, write_curves
 from worker.training.dataset import LabelledImages
+from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
 from worker.training.recipe import Recipe
 
@@ -62,6 +64,7 @@ class FineTuning:
             raise ConfigurationInvalid(
                 "batch_too_large", f"A batch takes {recipe.batch_size} images, and there are {len(train)}."
             )
+        self.pixels = add_lesions(train.pixels) if recipe.loss.off_lesion else train.pixels
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self.optimizer = self._make_optimizer()
         self.targets = make_targets(train.labels, len(train.classes), recipe.loss, teacher)
@@ -118,27 +121,31 @@ class FineTuning:
         losses, correct = [], torch.zeros((), device=self.device)
         for step, chosen in enumerate(order.split(recipe.batch_size)[: self.steps_per_epoch]):
             done = epoch * self.steps_per_epoch + step
-            pixels = self.train.pixels[chosen].to(self.device, non_blocking=True)
+            pixels = self.pixels[chosen].to(self.device, non_blocking=True)
             images = augment(pixels, recipe.input_side, recipe.augmentation, generator)
             targets = self.targets[chosen].to(self.device, non_blocking=True)
             if recipe.loss.mixup_alpha:
                 images, targets = mix(images, targets, recipe.loss.mixup_alpha, generator)
+            images, lesions = images[:, :3], images[:, 3:]
             if self.tutor:
                 targets = targets.lerp(ask(self.tutor, images), recipe.loss.teacher_share)
-            loss, logits = self._learn(images, targets, done / total)
+            loss, logits = self._learn(images, lesions, targets, done / total)
             losses.append(loss)
             correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
             # The loss before, not this one: to wait for it would leave a GPU idle while the next batch is prepared.
             on_step(done + 1, total, _finite(losses[max(step - 1, 0)], done))
         return float(torch.stack(losses).mean()), float(correct) / (self.steps_per_epoch * recipe.batch_size)
 
-    def _learn(self, images: Tensor, targets: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def _learn(self, images: Tensor, lesions: Tensor, targets: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(progress, self.recipe.warmup_share)
         inputs = standardise(images, self.recipe.preprocessing).contiguous(memory_format=torch.channels_last)
         with half_precision(self.device, learning=self.recipe.network):
-            logits, _ = self.network(inputs)
+            logits, features = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
+        if self.recipe.loss.off_lesion:
+            maps = class_activation_maps(features.float(), self.network.classifier.weight)
+            loss = loss + self.recipe.loss.off_lesion * share_off_lesion(maps, lesions)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -46,7 +46,7 @@ class Augmentation(BaseModel):
 
 
 class Loss(BaseModel):
-    """What is minimised: a cross-entropy, plain where every value is 0."""
+    """What is minimised: a cross-entropy, plain where every value is 0, and how far heatmaps lie beside the lesion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,6 +55,7 @@ class Loss(BaseModel):
     focal_gamma: float = Field(0, ge=0, le=5, description="a class's share of the loss weighs (1 - p) to this power")
     mixup_alpha: float = Field(0, ge=0, le=2, description="two images are blended by Beta(alpha, alpha)")
     teacher_share: float = Field(0, ge=0, le=1, description="of the target that comes from the teacher")
+    off_lesion: float = Field(0, ge=0, le=10, description="weight of the heatmaps' share beside the lesion's colour")
 
 
 class Sight(BaseModel):

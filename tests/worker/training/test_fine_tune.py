@@ -16,10 +16,10 @@ from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_
 from worker.model import Model
 from worker.training.dataset import shrink
 from worker.training.fine_tune import FineTuning, ask, predict, rate_factor
-from worker.training.recipe import Recipe
+from worker.training.recipe import Loss, Recipe
 
 EVERYTHING = {
-    "loss": {"label_smoothing": 0.05, "class_balance": 0.5, "focal_gamma": 1, "mixup_alpha": 0.4},
+    "loss": {"label_smoothing": 0.05, "class_balance": 0.5, "focal_gamma": 1, "mixup_alpha": 0.4, "off_lesion": 1},
     "augmentation": {
         "rotation_deg": 90,
         "scale": 0.1,
@@ -185,7 +185,7 @@ def test_head_and_backbone_have_rates_of_their_own(tmp_path):
     "change",
     [
         {"normalisation": "image-mean"},
-        *({"loss": {name: 0.5}} for name in ("label_smoothing", "class_balance", "focal_gamma", "mixup_alpha")),
+        *({"loss": {name: 0.5}} for name in Loss.model_fields if name != "teacher_share"),
         {"augmentation": {"brightness": 0.2}},
         {"warmup_share": 0.5},
         {"weight_decay": 0.5},

@@ -1,0 +1,34 @@
+"""Teaches a network to look at the lesion: what of its heatmaps lies beside it costs something.
+
+Nobody drew the lesions: they are guessed by their colour (`worker.lesion`), so that no outline of another licence is
+learnt from, and the outlines stay for measuring. A heatmap here is the sum that makes up the logit (`worker.gradcam`),
+so what moves is what the network goes by, not how it is drawn.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.lesion import guess_lesion
+
+_FAINT = 0.3
+"""Of a logit: a map that adds no more than this to its class is half excused, wherever it lies."""
+
+
+def add_lesions(pixels: Tensor) -> Tensor:
+    """Return uint8 (n, side, side, 4): images (n, side, side, 3), and 255 in a fourth channel where the lesion is."""
+    with ThreadPoolExecutor() as pool:
+        guessed = torch.from_numpy(np.stack(list(pool.map(guess_lesion, pixels.numpy()))))
+    side = pixels.shape[1]
+    lesions = functional.interpolate(guessed.unsqueeze(1).float(), (side, side), mode="bilinear")
+    return torch.cat([pixels, lesions.mul(255).round().byte().permute(0, 2, 3, 1)], dim=3)
+
+
+def share_off_lesion(maps: Tensor, lesions: Tensor) -> Tensor:
+    """Return the mean share of activation maps (N, classes, h, w) beside the lesions (N, 1, side, side), in [0, 1]."""
+    inside = functional.adaptive_avg_pool2d(lesions, maps.shape[2:])
+    beside = (maps * (1 - inside)).sum(dim=(2, 3))
+    return (beside / (maps.sum(dim=(2, 3)) + _FAINT)).mean()

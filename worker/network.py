@@ -46,7 +46,7 @@ def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str
     try:
         with safe_open(path, "pt") as file:
             stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dictionary
-            same_classes = (file.metadata() or {}).get("classes") == ",".join(classes)
+            same_classes = (file.metadata() or {}).items() >= name_classes(classes).items()
         weights = in_float32(stored)
         if same_classes:
             network.classifier.load_state_dict(_below("classifier.", weights))
@@ -60,7 +60,12 @@ def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str
 def save_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:
     """Write float32 weights as safetensors that `load_starting_weights` reads, the classes beside them."""
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    save_file(state, path, metadata={"classes": ",".join(classes)})
+    save_file(state, path, metadata=name_classes(classes))
+
+
+def name_classes(classes: tuple[str, ...]) -> dict[str, str]:
+    """Return what a file of weights says of the classes that its classifier tells apart."""
+    return {"classes": ",".join(classes)}
 
 
 def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ def _training_options(command: Callable) -> Callable:
             type=file_type,
             required=True,
             help="Where to start: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
-            " EfficientNet-Lite0 with EfficientNet-PyTorch's), or an earlier run's weights.safetensors.",
+            " EfficientNet-Lite0 with EfficientNet-PyTorch's), or the weights.safetensors of an earlier run or bundle.",
         ),
         click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
         click.option(

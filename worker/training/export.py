@@ -27,6 +27,7 @@ from shared.bundle import (
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.model import Model, choose_device, load_model
+from worker.network import name_classes
 from worker.quality import NOT_DERMOSCOPIC
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
 from worker.training.card import LIMITS, describe_gate, list_items, write_card
@@ -218,7 +219,7 @@ def _write_half(weights: Path, target: Path) -> str:
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     if broken := [key for key, value in half.items() if not torch.isfinite(value).all()]:
         raise ConfigurationInvalid("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")
-    save_file({key: value.contiguous() for key, value in half.items()}, target)
+    save_file({key: value.contiguous() for key, value in half.items()}, target, metadata=name_classes(CLASSES))
     if (size := target.stat().st_size) > MAX_WEIGHTS_BYTES:
         at_most = f"a bundle's weights have {MAX_WEIGHTS_BYTES / 1e6:.0f} MB at the most"
         raise ConfigurationInvalid("weights_unusable", f"{target} has {size / 1e6:.0f} MB; {at_most}.")

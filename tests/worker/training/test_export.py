@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from deploy.cli import main
 from shared.bundle import MAX_WEIGHTS_BYTES, read_manifest
+from shared.domain import CLASSES
 from tests.worker.training.data import write_data
 from tests.worker.training.readings import made_up_predictions
 from worker.model import load_model
-from worker.network import LesionNetwork
+from worker.network import LesionNetwork, load_starting_weights
 from worker.training.calibration import calibrate, read_nested
 from worker.training.dataset import read_images
 from worker.training.figures import measure
@@ -101,6 +102,13 @@ def test_its_weights_are_the_runs_in_half_precision_and_small_enough(workplace, 
     assert (bundle / "weights.safetensors").stat().st_size <= MAX_WEIGHTS_BYTES
     assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float16}
     torch.testing.assert_close(ours["classifier.weight"].float(), theirs["classifier.weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_another_training_goes_on_from_its_weights_with_the_same_classifier(bundle):
+    network = LesionNetwork()
+    load_starting_weights(network, bundle / "weights.safetensors", CLASSES)
+    ours = load_file(bundle / "weights.safetensors")
+    assert torch.equal(network.classifier.weight, ours["classifier.weight"].float())
 
 
 def test_it_is_calibrated_on_all_predictions_and_measured_on_other_folds(bundle):

@@ -216,6 +216,9 @@ def _write_half(weights: Path, target: Path) -> str:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise ConfigurationInvalid("weights_unusable", f"{weights} is no safetensors file.") from error
+    for key in ("classifier.weight", "classifier.bias"):
+        if key in state:
+            state[key] -= state[key].mean(dim=0)  # softmax does not see what all classes share; heatmaps would show it
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     if broken := [key for key, value in half.items() if not torch.isfinite(value).all()]:
         raise ConfigurationInvalid("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")

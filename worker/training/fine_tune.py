@@ -16,7 +16,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.bundle import Architecture, Preprocessing
 from shared.errors import ConfigurationInvalid, ModelUnusable
-from worker.gradcam import class_activation_maps
 from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment
@@ -144,8 +143,8 @@ class FineTuning:
             logits, features = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         if self.recipe.loss.off_lesion:
-            maps = class_activation_maps(features.float(), self.network.classifier.weight)
-            loss = loss + self.recipe.loss.off_lesion * share_off_lesion(maps, lesions)
+            beside = share_off_lesion(features, self.network.classifier.weight, lesions)
+            loss = loss + self.recipe.loss.off_lesion * beside
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.gradcam import class_activation_maps
 from worker.lesion import guess_lesion
 
 _FAINT = 0.3
@@ -27,8 +28,17 @@ def add_lesions(pixels: Tensor) -> Tensor:
     return torch.cat([pixels, lesions.mul(255).round().byte().permute(0, 2, 3, 1)], dim=3)
 
 
-def share_off_lesion(maps: Tensor, lesions: Tensor) -> Tensor:
-    """Return the mean share of activation maps (N, classes, h, w) beside the lesions (N, 1, side, side), in [0, 1]."""
+def share_off_lesion(features: Tensor, class_weights: Tensor, lesions: Tensor) -> Tensor:
+    """Return the mean share of the classes' activation maps that lies beside the lesions (N, 1, side, side), in [0, 1].
+
+    Maps of what tells the classes apart: softmax does not see what all logits share, so that a network could lower it
+    everywhere until no map were left. That is what happened, and the AUC told nothing of it.
+
+    Args:
+        features: the last block's maps, (N, K, h, w).
+        class_weights: the linear layer's weights, (classes, K).
+    """
+    maps = class_activation_maps(features.float(), class_weights - class_weights.mean(dim=0))
     inside = functional.adaptive_avg_pool2d(lesions, maps.shape[2:])
     beside = (maps * (1 - inside)).sum(dim=(2, 3))
     return (beside / (maps.sum(dim=(2, 3)) + _FAINT)).mean()

@@ -1,18 +1,21 @@
 """Opens the SQL database: SQLite or PostgreSQL, one transaction per use case."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from threading import Lock
 
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import Unavailable
 
 _BUSY_TIMEOUT_MS = 15_000
+_PAUSE_S = 1.0
 _POSTGRESQL = {
     "connect_timeout": 5,  # s
     # Without these, a server that the network has cut off would be waited for until TCP gives up, a quarter of an hour.
@@ -111,13 +114,36 @@ def open_database(url: str) -> Database:
         engine = create_engine(
             url,
             hide_parameters=True,
-            pool_pre_ping=True,
             pool_size=10,
             max_overflow=30,
             connect_args=_POSTGRESQL,
         )
         event.listen(engine, "handle_error", _forget_values)
+        _try_connections_after_a_pause(engine)
     return Database(engine)
+
+
+def _try_connections_after_a_pause(engine: Engine) -> None:
+    """Ask the server for a sign of life over a connection that lay in the pool for long; replace it if there is none.
+
+    Not each time, as `pool_pre_ping` would: a poll asks two things, and would wait for four answers. A server that dies
+    takes longer to come back than the pause, and by then whoever asks has lost nothing but an attempt.
+    """
+
+    def note(_connection, record: ConnectionPoolEntry) -> None:
+        record.info["left_at_s"] = time.monotonic()
+
+    def try_out(connection, record: ConnectionPoolEntry, _proxy) -> None:
+        left_at_s = record.info.get("left_at_s")
+        if left_at_s is None or time.monotonic() - left_at_s < _PAUSE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+    event.listen(engine, "checkin", note)
+    event.listen(engine, "checkout", try_out)
 
 
 def _beginning(engine: Engine, mode: str) -> Engine:

@@ -3,7 +3,9 @@
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -11,8 +13,9 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+import shared.database
 from deploy.embedded.program import find_free_port
-from shared.database import open_database, read_clock
+from shared.database import Database, open_database, read_clock
 from shared.errors import Unavailable
 from shared.store import access
 from shared.tables import ClinicRow
@@ -21,6 +24,13 @@ from tests.factories import add_clinic
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@contextmanager
+def closing_database(url: str) -> Iterator[Database]:
+    database = open_database(url)
+    yield database
+    database.engine.dispose()
 
 
 def count_clinics(session) -> int:
@@ -154,6 +164,30 @@ def test_a_connection_that_breaks_is_passing_trouble_and_the_next_transaction_ge
         lose_the_connection()
     assert caught.value.code == "database_unavailable"
     assert clinics_of(database) == 0
+
+
+@on_postgresql
+def test_a_connection_that_lay_in_the_pool_for_long_is_replaced_if_it_is_dead_and_nobody_notices(
+    database, database_url, monkeypatch
+):
+    with database.reading() as session:
+        victim = session.scalar(select(func.pg_backend_pid()))
+    with closing_database(database_url) as other, other.reading() as session:
+        assert session.scalar(select(func.pg_terminate_backend(victim)))
+    monkeypatch.setattr(shared.database, "_PAUSE_S", 0)
+    with database.reading() as session:
+        assert session.scalar(select(func.pg_backend_pid())) != victim
+
+
+@on_postgresql
+def test_only_a_connection_that_lay_in_the_pool_for_long_is_tried(database, monkeypatch):
+    tried = []
+    monkeypatch.setattr(database.engine.dialect, "do_ping", tried.append)
+    for pause_s, times in ((60, 0), (0, 2)):
+        monkeypatch.setattr(shared.database, "_PAUSE_S", pause_s)
+        clinics_of(database)
+        clinics_of(database)
+        assert len(tried) == times
 
 
 @on_postgresql

@@ -126,8 +126,8 @@ def open_database(url: str) -> Database:
 def _try_connections_after_a_pause(engine: Engine) -> None:
     """Ask the server for a sign of life over a connection that lay in the pool for long; replace it if there is none.
 
-    Not each time, as `pool_pre_ping` would: a poll asks two things, and would wait for four answers. A server that dies
-    takes longer to come back than the pause, and by then whoever asks has lost nothing but an attempt.
+    Not each time, as `pool_pre_ping` would: a poll asks two things, and would wait for four answers. A connection that
+    died within the pause is seen as passing trouble.
     """
 
     def note(_connection, record: ConnectionPoolEntry) -> None:

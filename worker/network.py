@@ -68,6 +68,15 @@ def name_classes(classes: tuple[str, ...]) -> dict[str, str]:
     return {"classes": ",".join(classes)}
 
 
+def leave_out_shared(parameter: Tensor) -> Tensor:
+    """Return a classifier's weights or biases, (classes, ...), less their mean over the classes.
+
+    Softmax does not see what all logits share, but heatmaps would show it, and a loss on heatmaps can be met by it
+    alone: a network lowered all its logits until no map was left, and the AUC told nothing of it.
+    """
+    return parameter - parameter.mean(dim=0)
+
+
 def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 

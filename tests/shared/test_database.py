@@ -3,9 +3,7 @@
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -15,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import shared.database
 from deploy.embedded.program import find_free_port
-from shared.database import Database, open_database, read_clock
+from shared.database import open_database, read_clock
 from shared.errors import Unavailable
 from shared.store import access
 from shared.tables import ClinicRow
@@ -24,13 +22,6 @@ from tests.factories import add_clinic
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-@contextmanager
-def closing_database(url: str) -> Iterator[Database]:
-    database = open_database(url)
-    yield database
-    database.engine.dispose()
 
 
 def count_clinics(session) -> int:
@@ -172,8 +163,10 @@ def test_a_connection_that_lay_in_the_pool_for_long_is_replaced_if_it_is_dead_an
 ):
     with database.reading() as session:
         victim = session.scalar(select(func.pg_backend_pid()))
-    with closing_database(database_url) as other, other.reading() as session:
+    other = open_database(database_url)
+    with other.reading() as session:
         assert session.scalar(select(func.pg_terminate_backend(victim)))
+    other.engine.dispose()
     monkeypatch.setattr(shared.database, "_PAUSE_S", 0)
     with database.reading() as session:
         assert session.scalar(select(func.pg_backend_pid())) != victim

@@ -27,7 +27,7 @@ from shared.bundle import (
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.model import Model, choose_device, load_model
-from worker.network import name_classes
+from worker.network import leave_out_shared, name_classes
 from worker.quality import NOT_DERMOSCOPIC
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
 from worker.training.card import LIMITS, describe_gate, list_items, write_card
@@ -218,7 +218,7 @@ def _write_half(weights: Path, target: Path) -> str:
         raise ConfigurationInvalid("weights_unusable", f"{weights} is no safetensors file.") from error
     for key in ("classifier.weight", "classifier.bias"):
         if key in state:
-            state[key] -= state[key].mean(dim=0)  # softmax does not see what all classes share; heatmaps would show it
+            state[key] = leave_out_shared(state[key])
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     if broken := [key for key, value in half.items() if not torch.isfinite(value).all()]:
         raise ConfigurationInvalid("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from worker.gradcam import class_activation_maps
 from worker.lesion import guess_lesion
+from worker.network import leave_out_shared
 
 _FAINT = 0.3
 """Of a logit: a map that adds no more than this to its class is half excused, wherever it lies."""
@@ -31,14 +32,13 @@ def add_lesions(pixels: Tensor) -> Tensor:
 def share_off_lesion(features: Tensor, class_weights: Tensor, lesions: Tensor) -> Tensor:
     """Return the mean share of the classes' activation maps that lies beside the lesions (N, 1, side, side), in [0, 1].
 
-    Maps of what tells the classes apart: softmax does not see what all logits share, so that a network could lower it
-    everywhere until no map were left. That is what happened, and the AUC told nothing of it.
+    The maps are of what tells the classes apart (`leave_out_shared`).
 
     Args:
         features: the last block's maps, (N, K, h, w).
         class_weights: the linear layer's weights, (classes, K).
     """
-    maps = class_activation_maps(features.float(), class_weights - class_weights.mean(dim=0))
+    maps = class_activation_maps(features.float(), leave_out_shared(class_weights))
     inside = functional.adaptive_avg_pool2d(lesions, maps.shape[2:])
     beside = (maps * (1 - inside)).sum(dim=(2, 3))
     return (beside / (maps.sum(dim=(2, 3)) + _FAINT)).mean()

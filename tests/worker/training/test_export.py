@@ -101,18 +101,10 @@ def test_its_weights_are_the_runs_in_half_precision_and_small_enough(workplace, 
     ours = load_file(bundle / "weights.safetensors")
     assert (bundle / "weights.safetensors").stat().st_size <= MAX_WEIGHTS_BYTES
     assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float16}
-    key = "features.0.weight"
-    torch.testing.assert_close(ours[key].float(), theirs[key], rtol=1e-3, atol=1e-6)
-
-
-def test_its_heatmaps_show_what_tells_the_classes_apart_and_its_logits_differ_as_the_runs_do(workplace, bundle):
-    theirs = load_file(workplace / "run" / "weights.safetensors")
-    ours = load_file(bundle / "weights.safetensors")
     for key in ("classifier.weight", "classifier.bias"):
-        torch.testing.assert_close(ours[key].float().sum(dim=0), torch.zeros_like(theirs[key][0]), rtol=0, atol=1e-4)
-        torch.testing.assert_close(
-            ours[key][0].float() - ours[key][2].float(), theirs[key][0] - theirs[key][2], rtol=1e-3, atol=1e-4
-        )
+        theirs[key] -= theirs[key].mean(dim=0)  # what heatmaps would show and no probability
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key].to(value.dtype), value, rtol=1e-3, atol=1e-6)
 
 
 def test_another_training_goes_on_from_its_weights_with_the_same_classifier(bundle):

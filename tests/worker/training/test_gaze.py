@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from shared.domain import CLASSES
 from tests.worker.training.data import TinyLesionNetwork, tiny_recipe
 from worker.gradcam import class_activation_maps
-from worker.network import normalise
+from worker.network import leave_out_shared, normalise
 from worker.training.augment import augment
 from worker.training.dataset import LabelledImages
 from worker.training.fine_tune import FineTuning
@@ -96,7 +96,7 @@ def look(network: TinyLesionNetwork, images: LabelledImages, recipe: Recipe) -> 
     seen = add_lesions(images.pixels)
     _, features = network.eval()(normalise(seen[..., :3], recipe.preprocessing))
     weights = network.classifier.weight
-    drawn = class_activation_maps(features, weights - weights.mean(dim=0))[range(len(images)), images.labels]
+    drawn = class_activation_maps(features, leave_out_shared(weights))[range(len(images)), images.labels]
     share = share_off_lesion(features, weights, seen[..., 3:].permute(0, 3, 1, 2) / 255)
     return float(share), float((drawn.amax(dim=(1, 2)) > 0).float().mean())
 

@@ -78,15 +78,14 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     on from its last epoch when the same command is given again. Nothing is chosen on the validation data.
 
     Shipped recipes: default; paper (Rokad and Nagarajan 2019, taken literally); pretrain (every diagnosis of a larger
-    data set, to start another training from); student (default, half taught by a teacher); portable (a light network,
-    taught by a bundle).
+    data set, to start another training from); portable (a light network, taught by a bundle).
 
     \b
     Examples:
       dermqueue train --data train/ train.csv --val-data val/ val.csv --weights imagenet.safetensors --out runs/one
       dermqueue train --recipe pretrain --data ham/ HAM10000_metadata.csv --weights imagenet.safetensors --out runs/ham
       dermqueue train --data train/ train.csv --data val/ val.csv --weights runs/ham/weights.safetensors --out runs/two
-      dermqueue train --recipe student --teacher runs/cv/predictions.csv --data train/ train.csv --data val/ val.csv \\
+      dermqueue train --set loss.teacher_share=0.5 --teacher runs/cv/predictions.csv --data train/ train.csv \\
         --weights runs/ham/weights.safetensors --out runs/student
       dermqueue train --recipe portable --teacher-bundle open --data train/ train.csv --data val/ val.csv \\
         --weights efficientnet_lite0.safetensors --out runs/portable

@@ -57,5 +57,5 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_name(change, named):
 
 
 def test_an_unknown_recipe_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigurationInvalid, match="default, paper, portable, pretrain, student, svm"):
+    with pytest.raises(ConfigurationInvalid, match="default, paper, portable, pretrain, svm"):
         read_recipe("nonsense")

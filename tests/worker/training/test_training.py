@@ -92,7 +92,7 @@ def test_a_cross_validation_prints_its_figures_and_teaches_a_student(tiny, tmp_p
     predictions = tmp_path / "cv" / "predictions.csv"
     assert f"dermqueue evaluate --predictions {predictions}" in done.output
     assert read_predictions(predictions).ids == tuple("ABCDEFGH")
-    how = ("--recipe", "student", "--teacher", predictions, "--teacher", predictions)
+    how = ("--set", "loss.teacher_share=0.5", "--teacher", predictions, "--teacher", predictions)
     done = call("train", *how, "--data", *data, "--weights", tiny, *SHORT, "--out", tmp_path / "student")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "student" / RECORD_NAME).read_text())["n_teachers"] == 2

@@ -32,7 +32,7 @@ def test_each_is_whole_and_small_enough_and_says_what_was_tried(name):
     assert (folder / EXPERIMENTS_NAME).read_text().startswith("# What was tried")
 
 
-@pytest.mark.parametrize("name", ["open", "portable"])
+@pytest.mark.parametrize("name", ["open", "research", "portable"])
 def test_figures_and_thresholds_are_those_of_the_predictions_beside_it(name):
     folder = SHIPPED_BUNDLES / name
     manifest, predictions = read_manifest(folder), read_predictions(folder / PREDICTIONS_NAME)

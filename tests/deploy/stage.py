@@ -11,6 +11,9 @@ from typing import Self
 from deploy.embedded.program import Program
 from deploy.embedded.supervisor import Supervisor
 
+_ENDED = {"Z", None}
+"""States of a process that is no more: dead and not reaped yet, or gone."""
+
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: float = 0.02) -> None:
     """Return as soon as the condition holds, looked at so often; fail when it does not in time."""
@@ -22,11 +25,20 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: 
 
 def is_running(pid: int) -> bool:
     """Tell whether the process lives. A zombie, which nobody has reaped yet, does not."""
+    return _state(Path(f"/proc/{pid}")) not in _ENDED
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether each thread of the process has come to a halt, by SIGSTOP or for ever: none ends a call any more."""
+    return all(_state(thread) in {"T", *_ENDED} for thread in Path(f"/proc/{pid}/task").glob("*"))
+
+
+def _state(process: Path) -> str | None:
+    """Return the letter by which Linux tells what a process or thread does (proc(5), `stat`); None if it is gone."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        return None
 
 
 class Stage:

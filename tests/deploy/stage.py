@@ -28,9 +28,13 @@ def is_running(pid: int) -> bool:
     return _state(Path(f"/proc/{pid}")) not in _ENDED
 
 
-def is_stopped(pid: int) -> bool:
-    """Tell whether each thread of the process has come to a halt, by SIGSTOP or for ever: none ends a call any more."""
-    return all(_state(thread) in {"T", *_ENDED} for thread in Path(f"/proc/{pid}/task").glob("*"))
+def halt(pid: int) -> None:
+    """Stop a process by SIGSTOP, and return once each of its threads has come to a halt.
+
+    A thread in the middle of a system call ends that first, and the call may be the one that takes a lock.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(_state(thread) in {"T", *_ENDED} for thread in Path(f"/proc/{pid}/task").glob("*")))
 
 
 def _state(process: Path) -> str | None:

@@ -26,7 +26,7 @@ from shared.settings import STACK_ENV, Settings
 from shared.storage import open_object_store
 from shared.tables import CaseRow
 from tests import factories
-from tests.deploy.stage import is_running, is_stopped, wait_until
+from tests.deploy.stage import halt, is_running, wait_until
 from tests.faults.audit import Outcome, Recovery, Trace, audit, read_traces
 from tests.faults.keeper import Keeper
 from tests.faults.load import PHOTOGRAPHS, Clinic, Load
@@ -221,10 +221,10 @@ class Rig:
         }
 
     def _freeze(self, name: str, when: Callable[[], object]) -> bool:
-        pid = self.pid(name)
-        self._send_signal(name, signal.SIGSTOP)
-        # A thread in the middle of a system call ends that first, and the call may be the one that takes the lock.
-        wait_until(lambda: is_stopped(pid), timeout_s=10)
+        try:
+            halt(self.pid(name))
+        except ProcessLookupError:  # it has ended, and its supervisor has not started the next one yet
+            return False
         if self._holds_no_lock() and when():
             return True
         self._send_signal(name, signal.SIGCONT)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deploy.commands.demo import SAMPLES
-from tests.deploy.stage import wait_until
+from tests.deploy.stage import halt, wait_until
 from tests.journey.stack import DERMQUEUE, RunningStack
 
 pytestmark = pytest.mark.timeout(600)
@@ -80,7 +80,7 @@ def halted_worker(stack: RunningStack) -> Iterator[list[str]]:
         submit(stack, 16)
         wait_until(lambda: list_cases(stack.http, state="running"), timeout_s=30)
         worker = stack.pid("worker")  # one that stood still for too long has been ended by its watchdog
-        os.kill(worker, signal.SIGSTOP)
+        halt(worker)
         held, further = list(list_cases(stack.http, state="running")), stack.submit(PHOTOGRAPHS[0])
         if held and further.status_code == 202:
             break

@@ -74,7 +74,8 @@ def test_a_result_names_the_plausible_diagnoses_if_the_bundle_can_tell(
 
 
 def test_an_overlay_of_a_large_photograph_keeps_its_aspect(make_triage, database, store, clinic_id):
-    case = add_photograph(database, store, clinic_id, images.encode(images.lesion(1600, 1200), "PNG"))
+    large = images.lesion(400, 300).resize((4000, 3000))
+    case = add_photograph(database, store, clinic_id, images.encode(large, "PNG"))
     make_triage(tiny_model()).analyze_waiting()
     with database.reading() as session:
         key = cases.read_case(session, clinic_caller(clinic_id), case.id).analysis.overlay_key

@@ -45,6 +45,10 @@ class EfficientNetLite0(nn.Module):
         maps = functional.relu6(self.bn0(self.conv_stem(pixels)))
         return functional.relu6(self.bn1(self.conv_head(self.blocks(maps))))
 
+    def stages(self, pixels: Tensor) -> tuple[Tensor]:
+        """Return the last feature maps alone."""
+        return (self(pixels),)
+
     @staticmethod
     def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return ImageNet weights by our names: theirs (EfficientNet-PyTorch's) begin with an underscore."""

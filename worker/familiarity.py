@@ -1,12 +1,15 @@
 """How far a photograph's features lie from those of the images that the network learnt from."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from torch import Tensor
 
 from shared.bundle import FEATURES_NAME, Manifest
 from shared.errors import ModelUnusable
@@ -14,7 +17,7 @@ from shared.errors import ModelUnusable
 
 @dataclass(frozen=True)
 class Familiarity:
-    """A normal distribution of `shares` in R^K: wide along d directions, and equally wide along all the others.
+    """A normal distribution of `activation_shares` in R^K: wide along d directions, equally wide along all the others.
 
     `mean` float32 (K,); `directions` float32 (K, d), orthonormal columns; `variances` float32 (d,), along them;
     `noise` float32 (1,), the variance along any other direction (Tipping and Bishop 1999, Probabilistic PCA).
@@ -25,12 +28,12 @@ class Familiarity:
     variances: np.ndarray
     noise: np.ndarray
 
-    def distances(self, features: np.ndarray) -> np.ndarray:
-        """Return the Mahalanobis distance of features (N, K) from the mean, (N,), per root of K: about 1 is usual.
+    def distances(self, shares: np.ndarray) -> np.ndarray:
+        """Return the Mahalanobis distance of shares (N, K) from the mean, (N,), per root of K: about 1 is usual.
 
         As a sign of what a network did not learn from: Lee et al. 2018, arXiv 1807.03888.
         """
-        centred = shares(features) - self.mean
+        centred = shares - self.mean
         along = centred @ self.directions
         beside = (centred**2).sum(axis=1) - (along**2).sum(axis=1)
         squares = (along**2 / self.variances).sum(axis=1) + beside / self.noise
@@ -41,14 +44,18 @@ class Familiarity:
         return save(vars(self))
 
 
-def shares(features: np.ndarray) -> np.ndarray:
-    """Return the root of each feature's share of a photograph's activation, (N, K): rows have length 1.
+def activation_shares(stages: Sequence[Tensor]) -> Tensor:
+    """Return the root of each map's share of its stage's activation, (N, K), K maps in all: rows have length 1.
 
-    Between such rows the plain distance is Hellinger's. By the features as they are, half of plain skin lies among
+    Between such rows the plain distance is Hellinger's. By the averages as they are, half of plain skin lies among
     lesions, since it excites the network little; by their shares, none of 43 pictures does.
+
+    Args:
+        stages: the feature maps of each stage, (N, maps, h, w), ≥ 0; each counts alike.
     """
-    positive = np.maximum(features, 0)
-    return np.sqrt(positive / np.maximum(positive.sum(axis=1, keepdims=True), 1e-12))
+    averages = [maps.mean(dim=(2, 3)) for maps in stages]
+    shares = [each / each.sum(dim=1, keepdim=True).clamp_min(1e-12) for each in averages]
+    return torch.cat(shares, dim=1).div(len(stages)).sqrt()
 
 
 def read_familiarity(folder: Path, manifest: Manifest) -> Familiarity | None:

@@ -25,13 +25,13 @@ class Reading:
     """What one forward pass says of N photographs.
 
     `probabilities` float64 (N, classes), rows sum to one; `maps` float32 (N, classes, h, w), raw Grad-CAM, ≥ 0;
-    `features` float32 (N, K), what the classifier sees; `unfamiliar` bool (N,): they lie far from those of the training
-    images. Of a bundle that does not know them, none does.
+    `shares` float32 (N, K), `worker.familiarity.activation_shares`; `unfamiliar` bool (N,): they lie far from those
+    of the training images. Of a bundle that does not know them, none does.
     """
 
     probabilities: np.ndarray
     maps: np.ndarray
-    features: np.ndarray
+    shares: np.ndarray
     unfamiliar: np.ndarray
 
 
@@ -55,13 +55,19 @@ class Model:
             outputs = self._runtime(pixels)
         if not all(np.isfinite(output).all() for output in outputs):
             raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
-        logits, maps, features = outputs
-        return Reading(_softmax(logits / self.manifest.temperature), maps, features, self._unfamiliar(features))
+        logits, maps, shares = outputs
+        return Reading(_softmax(logits / self.manifest.temperature), maps, shares, self._unfamiliar(shares))
 
-    def _unfamiliar(self, features: np.ndarray) -> np.ndarray:
+    def _unfamiliar(self, shares: np.ndarray) -> np.ndarray:
         if self._familiarity is None:
-            return np.zeros(len(features), bool)
-        return self._familiarity.distances(features) > self.manifest.familiarity.threshold
+            return np.zeros(len(shares), bool)
+        if self._familiarity.mean.shape != shares.shape[1:]:
+            raise ModelUnusable(
+                "familiarity_outdated",
+                "What the bundle knows of its training images comes from another version of DermQueue."
+                " `dermqueue gate learn` brings it up to date.",
+            )
+        return self._familiarity.distances(shares) > self.manifest.familiarity.threshold
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -82,15 +88,15 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def load_model(folder: Path, device: torch.device, runtime: str = "auto") -> Model:
-    """Verify a bundle and make its network ready to run, warmed up.
+def load_model(folder: Path, device: torch.device, runtime: str = "auto", *, with_familiarity: bool = True) -> Model:
+    """Verify a bundle and make its network ready to run, warmed up; without its familiarity it finds none unfamiliar.
 
     Raises:
         ModelUnusable: the bundle is missing, damaged, or not one that this code can run.
     """
     manifest = read_manifest(folder)
     verify_weights(folder, manifest)
-    card, familiarity = read_card(folder), read_familiarity(folder, manifest)
+    card, familiarity = read_card(folder), read_familiarity(folder, manifest) if with_familiarity else None
     network = load_network(folder, manifest)
     digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
     side = manifest.preprocessing.input_side

@@ -1,4 +1,4 @@
-"""The network, whose one forward pass gives logits and the last feature maps."""
+"""The network, whose one forward pass gives logits and feature maps."""
 
 from pathlib import Path
 
@@ -32,7 +32,18 @@ class LesionNetwork(nn.Module):
             pixels: (N, 3, side, side), normalised with the bundle's mean and std.
         """
         features = self.features(pixels)
-        return self.classifier(features.mean(dim=(2, 3))), features
+        return self._classify(features), features
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return logits and the feature maps of one stage or more, of which the last are those of `forward`.
+
+        `worker.familiarity` knows what they are like on training images.
+        """
+        stages = self.features.stages(pixels)
+        return self._classify(stages[-1]), stages
+
+    def _classify(self, features: Tensor) -> Tensor:
+        return self.classifier(features.mean(dim=(2, 3)))
 
 
 def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:

@@ -21,6 +21,14 @@ class ResNet50V1(nn.Sequential):
             stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
         super().__init__(*(getattr(resnet, name) for name in _STAGES))
 
+    def stages(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps of the last two stages, (N, 1024, side/16, side/16) and (N, 2048, side/32, side/32)."""
+        *parts, last = self
+        maps = pixels
+        for part in parts:
+            maps = part(maps)
+        return maps, last(maps)
+
     @staticmethod
     def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return ImageNet weights in torchvision's key names by ours, which are numbers."""

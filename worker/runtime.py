@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from shared.bundle import Preprocessing
 from shared.errors import ModelUnusable
+from worker.familiarity import activation_shares
 from worker.gradcam import class_activation_maps
 from worker.network import normalise
 
 _OPSET = 20
-_OUTPUTS = ("logits", "maps", "features")
+_OUTPUTS = ("logits", "maps", "shares")
 _AGREEMENT = 1e-3
 """Largest difference of two logits that rounding explains, with much room: the shipped network's is near 1e-6."""
 
@@ -24,7 +25,7 @@ _AGREEMENT = 1e-3
 class Runtime(Protocol):
     """Turns uint8 pixels (N, side, side, 3) into three float32 arrays.
 
-    Logits (N, classes), raw Grad-CAM (N, classes, h, w), and the features that the classifier sees (N, K).
+    Logits (N, classes), raw Grad-CAM (N, classes, h, w), and `worker.familiarity.activation_shares` (N, K).
     """
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
@@ -39,8 +40,8 @@ class Reader(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, features = self.network(normalise(pixels, self._preprocessing))
-        return logits, class_activation_maps(features, self.network.classifier.weight), features.mean(dim=(2, 3))
+        logits, stages = self.network.look(normalise(pixels, self._preprocessing))
+        return logits, class_activation_maps(stages[-1], self.network.classifier.weight), activation_shares(stages)
 
 
 class TorchRuntime:

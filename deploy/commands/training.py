@@ -16,6 +16,12 @@ _folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 _out_type = click.Path(file_okay=False, path_type=Path)
 
 
+_WEIGHTS_HELP = (
+    "Where to start: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
+    " EfficientNet-Lite0 with EfficientNet-PyTorch's), or the weights.safetensors of an earlier run or bundle"
+)
+
+
 def _training_options(command: Callable) -> Callable:
     """Add what both commands take."""
     options = (
@@ -23,13 +29,6 @@ def _training_options(command: Callable) -> Callable:
             required=True,
             help="A folder of images and the CSV of their diagnoses; repeat it to join several. The columns tell which"
             " layout it is: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000 or PAD-UFES-20.",
-        ),
-        click.option(
-            "--weights",
-            type=file_type,
-            required=True,
-            help="Where to start: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
-            " EfficientNet-Lite0 with EfficientNet-PyTorch's), or the weights.safetensors of an earlier run or bundle.",
         ),
         click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
         click.option(
@@ -55,6 +54,7 @@ def _training_options(command: Callable) -> Callable:
 
 
 @click.command()
+@click.option("--weights", type=file_type, required=True, help=f"{_WEIGHTS_HELP}.")
 @_training_options
 @click.option(
     "--val-data",
@@ -109,6 +109,12 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 
 
 @click.command("cross-validate")
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help=f"{_WEIGHTS_HELP}; or an earlier cross-validation's folder: each fold goes on from its own network there.",
+)
 @_training_options
 @click.option(
     "--unlabelled",

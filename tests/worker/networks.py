@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shared.bundle import FamiliarityCheck, Manifest, Preprocessing
 from shared.domain import CLASSES, OperatingPoint
-from worker.familiarity import Familiarity, shares
+from worker.familiarity import Familiarity
 from worker.model import Model
 from worker.runtime import Reader, TorchRuntime
 
@@ -23,18 +23,22 @@ class TinyNetwork(nn.Module):
         self.classifier = nn.Linear(5, len(CLASSES))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(pixels)
-        return self.classifier(features.mean(dim=(2, 3))), features
+        logits, (maps,) = self.look(pixels)
+        return logits, maps
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+        maps = self.features(pixels)
+        return self.classifier(maps.mean(dim=(2, 3))), (maps,)
 
 
 class BrokenNetwork(TinyNetwork):
     """Gives NaN for a photograph whose mean brightness is low, and with it spoils whatever averages over the batch."""
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        logits, features = super().forward(pixels)
+    def look(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+        logits, stages = super().look(pixels)
         if (pixels.mean(dim=(1, 2, 3)) < -1).any():
             logits = logits * float("nan")
-        return logits, features
+        return logits, stages
 
 
 class LogitsAlone(nn.Module):
@@ -80,6 +84,6 @@ def tiny_model_that_knows(pixels: np.ndarray) -> Model:
     check = FamiliarityCheck(sha256="0" * 64, threshold=1.0, learnt_on="one photograph")
     manifest = tiny_manifest(familiarity=check)
     runtime = TorchRuntime(Reader(TinyNetwork(), manifest.preprocessing), torch.device("cpu"))
-    mean = shares(runtime(pixels)[2])[0]
+    mean = runtime(pixels)[2][0]
     known = Familiarity(mean, np.eye(len(mean), 1, dtype=np.float32), np.full(1, 1e-6), np.full(1, 1e-6))
     return Model(manifest, "d" * 64, "# tiny", runtime, known)

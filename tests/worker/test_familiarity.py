@@ -5,20 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from shared.bundle import FEATURES_NAME, FamiliarityCheck
 from shared.errors import ModelUnusable
 from tests.worker.networks import tiny_manifest
-from worker.familiarity import Familiarity, read_familiarity, shares
+from worker.familiarity import Familiarity, activation_shares, read_familiarity
 from worker.training.gate import learn_familiarity
 
 
-def features_of(n: int, direction: int = 0, seed: int = 0) -> np.ndarray:
-    """Return features that vary along one of ten directions, and a little along all."""
+def shares_of(n: int, direction: int = 0, seed: int = 0) -> np.ndarray:
+    """Return shares that vary along one of ten directions, and a little along all."""
     generator = np.random.default_rng(seed)
-    features = generator.uniform(0.9, 1.1, (n, 10))
-    features[:, direction] += generator.uniform(0, 2, n)
-    return features.astype(np.float32)
+    averages = generator.uniform(0.9, 1.1, (n, 10))
+    averages[:, direction] += generator.uniform(0, 2, n)
+    return np.sqrt(averages / averages.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def manifest_with(data: bytes, threshold: float = 1.0):
@@ -36,27 +37,36 @@ def test_distances_are_mahalanobis_by_the_covariance_that_the_parts_make_up():
     directions = np.linalg.qr(generator.normal(size=(6, 2)))[0]
     mean, variances, noise = np.full(6, 0.4), np.array([3.0, 2.0]), np.array([0.5])
     familiarity = Familiarity(mean, directions, variances, noise)
-    features = generator.uniform(0, 1, (4, 6))
+    shares = generator.uniform(0, 1, (4, 6))
     covariance = directions * (variances - noise) @ directions.T + noise * np.eye(6)
-    centred = shares(features) - mean
+    centred = shares - mean
     expected = np.sqrt(np.einsum("ni,ij,nj->n", centred, np.linalg.inv(covariance), centred) / 6)
-    np.testing.assert_allclose(familiarity.distances(features), expected)
+    np.testing.assert_allclose(familiarity.distances(shares), expected)
 
 
 def test_what_varies_as_the_training_images_do_is_familiar_and_what_varies_otherwise_is_not():
-    familiarity, threshold = learn_familiarity(features_of(200))
-    assert (familiarity.distances(features_of(200, seed=1)) > threshold).mean() < 0.05
-    assert (familiarity.distances(features_of(200, direction=4, seed=1)) > threshold).mean() > 0.9
+    familiarity, threshold = learn_familiarity(shares_of(200))
+    assert (familiarity.distances(shares_of(200, seed=1)) > threshold).mean() < 0.05
+    assert (familiarity.distances(shares_of(200, direction=4, seed=1)) > threshold).mean() > 0.9
 
 
-def test_how_much_a_photograph_excites_the_network_does_not_count():
-    familiarity, _ = learn_familiarity(features_of(50))
-    features = features_of(5, seed=1)
-    np.testing.assert_allclose(familiarity.distances(features), familiarity.distances(features * 7), rtol=1e-4)
+def test_each_stage_counts_alike_and_how_much_a_photograph_excites_it_does_not():
+    generator = torch.Generator().manual_seed(0)
+    early, late = torch.rand(3, 4, 4, 4, generator=generator), torch.rand(3, 6, 2, 2, generator=generator)
+    shares = activation_shares((early, late))
+    assert shares.shape == (3, 10)
+    torch.testing.assert_close(shares[:, :4].square().sum(dim=1), torch.full((3,), 0.5))
+    torch.testing.assert_close(shares[:, 4:].square().sum(dim=1), torch.full((3,), 0.5))
+    torch.testing.assert_close(activation_shares((early * 7, late * 3)), shares)
+    torch.testing.assert_close(activation_shares((early,)), shares[:, :4] * 2**0.5)
+
+
+def test_a_photograph_that_excites_nothing_has_shares_of_nothing():
+    assert activation_shares((torch.zeros(1, 4, 2, 2),)).tolist() == [[0.0] * 4]
 
 
 def test_the_file_is_read_back_as_it_was_written(tmp_path):
-    familiarity, _ = learn_familiarity(features_of(50))
+    familiarity, _ = learn_familiarity(shares_of(50))
     read = read_familiarity(tmp_path, write(tmp_path, familiarity))
     for name, value in vars(familiarity).items():
         np.testing.assert_array_equal(getattr(read, name), value)
@@ -68,7 +78,7 @@ def test_a_bundle_that_names_no_such_file_has_none(tmp_path):
 
 @pytest.mark.parametrize("data", [None, b"another", b""])
 def test_a_file_that_is_missing_or_another_is_refused(tmp_path, data):
-    manifest = write(tmp_path, learn_familiarity(features_of(50))[0])
+    manifest = write(tmp_path, learn_familiarity(shares_of(50))[0])
     (tmp_path / FEATURES_NAME).unlink()
     if data is not None:
         (tmp_path / FEATURES_NAME).write_bytes(data)

@@ -79,14 +79,14 @@ def test_a_photograph_reads_the_same_alone_as_in_a_batch():
         np.testing.assert_allclose(alone.maps[0], together.maps[position], atol=1e-6)
 
 
-def test_features_are_what_the_classifier_sees():
+def test_shares_are_of_the_maps_that_the_classifier_sees():
     network = TinyNetwork()
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
-    reading = tiny_model(network).read(pixels)
+    normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
     with torch.inference_mode():
-        logits = network.classifier(torch.from_numpy(reading.features))
-    by_hand = torch.softmax(logits.double() / 2.0, dim=1)
-    np.testing.assert_allclose(reading.probabilities, by_hand.numpy(), rtol=1e-5)
+        averages = network(normalised)[1].mean(dim=(2, 3))
+    by_hand = (averages / averages.sum(dim=1, keepdim=True)).sqrt()
+    np.testing.assert_allclose(tiny_model(network).read(pixels).shares, by_hand.numpy(), rtol=1e-5)
 
 
 def test_a_bundle_that_knows_its_images_tells_which_photographs_are_unlike_them_and_another_does_not():

@@ -1,10 +1,10 @@
-"""How pixels become the network's input, against values worked out by hand."""
+"""How pixels become the network's input, against values worked out by hand, and what one pass gives."""
 
 import pytest
 import torch
 
 from shared.bundle import Preprocessing
-from worker.network import normalise
+from worker.network import BACKBONES, LesionNetwork, normalise
 
 PIXELS = torch.tensor([[[[0, 51, 255], [102, 51, 255]], [[102, 51, 255], [204, 51, 0]]]], dtype=torch.uint8)
 
@@ -28,3 +28,23 @@ def test_another_image_in_the_batch_changes_nothing():
     preprocessing = Preprocessing(input_side=2, normalisation="image-mean", mean=(0.0,) * 3, std=(1.0,) * 3)
     together = normalise(torch.cat([PIXELS, 255 - PIXELS]), preprocessing)
     torch.testing.assert_close(together[:1], normalise(PIXELS, preprocessing))
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+@torch.inference_mode()
+def test_who_looks_gets_what_who_classifies_gets(architecture):
+    torch.manual_seed(7)
+    network, pixels = LesionNetwork(architecture=architecture).eval(), torch.randn(2, 3, 64, 64)
+    logits, features = network(pixels)
+    seen, stages = network.look(pixels)
+    assert torch.equal(seen, logits)
+    assert torch.equal(stages[-1], features)
+
+
+@torch.inference_mode()
+def test_before_a_resnets_last_maps_come_those_of_its_third_stage():
+    network, given = LesionNetwork().eval(), []
+    network.features[6].register_forward_hook(lambda stage, _, maps: given.append(maps))
+    _, (third, last) = network.look(torch.randn(2, 3, 64, 64))
+    assert (third.shape, last.shape) == ((2, 1024, 4, 4), (2, 2048, 2, 2))
+    assert torch.equal(third, *given)

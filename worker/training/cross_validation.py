@@ -1,5 +1,6 @@
 """Cross-validation: every image is judged by a network that was trained without it and without its likes."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from shared.bundle import WEIGHTS_NAME
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.network import LesionNetwork
@@ -17,7 +19,7 @@ from worker.training.fine_tune import OnStep, predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe
-from worker.training.run import train_network
+from worker.training.run import RECORD_NAME, train_network
 from worker.training.self_training import Learn, Reader, self_train, without_known
 from worker.training.svm import FeatureSvm
 
@@ -38,22 +40,24 @@ def cross_validate(
 
     Each image meets the averaged weights once, as it is. An interrupted call goes on where it was; images are of
     `TRAINING_SIDE`. With unlabelled ones, each fold has a teacher of its own, which learnt from the same labels.
+    Where `starting_weights` is a finished cross-validation's folder, each fold goes on from its own network there.
 
     Raises:
-        ConfigurationInvalid: the recipe tells other classes apart, a class is too small for so many folds, or teachers
-            are named to whom the recipe does not listen.
+        ConfigurationInvalid: the recipe tells other classes apart, a class is too small for so many folds, teachers are
+            named to whom the recipe does not listen, or a network to go on from learnt from other images than its fold.
     """
     _check(recipe, images, teachers, unlabelled)
     folds = assign_folds(images, n_folds, recipe.seed)
     images, unlabelled = _prepare(recipe, images, unlabelled)
     seen = [images, unlabelled] if unlabelled else [images]
     machine = FeatureSvm(recipe, starting_weights, seen, on_step) if isinstance(recipe, SvmRecipe) else None
+    starts = [_find_start(starting_weights, at, images.subset(np.flatnonzero(folds != at))) for at in range(n_folds)]
     logits = np.zeros((len(images), len(CLASSES)))
     for fold in range(n_folds):
         aside, place = np.flatnonzero(folds == fold), folder / f"fold-{fold + 1}"
         train, val = images.subset(np.flatnonzero(folds != fold)), images.subset(aside)
         report = partial(_report_within, fold, n_folds, on_step)
-        learn: Learn = machine.learn if machine else partial(_learn, recipe, starting_weights, report, val, teachers)
+        learn: Learn = machine.learn if machine else partial(_learn, recipe, starts[fold], report, val, teachers)
         read = self_train(learn, train, unlabelled, place) if unlabelled else learn(train, place)
         logits[aside] = read(val)
     predictions = Predictions(images.ids, images.labels.numpy(), logits, folds)
@@ -82,6 +86,24 @@ def _prepare(
         images = replace(images, pixels=clean_frames(images.pixels))
         unlabelled = unlabelled and replace(unlabelled, pixels=clean_frames(unlabelled.pixels))
     return images, unlabelled
+
+
+def _find_start(weights: Path, fold: int, train: LabelledImages) -> Path:
+    """Return the weights that a fold's training starts from; in another's folder, those of the same fold."""
+    if not weights.is_dir():
+        return weights
+    place = weights / f"fold-{fold + 1}"
+    try:
+        learnt_from = json.loads((place / RECORD_NAME).read_bytes())["data_sha256"]
+    except (OSError, ValueError, LookupError, TypeError):
+        learnt_from = None
+    if learnt_from != train.digest:
+        raise ConfigurationInvalid(
+            "weights_unusable",
+            f"{place} does not hold a finished network of this fold's images: it might have learnt from those that are"
+            " kept aside. Go on from a cross-validation of the same data and as many folds.",
+        )
+    return place / WEIGHTS_NAME
 
 
 def _learn(

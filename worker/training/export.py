@@ -120,8 +120,8 @@ def write_bundle(
     card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
     (folder / CARD_NAME).write_text(card, encoding="utf-8")
     _write_manifest(folder, manifest)
-    scales, features = _look(load_model(folder, choose_device("auto")), sources, on_step)
-    check = write_familiarity(folder, features, sources)
+    scales, shares = _look(load_model(folder, choose_device("auto")), sources, on_step)
+    check = write_familiarity(folder, shares, sources)
     rewrite(folder, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
     folder.chmod(0o755)
     for file in folder.iterdir():
@@ -167,10 +167,10 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_step: Callable[[
         ConfigurationInvalid: `data_unusable`.
         ModelUnusable: the bundle cannot be loaded.
     """
-    model = load_model(folder, choose_device("auto"))
-    _, features = _look(model, sources, on_step)
+    model = load_model(folder, choose_device("auto"), with_familiarity=False)
+    _, shares = _look(model, sources, on_step)
     card = read_card(folder).replace(list_items(model.manifest.limits), list_items(LIMITS))
-    check = write_familiarity(folder, features, sources)
+    check = write_familiarity(folder, shares, sources)
     rewrite(folder, model.manifest.model_copy(update={"familiarity": check, "limits": LIMITS}), card)
 
 
@@ -196,13 +196,13 @@ def rewrite(folder: Path, manifest: Manifest, card: str) -> None:
     (folder / CARD_NAME).write_text(describe_gate(card, manifest.familiarity), encoding="utf-8")
 
 
-def write_familiarity(folder: Path, features: np.ndarray, sources: Sequence[Source]) -> FamiliarityCheck:
-    """Write `features.safetensors` of training images' features (n, K), and return what the manifest says of it."""
-    familiarity, threshold = learn_familiarity(features)
+def write_familiarity(folder: Path, shares: np.ndarray, sources: Sequence[Source]) -> FamiliarityCheck:
+    """Write `features.safetensors` of training images' shares (n, K), and return what the manifest says of it."""
+    familiarity, threshold = learn_familiarity(shares)
     data = familiarity.to_bytes()
     (folder / FEATURES_NAME).write_bytes(data)
     (folder / FEATURES_NAME).chmod(0o644)  # as the others are: workers are another user
-    learnt_on = f"{len(features)} images of {', '.join(images.name for images, _ in sources)}"
+    learnt_on = f"{len(shares)} images of {', '.join(images.name for images, _ in sources)}"
     return FamiliarityCheck(sha256=hashlib.sha256(data).hexdigest(), threshold=threshold, learnt_on=learnt_on)
 
 
@@ -233,15 +233,15 @@ def _write_half(weights: Path, target: Path) -> str:
 def _look(
     model: Model, sources: Sequence[Source], on_step: Callable[[str, int, int], None]
 ) -> tuple[tuple[float, ...], np.ndarray]:
-    """Return per class the activation that only one in twenty of its images exceeds, and the features of all images."""
+    """Return per class the activation that only one in twenty of its images exceeds, and the shares of all images."""
     side = model.manifest.preprocessing.input_side
     images = read_images(sources, side, on_image=lambda *done: on_step("decoding", *done))
-    strongest, features = [], []
+    strongest, shares = [], []
     for chunk in images.pixels.split(_BATCH):
         reading = model.read(chunk.numpy())
         strongest.append(reading.maps.max(axis=(2, 3)))
-        features.append(reading.features)
+        shares.append(reading.shares)
         on_step("looking", min(len(images), len(strongest) * _BATCH), len(images))
     strongest, labels = np.concatenate(strongest), images.labels.numpy()
     usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
-    return tuple(max(scale, _LEAST_SCALE) for scale in usual), np.concatenate(features)
+    return tuple(max(scale, _LEAST_SCALE) for scale in usual), np.concatenate(shares)

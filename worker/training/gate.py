@@ -12,7 +12,7 @@ from scipy.stats import beta
 from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
-from worker.familiarity import Familiarity, shares
+from worker.familiarity import Familiarity
 from worker.frame import TRAINING_SIDE, shrink_frame, squash_frame
 from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
@@ -69,24 +69,22 @@ def share(hits: int, n: int) -> Figure:
     return Figure(value=hits / n, low=low, high=high, n=n)
 
 
-def learn_familiarity(features: np.ndarray) -> tuple[Familiarity, float]:
-    """Return the statistics of training images' features (n, K), and the threshold on the distance from them."""
-    folds = np.arange(len(features)) % _FOLDS
-    distances = np.concatenate(
-        [_fit(features[folds != fold]).distances(features[folds == fold]) for fold in range(_FOLDS)]
-    )
-    return _fit(features), float(np.quantile(distances, _FAMILIAR))
+def learn_familiarity(shares: np.ndarray) -> tuple[Familiarity, float]:
+    """Return the statistics of training images' shares (n, K), and the threshold on the distance from them."""
+    folds = np.arange(len(shares)) % _FOLDS
+    distances = np.concatenate([_fit(shares[folds != fold]).distances(shares[folds == fold]) for fold in range(_FOLDS)])
+    return _fit(shares), float(np.quantile(distances, _FAMILIAR))
 
 
-def _fit(features: np.ndarray) -> Familiarity:
+def _fit(shares: np.ndarray) -> Familiarity:
     """Fit probabilistic PCA in its closed form: what the first directions leave is spread evenly over the others."""
-    rows = shares(features.astype(np.float64))
-    n, width = rows.shape
-    mean = rows.mean(axis=0)
-    values, vectors = np.linalg.eigh((rows - mean) @ (rows - mean).T)  # of n images, not of K features: n is smaller
+    n, width = shares.shape
+    mean = shares.mean(axis=0, dtype=np.float64)
+    rows = shares - mean
+    values, vectors = np.linalg.eigh(rows @ rows.T)  # of n images, not of K shares: n is smaller
     values, vectors = values[::-1] / (n - 1), vectors[:, ::-1]
     kept = min(_DIRECTIONS, min(n, width) // 2)
-    directions = (rows - mean).T @ vectors[:, :kept] / np.sqrt(values[:kept] * (n - 1))
+    directions = rows.T @ vectors[:, :kept] / np.sqrt(values[:kept] * (n - 1))
     noise = values[kept:].sum() / (width - kept)
     parts = (mean, directions, values[:kept], np.array([noise]))
     return Familiarity(*(np.ascontiguousarray(part, np.float32) for part in parts))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from shared.bundle import WEIGHTS_NAME
+from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
 from shared.errors import ConfigurationInvalid
 from worker.model import Model, choose_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
@@ -68,6 +68,17 @@ def _check_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], tutor: Mo
         )
 
 
+def _describe_start(weights: Path) -> str:
+    """Return the file's name, or, where a bundle or a run lies beside it, what that is."""
+    if (weights.parent / MANIFEST_NAME).exists():
+        manifest = read_manifest(weights.parent)
+        return f"the bundle {manifest.name} {manifest.version}"
+    if (weights.parent / RECORD_NAME).exists():
+        run = json.loads((weights.parent / RECORD_NAME).read_text())
+        return f"a run of {run['recipe']['epochs']} epochs, itself from {run['starting_weights']}"
+    return weights.name
+
+
 def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -> None:
     train, history, tutor = tuning.train, tuning.history, tuning.tutor
     record = {
@@ -78,7 +89,7 @@ def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -
         "n_images": len(train),
         "n_by_class": train.count(),
         "left_out": train.left_out,
-        "starting_weights": starting_weights.name,
+        "starting_weights": _describe_start(starting_weights),
         "n_teachers": n_teachers,
         "tutor": f"{tutor.manifest.name} {tutor.manifest.version}" if tutor else None,
         "seconds": round(sum(epoch.seconds for epoch in history), 3),

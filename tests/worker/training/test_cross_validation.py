@@ -130,6 +130,30 @@ def test_weights_of_the_same_classes_are_taken_whole_and_of_others_without_their
     assert kept == [True, False]
 
 
+def test_each_fold_goes_on_from_its_own_network_of_another_cross_validation(tmp_path, weights):
+    images, still = coloured_images(side=64), {"backbone_learning_rate": 1e-30, "head_learning_rate": 1e-30}
+    cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)
+    cross_validate(tiny_recipe(epochs=2, **still), tmp_path / "first", tmp_path / "second", images, 3, ignore)
+    for fold in ("fold-1", "fold-2", "fold-3"):
+        first, second = (load_file(tmp_path / run / fold / "weights.safetensors") for run in ("first", "second"))
+        torch.testing.assert_close(first["features.0.weight"], second["features.0.weight"])
+    record = json.loads((tmp_path / "second" / "fold-1" / "run.json").read_text())
+    assert record["starting_weights"] == "a run of 1 epochs, itself from start.safetensors"
+
+
+def test_no_fold_goes_on_from_a_network_that_may_have_learnt_from_its_images(tmp_path, weights):
+    images = coloured_images(side=64)
+    cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)
+    for n_folds, others in ((2, images), (3, coloured_images(side=64, seed=1))):
+        with pytest.raises(ConfigurationInvalid, match="fold-1 does not hold") as refusal:
+            cross_validate(tiny_recipe(), tmp_path / "first", tmp_path / "second", others, n_folds, ignore)
+        assert refusal.value.code == "weights_unusable"
+    (tmp_path / "first" / "fold-3" / "run.json").unlink()
+    with pytest.raises(ConfigurationInvalid, match="fold-3 does not hold"):
+        cross_validate(tiny_recipe(), tmp_path / "first", tmp_path / "second", images, 3, ignore)
+    assert not (tmp_path / "second").exists()
+
+
 def test_recipes_for_other_classes_are_not_cross_validated(tmp_path, weights):
     images = replace(coloured_images(), classes=("a", "b", "c"))
     with pytest.raises(ConfigurationInvalid, match="tell apart"):

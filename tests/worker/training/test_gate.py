@@ -10,11 +10,13 @@ from PIL import Image
 
 from deploy.cli import main
 from shared.bundle import CARD_NAME, FEATURES_NAME, read_manifest
+from shared.errors import ModelUnusable
 from tests import images
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
 from worker.model import load_model
 from worker.training.card import describe_gate
+from worker.training.export import rewrite, write_familiarity
 from worker.training.gate import share
 
 LABELS = ("1,0", "0,1", "0,0")
@@ -59,6 +61,19 @@ def test_a_bundle_learns_without_a_change_of_its_weights_and_says_so_on_its_card
     card = (bundle / CARD_NAME).read_text()
     assert card.index("## Photographs unlike its training images") < card.index("## How it was trained")
     load_model(bundle, torch.device("cpu"))  # which verifies both files
+
+
+def test_a_bundle_that_knows_its_images_by_other_features_is_refused_until_it_learns_anew(tmp_path, lesions):
+    folder = write_random_bundle(tmp_path / "old")
+    sources = ((lesions[0], lesions[1]),)
+    check = write_familiarity(folder, np.random.default_rng(0).uniform(0, 0.1, (18, 2048)), sources)
+    rewrite(folder, read_manifest(folder).model_copy(update={"familiarity": check}), "# old\n")
+    with pytest.raises(ModelUnusable, match="gate learn") as refusal:
+        load_model(folder, torch.device("cpu"))
+    assert refusal.value.code == "familiarity_outdated"
+    done = run("learn", "--bundle", folder, "--data", *lesions)
+    assert done.exit_code == 0, done.output
+    load_model(folder, torch.device("cpu"))
 
 
 def test_what_is_said_of_images_is_counted_by_code_and_noted_in_the_bundle(bundle, others, lesions):

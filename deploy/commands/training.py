@@ -144,6 +144,8 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     Examples:
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe default --set epochs=20 --out runs/cv-20-epochs
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights runs/cv-20-epochs \
+        --recipe default --set epochs=3 --set backbone_learning_rate=2e-5 --out runs/cv-23-epochs
       dermqueue evaluate --predictions runs/cv-20-epochs/predictions.csv
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe svm --out runs/svm

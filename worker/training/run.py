@@ -72,7 +72,7 @@ def _describe_start(weights: Path) -> str:
     """Return the file's name, or, where a bundle or a run lies beside it, what that is."""
     if (weights.parent / MANIFEST_NAME).exists():
         manifest = read_manifest(weights.parent)
-        return f"the bundle {manifest.name} {manifest.version}"
+        return f"the bundle {manifest.name} {manifest.version}, itself of {manifest.trained_on}"
     if (weights.parent / RECORD_NAME).exists():
         run = json.loads((weights.parent / RECORD_NAME).read_text())
         return f"a run of {run['recipe']['epochs']} epochs, itself from {run['starting_weights']}"

@@ -9,7 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME
+from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
+from tests.worker.networks import tiny_manifest
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.network import save_weights
 from worker.training.cross_validation import challenge_figures, cross_validate
@@ -152,6 +155,14 @@ def test_no_fold_goes_on_from_a_network_that_may_have_learnt_from_its_images(tmp
     with pytest.raises(ConfigurationInvalid, match="fold-3 does not hold"):
         cross_validate(tiny_recipe(), tmp_path / "first", tmp_path / "second", images, 3, ignore)
     assert not (tmp_path / "second").exists()
+
+
+def test_a_record_says_from_which_bundle_its_run_went_on(tmp_path):
+    save_weights(TinyLesionNetwork(), tmp_path / WEIGHTS_NAME, CLASSES)
+    (tmp_path / MANIFEST_NAME).write_text(tiny_manifest(trained_on="8 images from elsewhere").model_dump_json())
+    train_network(tiny_recipe(), tmp_path / WEIGHTS_NAME, tmp_path / "run", coloured_images(side=64), ignore)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["starting_weights"] == "the bundle tiny 1, itself of 8 images from elsewhere"
 
 
 def test_recipes_for_other_classes_are_not_cross_validated(tmp_path, weights):

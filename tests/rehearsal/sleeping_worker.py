@@ -20,9 +20,9 @@ class SleepingNetwork(TinyNetwork):
         super().__init__()
         self._photograph_s = photograph_s
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         time.sleep(self._photograph_s * len(pixels))
-        return super().forward(pixels)
+        return super().look(pixels)
 
 
 if __name__ == "__main__":

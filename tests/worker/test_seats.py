@@ -19,15 +19,15 @@ PHOTOGRAPH = images.encode(images.lesion(), "JPEG")
 
 
 class Watching(TinyNetwork):
-    """Looks at something during every forward pass."""
+    """Takes note of something during every forward pass."""
 
-    def __init__(self, look: Callable[[], object]):
+    def __init__(self, note: Callable[[], object]):
         super().__init__()
-        self._look, self.seen = look, []
+        self._take_note, self.seen = note, []
 
-    def forward(self, pixels):
-        self.seen.append(self._look())
-        return super().forward(pixels)
+    def look(self, pixels):
+        self.seen.append(self._take_note())
+        return super().look(pixels)
 
 
 def together(call: Callable) -> Callable:

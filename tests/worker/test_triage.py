@@ -88,9 +88,9 @@ def test_everything_that_waits_is_taken_in_batches_with_one_forward_pass_each(ma
     class Counting(TinyNetwork):
         sizes: list[int] = []  # noqa: RUF012
 
-        def forward(self, pixels):
+        def look(self, pixels):
             self.sizes.append(len(pixels))
-            return super().forward(pixels)
+            return super().look(pixels)
 
     queued = [add_photograph(database, store, clinic_id, jpeg()) for _ in range(10)]
     make_triage(tiny_model(Counting()), batch_size=4).analyze_waiting()
@@ -173,7 +173,7 @@ def test_an_object_store_that_is_away_costs_the_case_no_attempt(make_triage, dat
 
 
 class _Crashing(TinyNetwork):
-    def forward(self, pixels):
+    def look(self, pixels):
         raise RuntimeError("no kernel image is available")
 
 

@@ -39,12 +39,13 @@ def train_network(
 
     Raises:
         ConfigurationInvalid: weights, teachers or folder do not fit the recipe and the data.
-        ModelUnusable: the training diverged.
+        ModelUnusable: the training diverged, or the manifest beside the weights is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
+    start = _describe_start(starting_weights)
     _check_teachers(recipe, teachers, tutor)
     teacher = torch.from_numpy(mean_probabilities(teachers, train.ids)) if teachers else None
     tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, teacher, tutor)
@@ -54,7 +55,7 @@ def train_network(
         return network
     averaged = tuning.run(on_step)
     save_weights(averaged, folder / WEIGHTS_NAME, train.classes)
-    _write_record(tuning, starting_weights, len(teachers))
+    _write_record(tuning, start, len(teachers))
     (folder / "checkpoint.pt").unlink()
     return averaged
 
@@ -69,17 +70,18 @@ def _check_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], tutor: Mo
 
 
 def _describe_start(weights: Path) -> str:
-    """Return the file's name, or, where a bundle or a run lies beside it, what that is."""
+    """Return the file's name, or, where a bundle's manifest or a run's record lies beside it, what it comes from."""
     if (weights.parent / MANIFEST_NAME).exists():
         manifest = read_manifest(weights.parent)
         return f"the bundle {manifest.name} {manifest.version}, itself of {manifest.trained_on}"
-    if (weights.parent / RECORD_NAME).exists():
-        run = json.loads((weights.parent / RECORD_NAME).read_text())
+    try:
+        run = json.loads((weights.parent / RECORD_NAME).read_bytes())
         return f"a run of {run['recipe']['epochs']} epochs, itself from {run['starting_weights']}"
-    return weights.name
+    except (OSError, ValueError, LookupError, TypeError):
+        return weights.name
 
 
-def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -> None:
+def _write_record(tuning: FineTuning, start: str, n_teachers: int) -> None:
     train, history, tutor = tuning.train, tuning.history, tuning.tutor
     record = {
         "identity": tuning.identity,
@@ -89,7 +91,7 @@ def _write_record(tuning: FineTuning, starting_weights: Path, n_teachers: int) -
         "n_images": len(train),
         "n_by_class": train.count(),
         "left_out": train.left_out,
-        "starting_weights": _describe_start(starting_weights),
+        "starting_weights": start,
         "n_teachers": n_teachers,
         "tutor": f"{tutor.manifest.name} {tutor.manifest.version}" if tutor else None,
         "seconds": round(sum(epoch.seconds for epoch in history), 3),

@@ -15,7 +15,6 @@ from shared.bundle import find_bundle
 _folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 _out_type = click.Path(file_okay=False, path_type=Path)
 
-
 _WEIGHTS_HELP = (
     "Where to start: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
     " EfficientNet-Lite0 with EfficientNet-PyTorch's), or the weights.safetensors of an earlier run or bundle"
@@ -144,9 +143,9 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     Examples:
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe default --set epochs=20 --out runs/cv-20-epochs
-      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights runs/cv-20-epochs \
-        --recipe default --set epochs=3 --set backbone_learning_rate=2e-5 --out runs/cv-23-epochs
       dermqueue evaluate --predictions runs/cv-20-epochs/predictions.csv
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights runs/cv-20-epochs \\
+        --recipe default --set epochs=3 --set backbone_learning_rate=2e-5 --out runs/cv-23-epochs
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe svm --out runs/svm
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\

@@ -1,6 +1,5 @@
 """Cross-validation: every image is judged by a network that was trained without it and without its likes."""
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,12 @@ from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.network import LesionNetwork
 from worker.training.cleaning import clean_frames
-from worker.training.dataset import LabelledImages, UnlabelledImages, shrink
+from worker.training.dataset import LabelledImages, UnlabelledImages, digest_rows, shrink
 from worker.training.fine_tune import OnStep, predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe
-from worker.training.run import RECORD_NAME, train_network
+from worker.training.run import read_record, train_network
 from worker.training.self_training import Learn, Reader, self_train, without_known
 from worker.training.svm import FeatureSvm
 
@@ -51,11 +50,12 @@ def cross_validate(
     images, unlabelled = _prepare(recipe, images, unlabelled)
     seen = [images, unlabelled] if unlabelled else [images]
     machine = FeatureSvm(recipe, starting_weights, seen, on_step) if isinstance(recipe, SvmRecipe) else None
-    starts = [_find_start(starting_weights, at, images.subset(np.flatnonzero(folds != at))) for at in range(n_folds)]
+    learnt = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
+    starts = [_find_start(starting_weights, fold, digest_rows(images.digest, learnt[fold])) for fold in range(n_folds)]
     logits = np.zeros((len(images), len(CLASSES)))
     for fold in range(n_folds):
-        aside, place = np.flatnonzero(folds == fold), folder / f"fold-{fold + 1}"
-        train, val = images.subset(np.flatnonzero(folds != fold)), images.subset(aside)
+        aside, place = np.flatnonzero(folds == fold), _place(folder, fold)
+        train, val = images.subset(learnt[fold]), images.subset(aside)
         report = partial(_report_within, fold, n_folds, on_step)
         learn: Learn = machine.learn if machine else partial(_learn, recipe, starts[fold], report, val, teachers)
         read = self_train(learn, train, unlabelled, place) if unlabelled else learn(train, place)
@@ -88,16 +88,16 @@ def _prepare(
     return images, unlabelled
 
 
-def _find_start(weights: Path, fold: int, train: LabelledImages) -> Path:
+def _place(folder: Path, fold: int) -> Path:
+    return folder / f"fold-{fold + 1}"
+
+
+def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:
     """Return the weights that a fold's training starts from; in another's folder, those of the same fold."""
     if not weights.is_dir():
         return weights
-    place = weights / f"fold-{fold + 1}"
-    try:
-        learnt_from = json.loads((place / RECORD_NAME).read_bytes())["data_sha256"]
-    except (OSError, ValueError, LookupError, TypeError):
-        learnt_from = None
-    if learnt_from != train.digest:
+    place = _place(weights, fold)
+    if read_record(place).get("data_sha256") != data_sha256:
         raise ConfigurationInvalid(
             "weights_unusable",
             f"{place} does not hold a finished network of this fold's images: it might have learnt from those that are"

@@ -55,7 +55,7 @@ class LabelledImages:
             pixels=self.pixels[rows],
             labels=self.labels[rows],
             groups=tuple(self.groups[row] for row in rows),
-            digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
+            digest=digest_rows(self.digest, rows),
         )
 
 
@@ -72,8 +72,13 @@ class UnlabelledImages:
 
     def subset(self, rows: np.ndarray) -> "UnlabelledImages":
         """Return a copy of some of the images, with a digest of its own."""
-        digest = hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest()
-        return UnlabelledImages(tuple(self.ids[row] for row in rows), self.pixels[rows], digest)
+        ids = tuple(self.ids[row] for row in rows)
+        return UnlabelledImages(ids, self.pixels[rows], digest_rows(self.digest, rows))
+
+
+def digest_rows(digest: str, rows: np.ndarray) -> str:
+    """Return the digest of a subset of images with this digest."""
+    return hashlib.sha256(digest.encode() + rows.tobytes()).hexdigest()
 
 
 Images = LabelledImages | UnlabelledImages

@@ -60,6 +60,15 @@ def train_network(
     return averaged
 
 
+def read_record(folder: Path) -> dict:
+    """Return what a finished run wrote of itself into its folder; of any other folder, nothing."""
+    try:
+        record = json.loads((folder / RECORD_NAME).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def _check_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], tutor: Model | None) -> None:
     if bool(teachers) + bool(tutor) != bool(recipe.loss.teacher_share):
         raise ConfigurationInvalid(
@@ -74,11 +83,11 @@ def _describe_start(weights: Path) -> str:
     if (weights.parent / MANIFEST_NAME).exists():
         manifest = read_manifest(weights.parent)
         return f"the bundle {manifest.name} {manifest.version}, itself of {manifest.trained_on}"
-    try:
-        run = json.loads((weights.parent / RECORD_NAME).read_bytes())
-        return f"a run of {run['recipe']['epochs']} epochs, itself from {run['starting_weights']}"
-    except (OSError, ValueError, LookupError, TypeError):
-        return weights.name
+    match read_record(weights.parent):
+        case {"recipe": {"epochs": epochs}, "starting_weights": start}:
+            return f"a run of {epochs} epochs, itself from {start}"
+        case _:
+            return weights.name
 
 
 def _write_record(tuning: FineTuning, start: str, n_teachers: int) -> None:

@@ -32,20 +32,22 @@ class Preprocessing(BaseModel):
     """How a photograph becomes the network's input.
 
     Values in [0, 1], less `mean`, over `std`, per RGB channel. `image-mean`: each image's own mean takes the place of
-    `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610).
+    `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610). `cleaned`: hairs and reflections are painted over before
+    (`worker/cleaning.py`).
     """
 
     model_config = ConfigDict(frozen=True)
 
     input_side: int = Field(description="side of the square input, in px")
     resize: Literal["squash-256-jpeg-bilinear"] = "squash-256-jpeg-bilinear"
+    cleaned: bool = False
     normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def describe(self) -> str:
         """Return the name under which a result records its preprocessing."""
-        return f"{self.resize}-{self.input_side}-{self.normalisation}"
+        return f"{self.resize}-{self.input_side}-{self.normalisation}" + ("-cleaned" if self.cleaned else "")
 
 
 class Figure(BaseModel):

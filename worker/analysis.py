@@ -25,7 +25,7 @@ from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
 from shared.storage import ObjectStore, digest_in_key, overlay_key
-from worker.frame import shrink_for_overlay, shrink_frame, squash_frame
+from worker.frame import prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion
 from worker.measures import stage
 from worker.model import Model, Reading
@@ -120,13 +120,14 @@ class Analyst:
             data = self._store.get(lease.photograph_key)
         if hashlib.sha256(data).hexdigest() != digest_in_key(lease.photograph_key):
             raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
-        side = self._model.manifest.preprocessing.input_side
+        preprocessing = self._model.manifest.preprocessing
+        side = preprocessing.input_side
         with stage("decode", [lease]):
             photograph = decode_photograph(data, min_side=2 * side)
             frame = squash_frame(photograph)
             warnings = (("low_resolution",) if min(photograph.size) < side else ()) + inspect_frame(frame)
-            small = shrink_for_overlay(photograph)
-        return _Decoded(lease, small, shrink_frame(frame, side), warnings)
+            small, pixels = shrink_for_overlay(photograph), prepare_frame(frame, preprocessing)
+        return _Decoded(lease, small, pixels, warnings)
 
     def _finish(self, item: _Decoded, reading: Reading, position: int) -> Finding:
         lease, manifest = item.lease, self._model.manifest

@@ -13,16 +13,18 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.nn import functional
 
+from shared.bundle import Preprocessing
 from shared.heatmap import fit_overlay
+from worker.cleaning import clean_frame
 
 # Pixels and JPEG quality (4:2:0) of the training images, by their size and their quantisation tables.
 TRAINING_SIDE = 256
 TRAINING_QUALITY = 75
 
 
-def squash(image: Image.Image, side: int) -> np.ndarray:
-    """Return the whole frame as the network met its training images: uint8 (side, side, 3), 0 to 255."""
-    return shrink_frame(squash_frame(image), side)
+def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Return what the network reads of a photograph: uint8 (side, side, 3), 0 to 255."""
+    return prepare_frame(squash_frame(image), preprocessing)
 
 
 def squash_frame(image: Image.Image) -> np.ndarray:
@@ -39,8 +41,13 @@ def squash_frame(image: Image.Image) -> np.ndarray:
     return np.array(JpegImageFile(small))
 
 
+def prepare_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Return what the network reads of a squashed frame: uint8 (side, side, 3), 0 to 255."""
+    return shrink_frame(clean_frame(frame) if preprocessing.cleaned else frame, preprocessing.input_side)
+
+
 def shrink_frame(frame: np.ndarray, side: int) -> np.ndarray:
-    """Return a squashed frame at the side that the network reads, uint8 (side, side, 3)."""
+    """Return a squashed frame at another side, uint8 (side, side, 3)."""
     return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR))
 
 

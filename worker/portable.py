@@ -26,6 +26,13 @@ _PHONE_BYTES = 5_900_000
 """6 MB, less what metadata and scales take."""
 
 
+_CLEANING = {
+    "paint_over": "hairs and reflections",
+    "by": "DullRazor, Lee et al. 1997, as in DermQueue's worker/cleaning.py; without it, hairs move the probabilities",
+}
+"""The step of a bundle that has hairs painted over."""
+
+
 class Answer(NamedTuple):
     """What the file says: `probabilities` float32 (N, classes), as a result has them; `maps` as `Reading` has them."""
 
@@ -83,6 +90,7 @@ def describe(manifest: Manifest, digest: str, weights: str) -> dict[str, str]:
             "steps": [
                 {"resize": [TRAINING_SIDE] * 2, "filter": "bicubic", "of": "the whole frame, upright, sRGB"},
                 {"jpeg_quality": TRAINING_QUALITY, "subsampling": "4:2:0"},
+                *([_CLEANING] if manifest.preprocessing.cleaned else []),
                 {"resize": [manifest.preprocessing.input_side] * 2, "filter": "bilinear"},
             ],
             "pixels": "RGB, 0 to 255; the file itself subtracts the mean and divides by the deviation",

@@ -8,6 +8,7 @@ import click
 
 from deploy.commands.demo import SAMPLES
 from shared.bundle import find_bundle, read_manifest
+from shared.errors import ConfigurationInvalid
 from shared.photograph import decode_photograph
 
 
@@ -38,6 +39,12 @@ def export(bundle, file_format, int8, out, web) -> None:
     """
     if not out and not web:
         raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
+    if web and read_manifest(find_bundle(bundle)).preprocessing.cleaned:
+        raise ConfigurationInvalid(
+            "web_unfit",
+            "The page does not paint hairs over, as this bundle needs. Export one that was trained without `cleaned`,"
+            " such as portable, or --out FILE.",
+        )
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         _write_checked(find_bundle(bundle), file, int8)
@@ -58,9 +65,10 @@ def _write_checked(bundle: Path, file: Path, int8: bool) -> None:
     from worker.frame import squash  # torch is loaded only where it is used
     from worker.portable import write_onnx
 
-    side = read_manifest(bundle).preprocessing.input_side
+    preprocessing = read_manifest(bundle).preprocessing
+    side = preprocessing.input_side
     samples = (decode_photograph(sample.read_bytes(), min_side=2 * side) for sample in sorted(SAMPLES.glob("*.jpg")))
-    write_onnx(bundle, file, np.stack([squash(sample, side) for sample in samples]), int8=int8)
+    write_onnx(bundle, file, np.stack([squash(sample, preprocessing) for sample in samples]), int8=int8)
 
 
 COMMANDS = (export,)

@@ -136,8 +136,7 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     Folds are trained one after another, each as `dermqueue train` does; an interrupted call goes on where it was.
 
     Baselines, which never become bundles, can be measured on the same folds: the recipe svm (a support vector machine
-    upon an ImageNet network's features, read anew by each call), --set cleaned=true (hairs and reflections are painted
-    over first), --unlabelled (self-training).
+    upon an ImageNet network's features, read anew by each call), --unlabelled (self-training).
 
     \b
     Examples:
@@ -149,7 +148,7 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe svm --out runs/svm
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
-        --recipe default --set cleaned=true --out runs/cleaned
+        --recipe default --set cleaned=false --out runs/hairs-and-all
     """
     from worker.training.cross_validation import PREDICTIONS_NAME, challenge_figures
     from worker.training.cross_validation import cross_validate as run_folds
@@ -193,7 +192,7 @@ def _read(sources, recipe, on_image):
 def _read_alike(sources, recipe, classes, on_image):
     from worker.training.dataset import read_images
 
-    return read_images(sources, recipe.input_side, classes, on_image)
+    return read_images(sources, recipe.preprocessing, classes, on_image)
 
 
 def _listed(counts: dict[str, int]) -> str:

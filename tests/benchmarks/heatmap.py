@@ -107,7 +107,7 @@ def read_samples(size: int, preprocessing: Preprocessing, folder: Path) -> Batch
     """Return so many of the shipped photographs, each in turn."""
     side = preprocessing.input_side
     photographs = islice(cycle(sorted(SAMPLES.glob("*.jpg"))), size)
-    pixels = np.stack([squash(decode_photograph(file.read_bytes(), 2 * side), side) for file in photographs])
+    pixels = np.stack([squash(decode_photograph(file.read_bytes(), 2 * side), preprocessing) for file in photographs])
     batch = Batch(pixels, normalise(torch.from_numpy(pixels), preprocessing), folder / f"{size}.npy")
     np.save(batch.file, batch.inputs.numpy())
     return batch

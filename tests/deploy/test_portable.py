@@ -14,7 +14,7 @@ from deploy.commands.demo import SAMPLES
 from shared.photograph import decode_photograph
 from tests.deploy.pages import PAGES
 from tests.worker.training.bundles import write_light_bundle
-from worker.frame import squash
+from worker.frame import shrink_frame, squash_frame
 from worker.model import load_model
 
 (PROGRAM,) = re.findall(r"```python\n(.*?)```", (PAGES / "portable.md").read_text(), re.DOTALL)
@@ -30,7 +30,7 @@ def test_the_program_on_the_page_reads_a_photograph_as_the_server_does(tmp_path)
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
     assert "not a diagnosis" in said.stderr
     model = load_model(bundle, torch.device("cpu"), "torch")
-    pixels = squash(decode_photograph(photograph.read_bytes(), min_side=128), 64)
+    pixels = shrink_frame(squash_frame(decode_photograph(photograph.read_bytes(), min_side=128)), 64)
     expected = dict(zip(model.manifest.labels, model.read(pixels[None]).probabilities[0], strict=True))
     assert json.loads(said.stdout) == pytest.approx(expected, abs=0.02)
 

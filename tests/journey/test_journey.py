@@ -34,8 +34,7 @@ def shipped():
 def captums_map(model, photograph: bytes, class_index: int) -> np.ndarray:
     """Grad-CAM of the shipped network at its last block, by another library and through gradients."""
     preprocessing = model.manifest.preprocessing
-    side = preprocessing.input_side
-    pixels = torch.from_numpy(squash(decode_photograph(photograph, 2 * side), side)[None])
+    pixels = torch.from_numpy(squash(decode_photograph(photograph, 2 * preprocessing.input_side), preprocessing)[None])
     inputs = normalise(pixels, preprocessing)
     network = load_network(SHIPPED, model.manifest)
     explain = LayerGradCam(LogitsAlone(network), network.features[-1])

@@ -52,13 +52,18 @@ class LogitsAlone(nn.Module):
         return self.network(pixels)[0]
 
 
+def preprocess_to(side: int, *, cleaned: bool = False) -> Preprocessing:
+    """Return a preprocessing that gives squares of this side, in px."""
+    return Preprocessing(input_side=side, cleaned=cleaned, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
 def tiny_manifest(**changes) -> Manifest:
     values = {
         "name": "tiny",
         "version": "1",
         "architecture": "resnet50-v1",
         "labels": CLASSES,
-        "preprocessing": Preprocessing(input_side=SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        "preprocessing": preprocess_to(SIDE),
         "temperature": 2.0,
         "operating_points": (OperatingPoint(name="screening", threshold=0.2, sensitivity=0.95, specificity=0.5),),
         "default_operating_point": "screening",

@@ -9,19 +9,20 @@ from PIL import Image
 from shared.heatmap import fit_overlay
 from shared.photograph import decode_photograph
 from tests import images
-from worker.frame import shrink_for_overlay, squash
+from tests.worker.networks import preprocess_to
+from worker.frame import TRAINING_SIDE, prepare_frame, shrink_for_overlay, squash
 
 
 def test_a_reduced_photograph_looks_the_same_to_the_network():
     data = images.encode(images.lesion(1800, 1350), "JPEG", quality=90)
-    fast, slow = squash(decode_photograph(data, 448), 224), squash(decode_photograph(data, 1350), 224)
+    fast, slow = (squash(decode_photograph(data, side), preprocess_to(224)) for side in (448, 1350))
     assert np.abs(fast.astype(int) - slow).mean() < 1
 
 
 def test_squash_keeps_the_whole_frame_whatever_its_aspect():
     image = Image.new("RGB", (400, 100), "black")
     image.paste("white", (200, 0, 400, 100))
-    square = squash(image, 50)
+    square = squash(image, preprocess_to(50))
     assert (square.shape, square.dtype) == ((50, 50, 3), np.uint8)
     assert square[:, :23].max() <= 3
     assert square[:, 27:].min() >= 252
@@ -30,7 +31,7 @@ def test_squash_keeps_the_whole_frame_whatever_its_aspect():
 def test_squash_averages_what_it_drops():
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(squash(Image.fromarray(stripes), 32)[:, 1:-1].astype(int) - 128).max() <= 2
+    assert np.abs(squash(Image.fromarray(stripes), preprocess_to(32))[:, 1:-1].astype(int) - 128).max() <= 2
 
 
 def kept_for_training(photograph: Image.Image) -> Image.Image:
@@ -40,12 +41,14 @@ def kept_for_training(photograph: Image.Image) -> Image.Image:
 
 def test_a_training_image_meets_the_network_as_it_is():
     kept = kept_for_training(images.lesion(1504, 1129))
-    assert np.abs(squash(kept, 256).astype(int) - np.asarray(kept)).mean() < 0.1
+    assert np.abs(squash(kept, preprocess_to(256)).astype(int) - np.asarray(kept)).mean() < 0.1
 
 
 def test_a_full_photograph_meets_the_network_like_its_copy_among_the_training_images():
     photograph = images.lesion(1504, 1129)
-    ours, trained = squash(photograph, 192).astype(int), squash(kept_for_training(photograph), 192)
+    ours, trained = (
+        squash(each, preprocess_to(192)).astype(int) for each in (photograph, kept_for_training(photograph))
+    )
     assert np.abs(ours - trained).mean() < 0.1
 
 
@@ -56,3 +59,11 @@ def test_the_overlays_photograph_is_pillows_within_a_level(size):
     ours = np.array(shrink_for_overlay(photograph))
     assert ours.shape == theirs.shape
     assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_hairs_are_painted_over_for_a_network_that_wants_it_so():
+    frame = np.full((TRAINING_SIDE, TRAINING_SIDE, 3), (205, 160, 140), np.uint8)
+    frame[30:220, 60:63] = 30
+    as_it_is, cleaned = (prepare_frame(frame, preprocess_to(224, cleaned=so)) for so in (False, True))
+    assert as_it_is.min() < 60
+    assert (cleaned == (205, 160, 140)).all()

@@ -8,7 +8,7 @@ from shared.errors import ImageRejected
 from shared.photograph import decode_photograph
 from tests import images
 from tests.deploy.pages import REPOSITORY
-from worker.frame import TRAINING_SIDE, squash
+from worker.frame import TRAINING_SIDE, squash_frame
 from worker.quality import contrast, inspect_frame, sharpness
 
 SAMPLES = sorted((REPOSITORY / "deploy" / "samples").glob("*.jpg"))
@@ -16,11 +16,11 @@ SAMPLES = sorted((REPOSITORY / "deploy" / "samples").glob("*.jpg"))
 
 @pytest.fixture(params=SAMPLES, ids=lambda file: file.stem)
 def photograph(request) -> Image.Image:
-    return Image.fromarray(squash(decode_photograph(request.param.read_bytes(), 2 * TRAINING_SIDE), TRAINING_SIDE))
+    return Image.fromarray(squash_frame(decode_photograph(request.param.read_bytes(), 2 * TRAINING_SIDE)))
 
 
 def warnings_of(picture: Image.Image) -> tuple[str, ...]:
-    return inspect_frame(squash(picture, TRAINING_SIDE))
+    return inspect_frame(squash_frame(picture))
 
 
 def refusal(picture: Image.Image) -> str:

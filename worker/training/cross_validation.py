@@ -12,8 +12,7 @@ from shared.bundle import WEIGHTS_NAME
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.network import LesionNetwork
-from worker.training.cleaning import clean_frames
-from worker.training.dataset import LabelledImages, UnlabelledImages, digest_rows, shrink
+from worker.training.dataset import LabelledImages, UnlabelledImages, digest_rows, prepare
 from worker.training.fine_tune import OnStep, predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import Predictions, write_predictions
@@ -47,7 +46,7 @@ def cross_validate(
     """
     _check(recipe, images, teachers, unlabelled)
     folds = assign_folds(images, n_folds, recipe.seed)
-    images, unlabelled = _prepare(recipe, images, unlabelled)
+    unlabelled = unlabelled and without_known(unlabelled, images)
     seen = [images, unlabelled] if unlabelled else [images]
     machine = FeatureSvm(recipe, starting_weights, seen, on_step) if isinstance(recipe, SvmRecipe) else None
     learnt = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
@@ -77,17 +76,6 @@ def _check(
         )
 
 
-def _prepare(
-    recipe: Recipe | SvmRecipe, images: LabelledImages, unlabelled: UnlabelledImages | None
-) -> tuple[LabelledImages, UnlabelledImages | None]:
-    """Return what is learnt from. The folds are there already: they go by pixels, and have to be any recipe's."""
-    unlabelled = unlabelled and without_known(unlabelled, images)
-    if recipe.cleaned:
-        images = replace(images, pixels=clean_frames(images.pixels))
-        unlabelled = unlabelled and replace(unlabelled, pixels=clean_frames(unlabelled.pixels))
-    return images, unlabelled
-
-
 def _place(folder: Path, fold: int) -> Path:
     return folder / f"fold-{fold + 1}"
 
@@ -115,9 +103,11 @@ def _learn(
     train: LabelledImages,
     folder: Path,
 ) -> Reader:
-    judged = replace(val, pixels=shrink(val.pixels, recipe.input_side))
+    judged = replace(val, pixels=prepare(val.pixels, recipe.preprocessing))
     network: LesionNetwork = train_network(recipe, starting_weights, folder, train, report, judged, teachers)
-    return lambda seen: predict(network, shrink(seen.pixels, recipe.input_side), recipe.preprocessing).double().numpy()
+    return lambda seen: (
+        predict(network, prepare(seen.pixels, recipe.preprocessing), recipe.preprocessing).double().numpy()
+    )
 
 
 def challenge_figures(predictions: Predictions) -> dict[str, float]:

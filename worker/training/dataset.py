@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shared.bundle import Preprocessing
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
-from worker.frame import TRAINING_SIDE, shrink_frame, squash
+from worker.frame import TRAINING_SIDE, prepare_frame, squash_frame
 from worker.training.labels import SUFFIXES, Label, read_labels
 
 _NAMED_PROBLEMS = 20
@@ -86,11 +87,11 @@ Images = LabelledImages | UnlabelledImages
 
 def read_images(
     sources: Sequence[Source],
-    side: int = TRAINING_SIDE,
+    preprocessing: Preprocessing | None = None,
     classes: tuple[str, ...] | None = CLASSES,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> LabelledImages:
-    """Read every image that the CSV files name, whole frames squashed to `side` px.
+    """Read every image that the CSV files name: squashed frames, or what `preprocessing` makes of them.
 
     `classes` is what is to be told apart, None all the diagnoses that there are. `on_image` is called with the number
     of images read and of those to read.
@@ -105,7 +106,7 @@ def read_images(
     left_out = Counter(label.diagnosis for label, _ in found if label.diagnosis not in classes)
     for name in set(classes) - {label.diagnosis for label, _ in kept}:
         problems.append(f"{', '.join(labels.name for _, labels in sources)}: there is no image of the class {name}.")
-    pixels, digests = _decode_all([path for _, path in kept], side, problems, on_image)
+    pixels, digests = _decode_all([path for _, path in kept], preprocessing, problems, on_image)
     if problems:
         raise ConfigurationInvalid("data_unusable", _summary(problems))
     rows = [label for label, _ in kept]
@@ -129,7 +130,7 @@ def read_unlabelled(folder: Path, on_image: Callable[[int, int], None] = lambda 
     """
     paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     problems = [] if paths else [f"There is no image ({', '.join(SUFFIXES)}) in {folder}."]
-    pixels, digests = _decode_all(paths, TRAINING_SIDE, problems, on_image)
+    pixels, digests = _decode_all(paths, None, problems, on_image)
     if problems:
         raise ConfigurationInvalid("data_unusable", _summary(problems))
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -152,17 +153,19 @@ def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[L
 
 
 def _decode_all(
-    paths: list[Path], side: int, problems: list[str], on_image: Callable[[int, int], None]
+    paths: list[Path], preprocessing: Preprocessing | None, problems: list[str], on_image: Callable[[int, int], None]
 ) -> tuple[np.ndarray, list[str]]:
     """Return pixels and the files' digests: as a worker decodes, so that the same pixels are met there and here."""
+    side = preprocessing.input_side if preprocessing else TRAINING_SIDE
     pixels, digests = np.zeros((len(paths), side, side, 3), np.uint8), []
 
     def decode(at: int) -> str | ImageRejected:
         data = paths[at].read_bytes()
         try:
-            pixels[at] = squash(decode_photograph(data, min_side=2 * side), side)
+            frame = squash_frame(decode_photograph(data, min_side=2 * side))
         except ImageRejected as rejection:
             return rejection
+        pixels[at] = prepare_frame(frame, preprocessing) if preprocessing else frame
         return hashlib.sha256(data).hexdigest()
 
     with ThreadPoolExecutor() as pool:
@@ -181,6 +184,6 @@ def _summary(problems: list[str]) -> str:
     return f"The data cannot be used as they are:\n{named}" + (f"\n  … and {more} more." if more > 0 else "")
 
 
-def shrink(pixels: Tensor, side: int) -> Tensor:
-    """Return pixels uint8 (n, s, s, 3) of `TRAINING_SIDE` as `squash` gives them at another side."""
-    return torch.from_numpy(np.stack([shrink_frame(frame, side) for frame in pixels.numpy()]))
+def prepare(frames: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return what a network reads of squashed frames, uint8 (n, side, side, 3)."""
+    return torch.from_numpy(np.stack([prepare_frame(frame, preprocessing) for frame in frames.numpy()]))

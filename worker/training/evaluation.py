@@ -53,7 +53,7 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -
     """
     manifest = model.manifest
     images = read_images(
-        sources, manifest.preprocessing.input_side, classes=None, on_image=lambda *done: on_step("decoding", *done)
+        sources, manifest.preprocessing, classes=None, on_image=lambda *done: on_step("decoding", *done)
     )
     known, labels = _known(images)
     readings = []

@@ -36,7 +36,7 @@ from worker.training.figures import Readings, measure
 from worker.training.gate import Flags, learn_familiarity
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import Predictions
-from worker.training.recipe import Recipe, refuse_baseline
+from worker.training.recipe import Recipe
 from worker.training.report import count_in_words
 
 _STRONG_ACTIVATION = 0.95
@@ -74,7 +74,7 @@ def read_run(path: Path) -> Run:
     """Read a run's `run.json`.
 
     Raises:
-        ConfigurationInvalid: `run_malformed`; `recipe_unfit`, for a baseline's.
+        ConfigurationInvalid: `run_malformed`.
     """
     try:
         run = json.loads(path.read_bytes())
@@ -84,13 +84,11 @@ def read_run(path: Path) -> Run:
         trained_on = (
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
-        found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
+        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigurationInvalid(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
         ) from error
-    refuse_baseline(found.recipe)
-    return found
 
 
 def write_bundle(
@@ -234,8 +232,8 @@ def _look(
     model: Model, sources: Sequence[Source], on_step: Callable[[str, int, int], None]
 ) -> tuple[tuple[float, ...], np.ndarray]:
     """Return per class the activation that only one in twenty of its images exceeds, and the shares of all images."""
-    side = model.manifest.preprocessing.input_side
-    images = read_images(sources, side, on_image=lambda *done: on_step("decoding", *done))
+    preprocessing = model.manifest.preprocessing
+    images = read_images(sources, preprocessing, on_image=lambda *done: on_step("decoding", *done))
     strongest, shares = [], []
     for chunk in images.pixels.split(_BATCH):
         reading = model.read(chunk.numpy())

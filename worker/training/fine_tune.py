@@ -189,7 +189,10 @@ class FineTuning:
 
 
 def ask(tutor: Model, images: Tensor) -> Tensor:
-    """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side."""
+    """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side.
+
+    They are read as they are, hairs and all, as the bundle's network itself has learnt.
+    """
     side = tutor.manifest.preprocessing.input_side
     seen = functional.interpolate(images, (side, side), mode="bilinear")
     pixels = seen.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()

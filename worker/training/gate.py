@@ -13,7 +13,7 @@ from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
 from worker.familiarity import Familiarity
-from worker.frame import TRAINING_SIDE, shrink_frame, squash_frame
+from worker.frame import TRAINING_SIDE, prepare_frame, squash_frame
 from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 from worker.training.labels import SUFFIXES
@@ -129,12 +129,10 @@ def _read_frame(file: Path) -> np.ndarray:
 def _flag(
     model: Model, read: Callable[[Path], np.ndarray], files: Sequence[Path], on_done: Callable[[int, int], None]
 ) -> Iterator[tuple[str, ...]]:
-    side = model.manifest.preprocessing.input_side
-
     def inspect(file: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
         try:
             frame = read(file)
-            return shrink_frame(frame, side), inspect_frame(frame)
+            return prepare_frame(frame, model.manifest.preprocessing), inspect_frame(frame)
         except ImageRejected as rejection:
             return rejection.code
 

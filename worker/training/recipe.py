@@ -67,14 +67,18 @@ class Sight(BaseModel):
     target: Literal["class"] = "class"
     normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     input_side: int = Field(ge=32, le=512, multiple_of=32, description="px")
-    cleaned: bool = Field(False, description="hairs and reflections are painted over first: no worker does that")
+    cleaned: bool = Field(
+        False, description="hairs and reflections are painted over in what is read; a network learns with them"
+    )
     seed: int
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What a bundle with these weights does to a photograph."""
         mean, std = _IMAGENET[self.network] if self.normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
-        return Preprocessing(input_side=self.input_side, normalisation=self.normalisation, mean=mean, std=std)
+        return Preprocessing(
+            input_side=self.input_side, cleaned=self.cleaned, normalisation=self.normalisation, mean=mean, std=std
+        )
 
 
 class SvmRecipe(Sight):
@@ -129,12 +133,11 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
 
 def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
     """Raise `recipe_unfit` if no worker could do what the recipe does: such a one can only be measured."""
-    if isinstance(recipe, SvmRecipe) or recipe.cleaned:
-        what = "A support vector machine" if isinstance(recipe, SvmRecipe) else "A network of cleaned images"
+    if isinstance(recipe, SvmRecipe):
         raise ConfigurationInvalid(
             "recipe_unfit",
-            f"{what} is a baseline and never becomes a bundle: no worker could read photographs with it."
-            " `dermqueue cross-validate` and `dermqueue evaluate --predictions` measure it.",
+            "A support vector machine is a baseline and never becomes a bundle: no worker could read photographs with"
+            " it. `dermqueue cross-validate` and `dermqueue evaluate --predictions` measure it.",
         )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid
-from worker.frame import TRAINING_SIDE, squash
+from worker.frame import squash
 from worker.model import Model
 from worker.training.dataset import Source, read_images
 from worker.training.disturbances import DISTURBANCES, Change, disturb
@@ -44,7 +44,7 @@ def measure_robustness(
     """
     if undisturbed.melanoma.all() or not undisturbed.melanoma.any():
         raise ConfigurationInvalid("data_unusable", "Disturbances are measured on melanomas and other lesions.")
-    images = read_images(sources, TRAINING_SIDE, classes=None)
+    images = read_images(sources, classes=None)
     pixels = dict(zip(images.ids, images.pixels.numpy(), strict=True))
     found = []
     for name, change in DISTURBANCES.items():
@@ -58,10 +58,10 @@ def _read_disturbed(
     model: Model, images: list[tuple[str, np.ndarray]], change: Change, on_step: Callable[[int, int], None]
 ) -> np.ndarray:
     """Return probabilities (n, classes)."""
-    side, probabilities = model.manifest.preprocessing.input_side, []
+    preprocessing, probabilities = model.manifest.preprocessing, []
 
     def prepare(image: tuple[str, np.ndarray]) -> np.ndarray:
-        return squash(disturb(Image.fromarray(image[1]), image[0], change), side)
+        return squash(disturb(Image.fromarray(image[1]), image[0], change), preprocessing)
 
     with ThreadPoolExecutor() as pool:
         for begin in range(0, len(images), _BATCH):

@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 
 from worker.model import choose_device
 from worker.network import LesionNetwork, load_starting_weights, normalise
-from worker.training.dataset import Images, LabelledImages, shrink
+from worker.training.dataset import Images, LabelledImages, prepare
 from worker.training.fine_tune import OnStep, half_precision
 from worker.training.folds import assign_folds
 from worker.training.recipe import SvmRecipe
@@ -38,7 +38,7 @@ class FeatureSvm:
         total = sum(map(len, seen))
         for images in seen:
             for chosen in np.array_split(np.arange(len(images)), -(-len(images) // _BATCH)):
-                rows = self._see(network, shrink(images.pixels[chosen], recipe.input_side))
+                rows = self._see(network, prepare(images.pixels[chosen], recipe.preprocessing))
                 self.features |= dict(zip((images.ids[at] for at in chosen), rows, strict=True))
                 on_step(len(self.features), total, float("nan"))
 

@@ -16,7 +16,7 @@ from tests.worker.networks import tiny_manifest
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.network import save_weights
 from worker.training.cross_validation import challenge_figures, cross_validate
-from worker.training.dataset import shrink
+from worker.training.dataset import prepare
 from worker.training.fine_tune import predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import Predictions, read_predictions
@@ -75,7 +75,7 @@ def test_every_image_is_judged_by_the_network_that_had_not_seen_it(tmp_path, wei
         network = TinyLesionNetwork()
         network.load_state_dict(load_file(tmp_path / "cv" / f"fold-{fold + 1}" / "weights.safetensors"))
         aside = np.flatnonzero(predictions.folds == fold)
-        logits = predict(network, shrink(images.pixels[aside], 32), recipe.preprocessing)
+        logits = predict(network, prepare(images.pixels[aside], recipe.preprocessing), recipe.preprocessing)
         np.testing.assert_allclose(predictions.logits[aside], logits.numpy(), rtol=1e-5, atol=1e-6)
         assert json.loads((tmp_path / "cv" / f"fold-{fold + 1}" / "run.json").read_text())["n_images"] == 18
     read = read_predictions(tmp_path / "cv" / "predictions.csv")

@@ -10,9 +10,10 @@ from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from shared.photograph import decode_photograph
 from tests import images
+from tests.worker.networks import preprocess_to
 from tests.worker.training.data import ISIC_2017, write_data
-from worker.frame import squash
-from worker.training.dataset import read_images, read_unlabelled, shrink
+from worker.frame import squash, squash_frame
+from worker.training.dataset import prepare, read_images, read_unlabelled
 
 ROWS = ("A,1.0,0.0", "B,0.0,1.0", "C,0,0")
 ISIC_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
@@ -26,13 +27,13 @@ def named(dataset) -> list[tuple[str, str]]:
 
 def complaint(*sources) -> str:
     with pytest.raises(ConfigurationInvalid) as refusal:
-        read_images(sources, side=32)
+        read_images(sources, preprocess_to(32))
     assert refusal.value.code == "data_unusable"
     return refusal.value.detail
 
 
 def test_isic_2017_is_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tmp_path):
-    dataset = read_images([write_data(tmp_path, ROWS)], side=32)
+    dataset = read_images([write_data(tmp_path, ROWS)], preprocess_to(32))
     assert named(dataset) == [("A", "melanoma"), ("B", "seborrheic_keratosis"), ("C", "nevus")]
     assert dataset.classes == CLASSES
     assert dataset.pixels.shape == (3, 32, 32, 3)
@@ -60,7 +61,7 @@ def test_isic_2017_is_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tm
 def test_other_layouts_are_told_by_their_columns_and_other_diagnoses_are_left_out(
     tmp_path, header, rows, id_column, groups
 ):
-    dataset = read_images([write_data(tmp_path, rows, header, id_column)], side=32)
+    dataset = read_images([write_data(tmp_path, rows, header, id_column)], preprocess_to(32))
     assert named(dataset) == [("A", "melanoma"), ("B", "seborrheic_keratosis"), ("C", "nevus")]
     assert dataset.groups == tuple(groups)
     assert sum(dataset.left_out.values()) == 1
@@ -68,7 +69,7 @@ def test_other_layouts_are_told_by_their_columns_and_other_diagnoses_are_left_ou
 
 def test_all_diagnoses_are_kept_where_no_classes_are_named_but_for_unknown_ones(tmp_path):
     rows = ("A,0,0,0,0,0,0,0,1,0", "B,0,0,1,0,0,0,0,0,0", "C,0,0,0,0,0,0,0,0,1")
-    dataset = read_images([write_data(tmp_path, rows, ISIC_2019)], side=32, classes=None)
+    dataset = read_images([write_data(tmp_path, rows, ISIC_2019)], preprocess_to(32), classes=None)
     assert named(dataset) == [("A", "squamous_cell_carcinoma"), ("B", "basal_cell_carcinoma")]
     assert dataset.left_out == {"unknown": 1}
 
@@ -77,7 +78,7 @@ def test_several_folders_are_joined(tmp_path):
     one = write_data(tmp_path / "one", ROWS[:2])
     other = write_data(tmp_path / "other", ("l1,D,nv,,,,",), HAM10000, id_column=1)
     seen = []
-    dataset = read_images([one, other], side=32, on_image=lambda done, total: seen.append((done, total)))
+    dataset = read_images([one, other], preprocess_to(32), on_image=lambda done, total: seen.append((done, total)))
     assert named(dataset) == [("A", "melanoma"), ("B", "seborrheic_keratosis"), ("D", "nevus")]
     assert dataset.groups == ("A", "B", "l1")
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -88,7 +89,7 @@ def test_the_digest_changes_with_a_label_and_with_an_image(tmp_path):
         photographs, labels = write_data(tmp_path / folder, (*ROWS, last_row))
         if folder == "other_image":
             (photographs / "D.jpg").write_bytes((photographs / "A.jpg").read_bytes())
-        return read_images([(photographs, labels)], side=32).digest
+        return read_images([(photographs, labels)], preprocess_to(32)).digest
 
     assert digest("one", "D,0,0") == digest("same", "D,0,0")
     assert len({digest("a", "D,0,0"), digest("other_label", "D,1,0"), digest("other_image", "D,0,0")}) == 3
@@ -160,5 +161,7 @@ def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
 
 def test_pixels_shrunk_later_are_those_that_a_worker_would_see():
     photograph = images.encode(images.lesion(300, 400), "JPEG")
-    at_first, later = (squash(decode_photograph(photograph, min_side=512), side) for side in (256, 96))
-    assert torch.equal(shrink(torch.from_numpy(at_first)[None], 96), torch.from_numpy(later)[None])
+    preprocessing = preprocess_to(96, cleaned=True)
+    kept = squash_frame(decode_photograph(photograph, min_side=512))
+    later = squash(decode_photograph(photograph, min_side=512), preprocessing)
+    assert torch.equal(prepare(torch.from_numpy(kept)[None], preprocessing), torch.from_numpy(later)[None])

@@ -81,7 +81,7 @@ def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle
 def test_a_bundle_says_of_images_what_a_worker_would_say(data):
     model = tiny_model()
     subject = read_with_bundle(model, [data], on_step=lambda *step: None)
-    pixels = read_images([data], model.manifest.preprocessing.input_side).pixels.numpy()
+    pixels = read_images([data], model.manifest.preprocessing).pixels.numpy()
     np.testing.assert_allclose(subject.readings.probabilities, model.read(pixels).probabilities, atol=1e-6)
     melanoma = subject.readings.probabilities[:, 0]
     np.testing.assert_array_equal(subject.readings.referred["screening"], melanoma >= 0.2)

@@ -14,7 +14,7 @@ from shared.errors import ConfigurationInvalid, ModelUnusable
 from tests.worker.networks import SIDE, tiny_model
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.model import Model
-from worker.training.dataset import shrink
+from worker.training.dataset import prepare
 from worker.training.fine_tune import FineTuning, ask, predict, rate_factor
 from worker.training.recipe import Loss, Recipe
 
@@ -127,7 +127,7 @@ def test_a_tutors_answer_is_that_of_its_bundle_for_the_same_pixels():
 def test_a_network_learns_what_its_tutor_says_whatever_the_labels(tmp_path):
     tutor, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
     tuning = start(tmp_path, recipe, tutor=tutor)
-    pixels = shrink(tuning.train.pixels, recipe.input_side)
+    pixels = prepare(tuning.train.pixels, recipe.preprocessing)
     said = tutor.read(pixels.numpy()).probabilities
     learnt = predict(tuning.run(ignore), pixels, recipe.preprocessing).softmax(dim=1).numpy()
     assert np.abs(learnt - said).mean() < 0.05

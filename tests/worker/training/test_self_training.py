@@ -15,7 +15,6 @@ from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_
 from worker.network import save_weights
 from worker.training.cross_validation import cross_validate
 from worker.training.dataset import LabelledImages, UnlabelledImages
-from worker.training.folds import assign_folds
 from worker.training.self_training import add_pseudo_labelled, self_train, without_known
 
 
@@ -96,14 +95,17 @@ def test_files_of_predictions_do_not_teach_where_images_have_no_labels(tmp_path)
         )
 
 
-def test_cleaning_changes_what_is_learnt_from_and_not_the_folds(monkeypatch, tmp_path):
+def test_cleaning_changes_what_is_read_and_neither_folds_nor_what_is_learnt(monkeypatch, tmp_path):
     monkeypatch.setattr("worker.training.run.LesionNetwork", TinyLesionNetwork)
     save_weights(TinyLesionNetwork(), tmp_path / "start", CLASSES)
     images = coloured_images(n=27)
-    monkeypatch.setattr("worker.training.cross_validation.clean_frames", torch.zeros_like)  # all would look the same
-    cleaned = cross_validate(
-        tiny_recipe(epochs=1, cleaned=True), tmp_path / "start", tmp_path / "cv", images, 3, ignore
+    monkeypatch.setattr("worker.frame.clean_frame", np.zeros_like)  # all look the same
+    as_it_is, cleaned = (
+        cross_validate(tiny_recipe(epochs=1, cleaned=so), tmp_path / "start", tmp_path / f"{so}", images, 3, ignore)
+        for so in (False, True)
     )
-    assert np.array_equal(cleaned.folds, assign_folds(images, 3, 1))
+    assert np.array_equal(cleaned.folds, as_it_is.folds)
     for fold in range(3):
         assert (cleaned.logits[cleaned.folds == fold] == cleaned.logits[cleaned.folds == fold][0]).all()
+        learnt = [load_file(tmp_path / f"{so}" / f"fold-{fold + 1}" / "weights.safetensors") for so in (False, True)]
+        assert all(torch.equal(learnt[0][name], learnt[1][name]) for name in learnt[0])

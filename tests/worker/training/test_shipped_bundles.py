@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deploy.commands.demo import SAMPLES
-from shared.bundle import EXPERIMENTS_NAME, SHIPPED_BUNDLES, read_card, read_manifest, verify_weights
+from shared.bundle import EXPERIMENTS_NAME, SHIPPED_BUNDLES, Preprocessing, read_card, read_manifest, verify_weights
 from shared.photograph import decode_photograph
 from worker.familiarity import read_familiarity
 from worker.frame import squash
@@ -58,8 +58,8 @@ def flat(value: object, path: str = "") -> dict[str, float]:
 
 def test_the_file_for_phones_fits_there_and_says_nearly_what_its_bundle_says():
     model, file = load_model(PORTABLE, torch.device("cpu")), PORTABLE / "portable.onnx"
-    side = model.manifest.preprocessing.input_side
-    pixels = np.stack([read_sample(sample, side) for sample in sorted(SAMPLES.glob("*.jpg"))])
+    preprocessing = model.manifest.preprocessing
+    pixels = np.stack([read_sample(sample, preprocessing) for sample in sorted(SAMPLES.glob("*.jpg"))])
     session = onnxruntime.InferenceSession(file)
     probabilities, _ = session.run(None, {"pixels": pixels})
     assert session.get_modelmeta().custom_metadata_map["digest"] == model.digest
@@ -67,5 +67,5 @@ def test_the_file_for_phones_fits_there_and_says_nearly_what_its_bundle_says():
     np.testing.assert_allclose(probabilities, model.read(pixels).probabilities, atol=0.02)
 
 
-def read_sample(sample: Path, side: int) -> np.ndarray:
-    return squash(decode_photograph(sample.read_bytes(), min_side=2 * side), side)
+def read_sample(sample: Path, preprocessing: Preprocessing) -> np.ndarray:
+    return squash(decode_photograph(sample.read_bytes(), min_side=2 * preprocessing.input_side), preprocessing)

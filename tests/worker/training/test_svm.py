@@ -11,7 +11,7 @@ from shared.domain import CLASSES
 from tests.worker.training.data import TinyLesionNetwork, coloured_images
 from worker.network import normalise, save_weights
 from worker.training.cross_validation import challenge_figures, cross_validate
-from worker.training.dataset import shrink
+from worker.training.dataset import prepare
 from worker.training.folds import assign_folds
 from worker.training.predictions import read_predictions
 from worker.training.recipe import SvmRecipe
@@ -41,7 +41,7 @@ def test_features_are_the_averages_of_the_networks_last_maps(network, weights):
     images, steps = coloured_images(n=40), []
     machine = FeatureSvm(RECIPE, weights, [images], lambda done, total, loss: steps.append((done, total)))
     with torch.no_grad():
-        maps = network.features(normalise(shrink(images.pixels, 32), RECIPE.preprocessing))
+        maps = network.features(normalise(prepare(images.pixels, RECIPE.preprocessing), RECIPE.preprocessing))
     read = np.stack([machine.features[image_id] for image_id in images.ids])
     np.testing.assert_allclose(read, maps.mean(dim=(2, 3)).numpy(), atol=0.02)  # bfloat16 on some machines
     assert steps == [(20, 40), (40, 40)]

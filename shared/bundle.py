@@ -33,7 +33,7 @@ class Preprocessing(BaseModel):
 
     Values in [0, 1], less `mean`, over `std`, per RGB channel. `image-mean`: each image's own mean takes the place of
     `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610). `cleaned`: hairs and reflections are painted over before
-    (`worker/cleaning.py`).
+    (`worker/cleaning.py`). `least_light`: a frame of less light, by `worker.frame.light`, is brightened to it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,13 +41,15 @@ class Preprocessing(BaseModel):
     input_side: int = Field(description="side of the square input, in px")
     resize: Literal["squash-256-jpeg-bilinear"] = "squash-256-jpeg-bilinear"
     cleaned: bool = False
+    least_light: int = Field(0, ge=0, le=255)
     normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def describe(self) -> str:
         """Return the name under which a result records its preprocessing."""
-        return f"{self.resize}-{self.input_side}-{self.normalisation}" + ("-cleaned" if self.cleaned else "")
+        retouched = "-cleaned" * self.cleaned + f"-light-{self.least_light}" * bool(self.least_light)
+        return f"{self.resize}-{self.input_side}-{self.normalisation}{retouched}"
 
 
 class Figure(BaseModel):

@@ -1,6 +1,7 @@
 """Writes a bundle as one ONNX file that ONNX Runtime runs with nothing of ours, on a phone or in a browser."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from shared.bundle import Manifest
+from shared.bundle import Manifest, Preprocessing
 from shared.errors import ModelUnusable
 from worker.frame import TRAINING_QUALITY, TRAINING_SIDE
 from worker.model import Model, load_model, load_network
@@ -24,13 +25,6 @@ _AGREEMENT = {"float32": 0.01, "int8": 0.05}
 
 _PHONE_BYTES = 5_900_000
 """6 MB, less what metadata and scales take."""
-
-
-_CLEANING = {
-    "paint_over": "hairs and reflections",
-    "by": "DullRazor, Lee et al. 1997, as in DermQueue's worker/cleaning.py; without it, hairs move the probabilities",
-}
-"""The step of a bundle that has hairs painted over."""
 
 
 class Answer(NamedTuple):
@@ -90,7 +84,7 @@ def describe(manifest: Manifest, digest: str, weights: str) -> dict[str, str]:
             "steps": [
                 {"resize": [TRAINING_SIDE] * 2, "filter": "bicubic", "of": "the whole frame, upright, sRGB"},
                 {"jpeg_quality": TRAINING_QUALITY, "subsampling": "4:2:0"},
-                *([_CLEANING] if manifest.preprocessing.cleaned else []),
+                *_retouching(manifest.preprocessing),
                 {"resize": [manifest.preprocessing.input_side] * 2, "filter": "bilinear"},
             ],
             "pixels": "RGB, 0 to 255; the file itself subtracts the mean and divides by the deviation",
@@ -102,6 +96,15 @@ def describe(manifest: Manifest, digest: str, weights: str) -> dict[str, str]:
         "limits": manifest.limits,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+def _retouching(preprocessing: Preprocessing) -> Iterator[dict]:
+    """Yield the steps that only some bundles want, and that no page in a browser can take."""
+    if preprocessing.cleaned:
+        yield {"paint_over": "hairs and reflections", "by": "DullRazor (Lee et al. 1997), as DermQueue's cleaning.py"}
+    if preprocessing.least_light:
+        by = "one factor for all values; light is the root of degree 6 of the mean of the values' sixth powers"
+        yield {"brighten": f"to a light of {preprocessing.least_light}, if it is less", "by": by}
 
 
 def run(content: bytes, pixels: np.ndarray) -> Answer:

@@ -39,11 +39,12 @@ def export(bundle, file_format, int8, out, web) -> None:
     """
     if not out and not web:
         raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
-    if web and read_manifest(find_bundle(bundle)).preprocessing.cleaned:
+    preprocessing = read_manifest(find_bundle(bundle)).preprocessing
+    if web and (preprocessing.cleaned or preprocessing.least_light):
         raise ConfigurationInvalid(
             "web_unfit",
-            "The page does not paint hairs over, as this bundle needs. Export one that was trained without `cleaned`,"
-            " such as portable, or --out FILE.",
+            "This bundle has hairs painted over or dim photographs brightened, which the page does not do. Export one"
+            " whose recipe sets neither `cleaned` nor `least_light`, such as portable, or write it to --out alone.",
         )
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"

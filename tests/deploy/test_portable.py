@@ -44,3 +44,11 @@ def test_a_bundle_that_is_not_there_is_refused(tmp_path):
     done = CliRunner().invoke(main, ["export", "--bundle", str(tmp_path), "--out", str(tmp_path / "a.onnx")])
     assert done.exit_code == 1
     assert "bundle_missing" in done.output
+
+
+def test_no_page_is_made_of_a_bundle_that_has_hairs_painted_over(tmp_path):
+    bundle = write_light_bundle(tmp_path / "light", side=64, cleaned=True)
+    done = CliRunner().invoke(main, ["export", "--bundle", str(bundle), "--web", str(tmp_path / "web")])
+    assert done.exit_code == 1
+    assert "web_unfit" in done.output
+    assert not (tmp_path / "web").exists()

@@ -10,7 +10,7 @@ from shared.heatmap import fit_overlay
 from shared.photograph import decode_photograph
 from tests import images
 from tests.worker.networks import preprocess_to
-from worker.frame import TRAINING_SIDE, prepare_frame, shrink_for_overlay, squash
+from worker.frame import TRAINING_SIDE, brighten, light, prepare_frame, shrink_for_overlay, squash, squash_frame
 
 
 def test_a_reduced_photograph_looks_the_same_to_the_network():
@@ -67,3 +67,33 @@ def test_hairs_are_painted_over_for_a_network_that_wants_it_so():
     as_it_is, cleaned = (prepare_frame(frame, preprocess_to(224, cleaned=so)) for so in (False, True))
     assert as_it_is.min() < 60
     assert (cleaned == (205, 160, 140)).all()
+
+
+@pytest.mark.parametrize("gain", [0.2, 0.5, 1.0])
+def test_a_dim_frame_is_brightened_to_the_least_light_and_a_bright_one_stays(gain):
+    bright = squash_frame(images.lesion(300, 300))
+    dim = (bright * gain).round().astype(np.uint8)
+    seen = brighten(dim, light(bright))
+    assert light(seen) == pytest.approx(light(bright), rel=0.01)
+    assert np.abs(seen.astype(int) - bright).max() <= 3
+    assert brighten(dim, light(dim)) is dim
+
+
+def test_a_dark_lesion_hardly_lowers_the_light_of_the_skin_around_it():
+    skin = np.full((TRAINING_SIDE, TRAINING_SIDE, 3), 180, np.uint8)
+    with_lesion = skin.copy()
+    with_lesion[64:192, 64:192] = 40
+    assert light(skin) == pytest.approx(180)
+    assert light(with_lesion) > 0.95 * 180 > with_lesion.mean()
+
+
+def test_the_light_that_a_recipe_asks_for_is_what_its_network_reads():
+    dim = np.full((TRAINING_SIDE, TRAINING_SIDE, 3), 75, np.uint8)
+    preprocessing = preprocess_to(224).model_copy(update={"least_light": 150})
+    assert (prepare_frame(dim, preprocessing) == 150).all()
+    assert preprocessing.describe().endswith("-imagenet-light-150")
+
+
+def test_what_is_black_stays_black():
+    black = np.zeros((TRAINING_SIDE, TRAINING_SIDE, 3), np.uint8)
+    assert (brighten(black, 150) == 0).all()

@@ -11,10 +11,11 @@ import torch
 
 from shared.bundle import read_manifest
 from shared.errors import ModelUnusable
+from tests.worker.networks import preprocess_to, tiny_manifest
 from tests.worker.training.bundles import write_light_bundle
 from worker import portable
 from worker.model import load_model, load_network
-from worker.portable import NOTICE, write_onnx
+from worker.portable import NOTICE, describe, write_onnx
 
 SIDE = 64
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
@@ -64,6 +65,13 @@ def test_its_metadata_tell_how_to_use_it_and_that_it_is_no_diagnosis(bundle, fil
     assert said["default_operating_point"] == "screening"
     assert json.loads(said["preprocessing"])["steps"][-1]["resize"] == [SIDE, SIDE]
     assert said["weights"] == file.stem
+
+
+def test_its_metadata_name_what_is_painted_over_and_brightened_first():
+    preprocessing = preprocess_to(SIDE, cleaned=True).model_copy(update={"least_light": 150})
+    said = describe(tiny_manifest(preprocessing=preprocessing), "d" * 64, "float32")
+    steps = json.loads(said["preprocessing"])["steps"]
+    assert [next(iter(step)) for step in steps] == ["resize", "jpeg_quality", "paint_over", "brighten", "resize"]
 
 
 def test_int8_spares_the_first_convolutions_and_fits_a_phone(file):

@@ -70,6 +70,9 @@ class Sight(BaseModel):
     cleaned: bool = Field(
         False, description="hairs and reflections are painted over in what is read; a network learns with them"
     )
+    least_light: int = Field(
+        0, ge=0, le=255, description="what is read with less is brightened to it; a network learns with any"
+    )
     seed: int
 
     @property
@@ -77,7 +80,12 @@ class Sight(BaseModel):
         """What a bundle with these weights does to a photograph."""
         mean, std = _IMAGENET[self.network] if self.normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
         return Preprocessing(
-            input_side=self.input_side, cleaned=self.cleaned, normalisation=self.normalisation, mean=mean, std=std
+            input_side=self.input_side,
+            cleaned=self.cleaned,
+            least_light=self.least_light,
+            normalisation=self.normalisation,
+            mean=mean,
+            std=std,
         )
 
 

@@ -17,14 +17,14 @@ def write_random_bundle(folder: Path, seed: int = 0, **changes) -> Path:
     return _write_bundle(LesionNetwork(), folder, **changes)
 
 
-def write_light_bundle(folder: Path, side: int) -> Path:
+def write_light_bundle(folder: Path, side: int, *, cleaned: bool = False) -> Path:
     """Write a bundle of a random EfficientNet-Lite0, its weights so large that something reaches its last block."""
     torch.manual_seed(5)
     network = LesionNetwork(architecture="efficientnet-lite0")
     for weights in network.features.parameters():
         if weights.ndim == 4:
             torch.nn.init.kaiming_normal_(weights)
-    preprocessing = Preprocessing(input_side=side, mean=(0.5,) * 3, std=(0.5,) * 3)
+    preprocessing = Preprocessing(input_side=side, cleaned=cleaned, mean=(0.5,) * 3, std=(0.5,) * 3)
     return _write_bundle(network, folder, preprocessing=preprocessing, heatmap_scales=(1.0,) * 3)
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared.bundle import EXPERIMENTS_NAME, FamiliarityCheck, Figure, Manifest
+from shared.bundle import EXPERIMENTS_NAME, FamiliarityCheck, Figure, Manifest, Preprocessing
 from shared.domain import OperatingPoint
 from worker.quality import NOT_DERMOSCOPIC
 from worker.training.groups import Group
@@ -37,13 +37,20 @@ def write_card(manifest: Manifest, recipe: Recipe, groups: list[Group], *, has_e
         f"""# {manifest.name} {manifest.version}
 
 {manifest.architecture}, {manifest.preprocessing.input_side} px, one forward pass. Written {datetime.now(UTC):%Y-%m-%d}.
-
+{_retouching(manifest.preprocessing)}
 **A decision aid for clinicians. It decides nothing alone.**
 
 """
         + "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
         + "\n"
     )
+
+
+def _retouching(preprocessing: Preprocessing) -> str:
+    done = ["hairs and reflections are painted over"] * preprocessing.cleaned
+    if preprocessing.least_light:
+        done.append(f"frames of less light than {preprocessing.least_light} of 255 are brightened to it")
+    return f"Before it, {' and '.join(done)}.\n" if done else ""
 
 
 def describe_gate(card: str, check: FamiliarityCheck) -> str:

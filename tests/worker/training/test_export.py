@@ -26,6 +26,8 @@ ROWS = ("A,1,0", "B,0,1", "C,0,0", "D,1,0", "E,0,1", "F,0,0")
 RECIPE = {
     "network": "resnet50-v1",
     "input_side": 32,
+    "cleaned": True,
+    "least_light": 150,
     "normalisation": "image-mean",
     "epochs": 3,
     "batch_size": 4,
@@ -89,7 +91,7 @@ def bundle(workplace) -> Path:
 def test_a_worker_loads_it_and_it_reads_as_the_recipe_trained_it(bundle):
     manifest = load_model(bundle, CPU).manifest
     assert (manifest.name, manifest.version) == ("little", "7")
-    assert (manifest.preprocessing.normalisation, manifest.preprocessing.input_side) == ("image-mean", 32)
+    assert manifest.preprocessing.describe() == "squash-256-jpeg-bilinear-32-image-mean-cleaned-light-150"
     assert (manifest.data_sha256, manifest.trained_on) == (
         "da7a" * 16,
         "6 images (2 melanoma, 2 seborrheic keratosis, 2 nevus) from imagenet.safetensors",
@@ -138,6 +140,7 @@ def test_heatmaps_are_scaled_by_what_the_network_itself_sees(workplace, bundle):
 
 def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle):
     card = (bundle / "card.md").read_text()
+    assert "hairs and reflections are painted over and frames of less light than 150" in card
     for said in (CC0, MIT, "decides nothing alone", "mostly light skin", "| sex: female |", "epochs = 3"):
         assert said in card
     manifest = read_manifest(bundle)

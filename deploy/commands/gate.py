@@ -14,7 +14,7 @@ _kinds_type = (str, _folder_type)
 
 @click.group()
 def gate() -> None:
-    """Teach and measure the warnings on photographs: dark, blurred, glare, no lesion in view, not dermoscopic.
+    """Teach and measure the warnings on photographs: dark, blurred, glare, no lesion in view, hairy, not dermoscopic.
 
     \b
     Examples:

@@ -46,6 +46,11 @@ class Preprocessing(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def retouches(self) -> bool:
+        """Whether the network is to read anything but the photograph as it is."""
+        return self.cleaned or bool(self.least_light)
+
     def describe(self) -> str:
         """Return the name under which a result records its preprocessing."""
         retouched = "-cleaned" * self.cleaned + f"-light-{self.least_light}" * bool(self.least_light)

@@ -45,11 +45,14 @@ def squash_frame(image: Image.Image) -> np.ndarray:
 
 def prepare_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Return what the network reads of a squashed frame: uint8 (side, side, 3), 0 to 255."""
+    return shrink_frame(retouch_frame(frame, preprocessing), preprocessing.input_side)
+
+
+def retouch_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Return a squashed frame without hairs and reflections, and with light enough, as far as a network wants that."""
     if preprocessing.cleaned:
         frame = clean_frame(frame)
-    if preprocessing.least_light:
-        frame = brighten(frame, preprocessing.least_light)
-    return shrink_frame(frame, preprocessing.input_side)
+    return brighten(frame, preprocessing.least_light) if preprocessing.least_light else frame
 
 
 def brighten(frame: np.ndarray, least: float) -> np.ndarray:

@@ -39,8 +39,7 @@ def export(bundle, file_format, int8, out, web) -> None:
     """
     if not out and not web:
         raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
-    preprocessing = read_manifest(find_bundle(bundle)).preprocessing
-    if web and (preprocessing.cleaned or preprocessing.least_light):
+    if web and read_manifest(find_bundle(bundle)).preprocessing.retouches:
         raise ConfigurationInvalid(
             "web_unfit",
             "This bundle has hairs painted over or dim photographs brightened, which the page does not do. Export one"

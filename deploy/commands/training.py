@@ -148,7 +148,7 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe svm --out runs/svm
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
-        --recipe default --set cleaned=false --out runs/hairs-and-all
+        --recipe default --set cleaned=true --out runs/cleaned
     """
     from worker.training.cross_validation import PREDICTIONS_NAME, challenge_figures
     from worker.training.cross_validation import cross_validate as run_folds

@@ -15,7 +15,7 @@ from shared.bundle import Preprocessing
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
-from worker.frame import TRAINING_SIDE, prepare_frame, squash_frame
+from worker.frame import TRAINING_SIDE, prepare_frame, retouch_frame, squash_frame
 from worker.training.labels import SUFFIXES, Label, read_labels
 
 _NAMED_PROBLEMS = 20
@@ -182,6 +182,13 @@ def _summary(problems: list[str]) -> str:
     more = len(problems) - _NAMED_PROBLEMS
     named = "\n".join(f"  {problem}" for problem in problems[:_NAMED_PROBLEMS])
     return f"The data cannot be used as they are:\n{named}" + (f"\n  … and {more} more." if more > 0 else "")
+
+
+def retouch(frames: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return squashed frames, uint8 (n, 256, 256, 3), as a network of this preprocessing learns from them."""
+    if not preprocessing.retouches:
+        return frames
+    return torch.from_numpy(np.stack([retouch_frame(frame, preprocessing) for frame in frames.numpy()]))
 
 
 def prepare(frames: Tensor, preprocessing: Preprocessing) -> Tensor:

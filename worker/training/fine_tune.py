@@ -20,7 +20,7 @@ from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment
 from worker.training.curves import Epoch, write_curves
-from worker.training.dataset import LabelledImages
+from worker.training.dataset import LabelledImages, retouch
 from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
 from worker.training.recipe import Recipe
@@ -63,7 +63,8 @@ class FineTuning:
             raise ConfigurationInvalid(
                 "batch_too_large", f"A batch takes {recipe.batch_size} images, and there are {len(train)}."
             )
-        self.pixels = add_lesions(train.pixels) if recipe.loss.off_lesion else train.pixels
+        frames = retouch(train.pixels, recipe.preprocessing)
+        self.pixels = add_lesions(frames) if recipe.loss.off_lesion else frames
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self.optimizer = self._make_optimizer()
         self.targets = make_targets(train.labels, len(train.classes), recipe.loss, teacher)
@@ -191,7 +192,7 @@ class FineTuning:
 def ask(tutor: Model, images: Tensor) -> Tensor:
     """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side.
 
-    They are read as they are, hairs and all, as the bundle's network itself has learnt.
+    They are read as they are: augmented images are not retouched once more.
     """
     side = tutor.manifest.preprocessing.input_side
     seen = functional.interpolate(images, (side, side), mode="bilinear")

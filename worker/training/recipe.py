@@ -67,12 +67,8 @@ class Sight(BaseModel):
     target: Literal["class"] = "class"
     normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     input_side: int = Field(ge=32, le=512, multiple_of=32, description="px")
-    cleaned: bool = Field(
-        False, description="hairs and reflections are painted over in what is read; a network learns with them"
-    )
-    least_light: int = Field(
-        0, ge=0, le=255, description="what is read with less is brightened to it; a network learns with any"
-    )
+    cleaned: bool = Field(False, description="hairs and reflections are painted over first")
+    least_light: int = Field(0, ge=0, le=255, description="a frame of less light is brightened to it first")
     seed: int
 
     @property

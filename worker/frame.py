@@ -58,7 +58,10 @@ def retouch_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray
 def brighten(frame: np.ndarray, least: float) -> np.ndarray:
     """Return a frame, uint8 (h, w, 3), whose light is `least` or more: as it is, or all its values times one factor."""
     found = light(frame)
-    return frame if found >= least else np.minimum(_LEVELS * least / max(found, 1), 255).round().astype(np.uint8)[frame]
+    if found >= least:
+        return frame
+    brightened = np.minimum(_LEVELS * least / max(found, 1), 255).round().astype(np.uint8)
+    return brightened[frame]
 
 
 def light(frame: np.ndarray) -> float:

@@ -14,7 +14,10 @@ from shared.errors import ConfigurationInvalid
 
 # Below Linux's ephemeral range (32768 to 60999), and so is each port + 10000: no outgoing connection can sit on such a
 # port while a stack that remembers it is down.
-CANDIDATE_PORTS = range(15_000, 22_000)
+# In steps of as many as one server takes.
+CANDIDATE_PORTS = range(15_000, 22_000, 5)
+
+_spoken_for: list[socket.socket] = []
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,14 @@ def packaged_binary(distribution: str, name: str) -> Path:
 
 
 def find_free_port(offsets: Iterable[int] = (0,)) -> int:
-    """Find a port that is free together with the ports at the given offsets from it, on 127.0.0.1."""
+    """Find a port that is free together with the ports at the given offsets from it, on 127.0.0.1.
+
+    It is found once: until this process ends, it holds the UDP port of that number, which no server here takes. So two
+    stacks that begin at once choose different ports, though nobody listens yet.
+    """
     offsets = tuple(offsets)
     for port in random.sample(CANDIDATE_PORTS, len(CANDIDATE_PORTS)):  # nosec B311  # a port is no secret
-        if all(_is_free(port + offset) for offset in offsets):
+        if all(_is_free(port + offset) for offset in offsets) and _speak_for(port):
             return port
     raise ConfigurationInvalid("no_free_port", "This machine has no free port left for an embedded server.")
 
@@ -68,6 +75,17 @@ def write_private(path: Path, text: str) -> None:
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     partial.replace(path)
+
+
+def _speak_for(port: int) -> bool:
+    mark = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        mark.bind(("127.0.0.1", port))
+    except OSError:
+        mark.close()
+        return False
+    _spoken_for.append(mark)
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -3,6 +3,8 @@
 import random
 import socket
 import stat
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -242,13 +244,23 @@ def test_postgres_answers_and_stops():
 
 
 def test_a_port_is_free_only_when_its_companions_are(monkeypatch: pytest.MonkeyPatch):
-    port = find_free_port((0, 1))
+    port = find_free_port() + 1
+    monkeypatch.setattr(program, "CANDIDATE_PORTS", [port])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))
-        monkeypatch.setattr(program, "CANDIDATE_PORTS", [port])
         with pytest.raises(ConfigurationInvalid, match="no_free_port"):
             find_free_port((0, 1))
     assert find_free_port((0, 1)) == port
+
+
+def test_a_port_that_was_found_is_no_other_process_s_though_nobody_listens(monkeypatch: pytest.MonkeyPatch):
+    port = find_free_port()
+    monkeypatch.setattr(program, "CANDIDATE_PORTS", [port])
+    with pytest.raises(ConfigurationInvalid, match="no_free_port"):
+        find_free_port()
+    finding = f"from deploy.embedded import program; program.CANDIDATE_PORTS = [{port}]; program.find_free_port()"
+    elsewhere = subprocess.run([sys.executable, "-c", finding], capture_output=True, text=True, timeout=60)
+    assert "no_free_port" in elsewhere.stderr
 
 
 def test_a_server_that_is_not_installed_is_named():

@@ -159,6 +159,7 @@ def test_a_reviewer_judges_and_goes_on_and_one_key_skips(open_page, clinic, revi
     page.get_by_label("What I take it for").select_option("Nevus")
     page.get_by_role("button", name="Save and go on").click()
     expect(page.get_by_role("heading", name="Case mole-2")).to_be_visible()
+    expect(page.get_by_label("goes to the next case")).to_be_checked()  # once the script has run, and not before
     page.get_by_label("goes to the next case").uncheck()
     page.get_by_role("heading", name="Case mole-2").click()
     page.keyboard.press("n")

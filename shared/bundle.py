@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
     (`worker/cleaning.py`). `least_light`: a frame of less light, by `worker.frame.light`, is brightened to it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input_side: int = Field(description="side of the square input, in px")
     resize: Literal["squash-256-jpeg-bilinear"] = "squash-256-jpeg-bilinear"

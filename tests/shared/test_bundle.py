@@ -94,6 +94,7 @@ def test_a_manifest_that_is_no_json_object_is_damaged(bundle, text):
         ({"operating_points": [MANIFEST["operating_points"][0] | {"threshold": 1.5}]}, "operating_points.0.threshold"),
         ({"preprocessing": MANIFEST["preprocessing"] | {"resize": "crop"}}, "preprocessing.resize"),
         ({"preprocessing": MANIFEST["preprocessing"] | {"mean": [0.5]}}, "preprocessing.mean"),
+        ({"preprocessing": MANIFEST["preprocessing"] | {"surprise": True}}, "preprocessing.surprise"),
         ({"heatmap_scales": [1.0, 2.0]}, "heatmap_scales"),
         ({"heatmap_scales": [1.0, 2.0, 0.0]}, "heatmap_scales.2"),
         ({"surprise": 1}, "surprise"),

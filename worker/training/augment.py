@@ -44,6 +44,13 @@ def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generato
     return torch.cat([images.clamp_(0, 1), others], dim=1)
 
 
+def draw_hairs(pixels: Tensor, at_most: int, generator: Generator) -> Tensor:
+    """Return uint8 (N, s, s, 3), half of the images with up to `at_most` hairs over what `pixels` shows."""
+    images = pixels.permute(0, 3, 1, 2).float().div_(255)
+    hairy = _random_hairs(images, at_most, generator)
+    return hairy.mul_(255).round_().byte().permute(0, 2, 3, 1).contiguous()
+
+
 def _uniform(n: int, spread: float, generator: Generator) -> Tensor:
     return (torch.rand(n, generator=generator) * 2 - 1) * spread
 

@@ -18,12 +18,12 @@ from shared.bundle import Architecture, Preprocessing
 from shared.errors import ConfigurationInvalid, ModelUnusable
 from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
-from worker.training.augment import augment
+from worker.training.augment import augment, draw_hairs
 from worker.training.curves import Epoch, write_curves
 from worker.training.dataset import LabelledImages, retouch
 from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
-from worker.training.recipe import Recipe
+from worker.training.recipe import Augmentation, Recipe
 
 _CHALLENGE = ("melanoma", "seborrheic_keratosis")
 _PREDICTED_AT_ONCE = 64
@@ -63,7 +63,8 @@ class FineTuning:
             raise ConfigurationInvalid(
                 "batch_too_large", f"A batch takes {recipe.batch_size} images, and there are {len(train)}."
             )
-        frames = retouch(train.pixels, recipe.preprocessing)
+        self.ranges, self.hairs = _split_hairs(recipe)
+        frames = train.pixels if self.hairs else retouch(train.pixels, recipe.preprocessing)
         self.pixels = add_lesions(frames) if recipe.loss.off_lesion else frames
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self.optimizer = self._make_optimizer()
@@ -121,8 +122,8 @@ class FineTuning:
         losses, correct = [], torch.zeros((), device=self.device)
         for step, chosen in enumerate(order.split(recipe.batch_size)[: self.steps_per_epoch]):
             done = epoch * self.steps_per_epoch + step
-            pixels = self.pixels[chosen].to(self.device, non_blocking=True)
-            images = augment(pixels, recipe.input_side, recipe.augmentation, generator)
+            pixels = self._take(chosen, generator).to(self.device, non_blocking=True)
+            images = augment(pixels, recipe.input_side, self.ranges, generator)
             targets = self.targets[chosen].to(self.device, non_blocking=True)
             if recipe.loss.mixup_alpha:
                 images, targets = mix(images, targets, recipe.loss.mixup_alpha, generator)
@@ -135,6 +136,13 @@ class FineTuning:
             # The loss before, not this one: to wait for it would leave a GPU idle while the next batch is prepared.
             on_step(done + 1, total, _finite(losses[max(step - 1, 0)], done))
         return float(torch.stack(losses).mean()), float(correct) / (self.steps_per_epoch * recipe.batch_size)
+
+    def _take(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        pixels = self.pixels[chosen]
+        if not self.hairs:
+            return pixels
+        frames = retouch(draw_hairs(pixels[..., :3], self.hairs, generator), self.recipe.preprocessing)
+        return torch.cat([frames, pixels[..., 3:]], dim=3)
 
     def _learn(self, images: Tensor, lesions: Tensor, targets: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
@@ -187,6 +195,12 @@ class FineTuning:
         for value in (self.targets, *self.network.state_dict().values()):
             digest.update(value.cpu().contiguous().numpy())
         return digest.hexdigest()
+
+
+def _split_hairs(recipe: Recipe) -> tuple[Augmentation, int]:
+    """Return what is changed in images that a network would read, and how many hairs before they are painted over."""
+    ranges = recipe.augmentation
+    return (ranges.model_copy(update={"hairs": 0}), ranges.hairs) if recipe.cleaned else (ranges, 0)
 
 
 def ask(tutor: Model, images: Tensor) -> Tensor:

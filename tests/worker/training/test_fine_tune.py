@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from shared.errors import ConfigurationInvalid, ModelUnusable
 from tests.worker.networks import SIDE, tiny_model
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.model import Model
+from worker.training import fine_tune
+from worker.training.augment import augment
 from worker.training.dataset import prepare
 from worker.training.fine_tune import FineTuning, ask, predict, rate_factor
 from worker.training.recipe import Loss, Recipe
@@ -50,6 +53,24 @@ def kill_at(step: int):
             raise Killed
 
     return on_step
+
+
+def test_hairs_are_painted_over_before_a_network_learns_when_they_are_before_it_reads(tmp_path, monkeypatch):
+    slope = torch.linspace(150, 200, 256).round().byte().view(1, 1, -1, 1)
+    images = replace(coloured_images(), pixels=slope.expand(24, 256, 256, 3).contiguous())
+    recipe = tiny_recipe(cleaned=True, epochs=1, augmentation={"hairs": 10})
+    met = []
+
+    def watch(pixels, side, ranges, generator):
+        met.append(pixels)
+        assert not ranges.hairs
+        return augment(pixels, side, ranges, generator)
+
+    monkeypatch.setattr(fine_tune, "augment", watch)
+    FineTuning(recipe, TinyLesionNetwork(), tmp_path, images).run(ignore)
+    traces = (torch.cat(met).int() - slope.int()).abs().amax(dim=3)
+    assert 4 <= int((traces.amax(dim=(1, 2)) > 0).sum()) <= 20
+    assert (traces > 20).float().mean() < 0.001  # what is left where a hair cuts a corner
 
 
 def test_it_learns_what_there_is_to_learn(tmp_path):

@@ -170,10 +170,10 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
 def _load_tutor(bundle: str):
     """Load what is asked about every image, with torch where that is faster for its bfloat16."""
     from worker.model import choose_device, load_model
-    from worker.training.fine_tune import has_bfloat16
+    from worker.training.precision import bfloat16_pays
 
     device = choose_device("auto")
-    return load_model(find_bundle(bundle), device, "torch" if has_bfloat16(device) else "auto")
+    return load_model(find_bundle(bundle), device, "torch" if bfloat16_pays(device.type) else "auto")
 
 
 def _read(sources, recipe, on_image):

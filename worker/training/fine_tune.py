@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from shared.bundle import Architecture, Preprocessing
+from shared.bundle import Preprocessing
 from shared.errors import ConfigurationInvalid, ModelUnusable
 from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
@@ -23,6 +23,7 @@ from worker.training.curves import Epoch, write_curves
 from worker.training.dataset import LabelledImages, retouch
 from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
+from worker.training.precision import half_precision
 from worker.training.recipe import Augmentation, Recipe
 
 _CHALLENGE = ("melanoma", "seborrheic_keratosis")
@@ -214,23 +215,6 @@ def ask(tutor: Model, images: Tensor) -> Tensor:
     with half_precision(images.device):
         reading = tutor.read(pixels.cpu().numpy())
     return torch.from_numpy(reading.probabilities).float().to(images.device)
-
-
-def half_precision(device: torch.device, learning: Architecture | None = None) -> torch.autocast:
-    """Return a context in which torch computes in bfloat16 where that pays: on a GPU, and on some CPUs.
-
-    There, the gradients of depthwise convolutions take longer in it: the light network learns a quarter faster without.
-    """
-    pays = has_bfloat16(device) and (device.type == "cuda" or learning != "efficientnet-lite0")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether the device has instructions for bfloat16: a CPU without them takes twenty times as long."""
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return device.type == "cuda"
 
 
 def rate_factor(progress: float, warmup_share: float) -> float:

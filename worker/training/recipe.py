@@ -32,7 +32,7 @@ class Augmentation(BaseModel):
     scale: float = Field(0, ge=0, lt=1, description="share of the size")
     stretch: float = Field(0, ge=0, lt=1, description="share of the width; training images are squashed frames")
     shift: float = Field(0, ge=0, lt=0.5, description="share of the side")
-    hairs: int = Field(0, ge=0, le=50, description="at most so many, over half of the images; `cleaned` paints them over")
+    hairs: int = Field(0, ge=0, le=50, description="dark lines, at most so many, over half of the images")
     brightness: float = Field(0, ge=0, lt=1)
     contrast: float = Field(0, ge=0, lt=1)
     saturation: float = Field(0, ge=0, lt=1)

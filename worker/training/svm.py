@@ -13,8 +13,9 @@ from sklearn.svm import SVC
 from worker.model import choose_device
 from worker.network import LesionNetwork, load_starting_weights, normalise
 from worker.training.dataset import Images, LabelledImages, prepare
-from worker.training.fine_tune import OnStep, half_precision
+from worker.training.fine_tune import OnStep
 from worker.training.folds import assign_folds
+from worker.training.precision import half_precision
 from worker.training.recipe import SvmRecipe
 from worker.training.self_training import Reader
 

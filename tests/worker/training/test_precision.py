@@ -1,0 +1,46 @@
+"""Half precision: where a machine is faster in it, and nowhere else."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from worker.training import precision
+from worker.training.precision import bfloat16_pays, half_precision, time_convolution
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    bfloat16_pays.cache_clear()
+    yield
+    bfloat16_pays.cache_clear()
+
+
+@pytest.mark.parametrize(("half_s", "pays"), [(1.0, True), (2.0, False), (3.0, False)])
+@pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16"])
+def test_a_cpu_that_has_instructions_is_asked_which_it_is_faster_with(monkeypatch, instructions, half_s, pays):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
+    monkeypatch.setattr(precision, "time_convolution", {torch.bfloat16: half_s, torch.float32: 2.0}.get)
+    assert bfloat16_pays("cpu") is pays
+
+
+def test_a_cpu_without_them_is_not_even_asked(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    monkeypatch.setattr(precision, "time_convolution", None)
+    assert not bfloat16_pays("cpu")
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_what_is_computed_in_it_is_bfloat16_where_it_pays_but_for_the_light_network(monkeypatch, pays):
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda device_type: pays)
+    some = torch.ones(2, 2)
+    with half_precision(torch.device("cpu"), learning="resnet50-v1"):
+        assert (some @ some).dtype == (torch.bfloat16 if pays else torch.float32)
+    with half_precision(torch.device("cpu"), learning="efficientnet-lite0"):
+        assert (some @ some).dtype == torch.float32
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_convolution_is_timed_where_nothing_else_has_gradients(dtype):
+    assert 0 < time_convolution(dtype) < 60

@@ -8,7 +8,10 @@ from pathlib import Path
 from socketserver import BaseServer
 from threading import Thread
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
+
+# Playwright's own 5 s suit a machine that does nothing else.
+expect.set_options(timeout=30_000)
 
 SIZES = {"wide": {"width": 1280, "height": 850}, "narrow": {"width": 390, "height": 844}}
 _AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()

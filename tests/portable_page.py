@@ -9,7 +9,6 @@ from playwright.sync_api import Page, expect
 from shared.domain import CLASSES
 from tests import images
 
-WAIT_MS = 30_000
 RED = images.encode(images.red_corner(640, 480), "PNG")
 
 SIDE = 224
@@ -57,13 +56,13 @@ def write_tiny_model(version: str = "1") -> bytes:
 
 def open_portable(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_role("status")).to_have_text("Ready, and from now on without a network, too.", timeout=WAIT_MS)
+    expect(page.get_by_role("status")).to_have_text("Ready, and from now on without a network, too.")
 
 
 def read(page: Page, data: bytes, media_type: str = "image/png") -> list[float]:
     """Choose a photograph, and return the probabilities that the page shows of it, as its bars are long."""
     choose(page, data, media_type)
-    expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#result")).to_be_visible()
     bars = page.locator("#scales rect:not(.ground)")
     return bars.evaluate_all("bars => bars.map((bar) => bar.getAttribute('width') / 1000)")
 

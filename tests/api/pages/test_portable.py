@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from api.pages import portable
-from tests.portable_page import RED, WAIT_MS, open_portable, read, write_tiny_model
+from tests.portable_page import RED, open_portable, read, write_tiny_model
 
 PAGE = "/app/portable/"
 
@@ -72,7 +72,7 @@ def test_without_a_model_the_page_says_so_and_offers_nothing(open_page, clinic, 
     model.unlink()
     page = open_page(clinic)
     page.goto(PAGE)
-    expect(page.get_by_role("status")).to_contain_text("portable.onnx is missing", timeout=WAIT_MS)
+    expect(page.get_by_role("status")).to_contain_text("portable.onnx is missing")
     expect(page.get_by_label("A photograph of one lesion")).to_be_hidden()
 
 

@@ -144,7 +144,8 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
         # Not kept as it was: a folder that was moved or copied must not open the database of the old one.
         kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / 'dermqueue.sqlite3'}"
     if "DERMQUEUE_BROKER_URL" not in os.environ:
-        kept.setdefault("DERMQUEUE_BROKER_URL", valkey_url(find_free_port(), secrets.token_urlsafe(24)))
+        if "DERMQUEUE_BROKER_URL" not in kept:
+            kept["DERMQUEUE_BROKER_URL"] = valkey_url(find_free_port(), secrets.token_urlsafe(24))
         broker = urlsplit(kept["DERMQUEUE_BROKER_URL"])
         programs.append(valkey_program(data_dir, broker.port, broker.password))
     if not _s3_server_is_given():

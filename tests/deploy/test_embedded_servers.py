@@ -253,6 +253,10 @@ def test_a_port_is_free_only_when_its_companions_are(monkeypatch: pytest.MonkeyP
     assert find_free_port((0, 1)) == port
 
 
+def test_the_servers_of_two_that_were_found_never_overlap():
+    assert program.CANDIDATE_PORTS.step >= len(SERVERS)
+
+
 def test_a_port_that_was_found_is_no_other_process_s_though_nobody_listens(monkeypatch: pytest.MonkeyPatch):
     port = find_free_port()
     monkeypatch.setattr(program, "CANDIDATE_PORTS", [port])

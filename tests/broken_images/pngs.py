@@ -137,7 +137,10 @@ def _pixels(data: bytes) -> dict[str, tuple[bytes, str]]:
         "one row less": (_png(RGB_320_240, _pixels_of(rows[:-961])), TRUNCATED),
         "a stream cut in half": (_png(RGB_320_240, _idat(deflated[:half])), UNDECODABLE),
         "a stream without its checksum": (_png(RGB_320_240, _idat(deflated[:-4])), LANDSCAPE),
-        "a stream with a wrong checksum": (_png(RGB_320_240, _idat(deflated[:-1] + b"\0")), UNDECODABLE),
+        "a stream with a wrong checksum": (
+            _png(RGB_320_240, _idat(_with_last_byte_changed(deflated, len(deflated)))),
+            UNDECODABLE,
+        ),
         "no zlib header": (_png(RGB_320_240, _idat(deflated[2:])), UNDECODABLE),
         "a preset dictionary": (_png(RGB_320_240, _idat(b"\x78\xbb" + deflated[2:])), UNDECODABLE),
         "noise for pixels": (_png(RGB_320_240, _idat(bytes(range(256)) * 99)), UNDECODABLE),
@@ -155,6 +158,11 @@ def _pixels(data: bytes) -> dict[str, tuple[bytes, str]]:
     }
 
 
+def _with_last_byte_changed(data: bytes, end: int) -> bytes:
+    """Return data whose byte before `end` is another, whatever it was: a profile is dated, so its checksum varies."""
+    return data[: end - 1] + bytes([data[end - 1] ^ 1]) + data[end:]
+
+
 def _checksums(data: bytes) -> dict[str, tuple[bytes, str]]:
     full = images.telling_png(
         lesion().quantize(64), orientation=1, icc_profile=images.swapped_profile(), transparency=3
@@ -163,7 +171,7 @@ def _checksums(data: bytes) -> dict[str, tuple[bytes, str]]:
     ignored = dict.fromkeys((b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME", b"prVt", b"IDAT", b"IEND"), LANDSCAPE)
     first = {part.kind: part for part in reversed(list(png_parts(full)))}
     return {
-        f"wrong checksum of {kind.decode()}": (full[: first[kind].end - 1] + b"?" + full[first[kind].end :], fate)
+        f"wrong checksum of {kind.decode()}": (_with_last_byte_changed(full, first[kind].end), fate)
         for kind, fate in (fates | ignored).items()
     }
 

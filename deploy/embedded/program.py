@@ -17,8 +17,6 @@ from shared.errors import ConfigurationInvalid
 # In steps of as many as one server takes.
 CANDIDATE_PORTS = range(15_000, 22_000, 5)
 
-_spoken_for: list[socket.socket] = []
-
 
 @dataclass(frozen=True)
 class Program:
@@ -84,7 +82,7 @@ def _speak_for(port: int) -> bool:
     except OSError:
         mark.close()
         return False
-    _spoken_for.append(mark)
+    mark.detach()  # the descriptor stays open for as long as this process lives
     return True
 
 

@@ -21,7 +21,7 @@ from api.problems import problem_responses
 from api.schemas import CasePath
 from api.services import services
 from api.warning_words import say_warning
-from shared.domain import CLASSES, NOTICE, PLAUSIBLE_SHARE, Analysis, Case, Role
+from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE, Analysis, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
 from shared.photograph import decode_photograph
@@ -66,7 +66,8 @@ def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> by
     y = _draw_probabilities(canvas, case, y)
     for text in _facts(case):
         y = _draw_text(canvas, text, y)
-    _draw_text(canvas, "The heatmap shows what moved the network, not where a lesion is malignant.", _BOTTOM, size=8)
+    footing = f"{EVIDENCE} The heatmap shows what moved the network, not where a lesion is malignant."
+    _draw_text(canvas, footing, _BOTTOM, size=8)
     canvas.save()
     return file.getvalue()
 

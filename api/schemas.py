@@ -9,7 +9,7 @@ from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.parameters import Parameters
-from shared.domain import CLASSES, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
+from shared.domain import CLASSES, EVIDENCE, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
 from shared.photograph import MAX_ASPECT, MAX_PIXELS, MAX_PIXELS_WHOLE, MIN_SIDE
 
 PHOTOGRAPH = (
@@ -50,7 +50,7 @@ class CaseFields(BaseModel):
         None, description="your own name for the case; no personal data", examples=["mole-17"]
     )
     priority: Priority = Priority.ROUTINE
-    age: Age | None = Field(None, description="years", examples=[54])
+    age: Age | None = Field(None, description=f"in years. {EVIDENCE}", examples=[54])
     sex: Sex | None = None
     site: Site | None = Field(None, description="where on the body", examples=["left calf"])
 

@@ -15,6 +15,9 @@ CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
 NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
 """Stands wherever a result could be mistaken for more than it is."""
 
+EVIDENCE = "The analysis sees the photograph alone. Age, sex and site are for whoever reads the case."
+"""Stands where these are asked for, and where they are shown beside a result."""
+
 REVIEW_LABELS = (*CLASSES, "other")
 """What a reviewer may say that a lesion is."""
 

@@ -128,7 +128,7 @@ def _plausible_in_words(analysis: Analysis) -> str:
 
 def _facts(case: Case) -> Iterator[str]:
     said = {"Age": case.age, "Sex": case.sex, "Site": case.site}
-    yield "  ".join(f"{name}: {value}" for name, value in said.items() if value is not None)
+    yield ", ".join(f"{name}: {value}" for name, value in said.items() if value is not None)
     yield f"Sent {case.submitted_at:%-d %b %Y, %H:%M} UTC, analysed {case.finished_at:%-d %b %Y, %H:%M} UTC"
     yield f"Model {case.model_name} {case.model_version}, digest {case.analysis.model_digest[:16]}"
     if case.analysis.warnings:

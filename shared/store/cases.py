@@ -9,15 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, literal, sel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, undefer
 
-from shared.domain import (
-    ActivationMaps,
-    Caller,
-    Case,
-    NewCase,
-    Priority,
-    Role,
-    State,
-)
+from shared.domain import ActivationMaps, Caller, Case, NewCase, Priority, Role, State
 from shared.errors import Conflict, NotFound
 from shared.service_tables import OpeningRow, ReviewRow
 from shared.store.case_rows import to_case, visible_cases

@@ -2,11 +2,12 @@
 
 from flask import Response
 
+from api.admin_schemas import AuditPageOut
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.cases import answer, parse_case_id
 from api.problems import problem_responses
-from api.schemas import AuditOut, AuditPageOut, AuditQuery, CasePath, FailedCaseOut, FailedListOut, FailedQuery
+from api.schemas import AuditQuery, CasePath, FailedCaseOut, FailedListOut, FailedQuery
 from api.services import services
 from shared.database import read_clock
 from shared.domain import Role, State
@@ -24,7 +25,7 @@ def list_audit(query: AuditQuery) -> Response:
     """
     with services().database.reading() as session:
         found = trail.list_entries(session, query.case_id, query.before, query.limit)
-        page = AuditPageOut(entries=[AuditOut.model_validate(row, from_attributes=True) for row in found])
+        page = AuditPageOut.of(found)
     return answer(page, 200)
 
 

@@ -1,5 +1,6 @@
-"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys."""
+"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys, the audit trail."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -11,7 +12,7 @@ from api.schemas import PLAIN, plain_text, whole
 from shared.domain import Role
 from shared.store.overview import ClinicLoad, Hour
 from shared.store.workers import KnownWorker
-from shared.tables import ApiKeyRow, ClinicRow
+from shared.tables import ApiKeyRow, AuditRow, ClinicRow
 
 MOST_DAYS = 36_500
 """A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
@@ -215,3 +216,25 @@ class KeyOut(BaseModel):
 
 class KeyListOut(BaseModel):
     keys: list[KeyOut]
+
+
+class AuditOut(BaseModel):
+    """Who did what. `key_id` is null for what no key did: `role` is then worker, housekeeping or operator."""
+
+    position: int = Field(description="counts from 1, without a gap")
+    at: datetime
+    action: str
+    key_id: UUID | None
+    role: str | None
+    clinic_id: UUID | None
+    case_id: UUID | None
+    hash: str = Field(description="SHA-256 of this entry and of the hash before it")
+
+
+class AuditPageOut(BaseModel):
+    entries: list[AuditOut]
+
+    @classmethod
+    def of(cls, rows: Iterable[AuditRow]) -> "AuditPageOut":
+        """Return what of the trail goes over the wire."""
+        return cls(entries=[AuditOut.model_validate(row, from_attributes=True) for row in rows])

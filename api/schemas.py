@@ -241,23 +241,6 @@ class FailedListOut(BaseModel):
     cases: list[FailedCaseOut]
 
 
-class AuditOut(BaseModel):
-    """Who did what. `key_id` is null for what no key did: `role` is then worker, housekeeping or operator."""
-
-    position: int = Field(description="counts from 1, without a gap")
-    at: datetime
-    action: str
-    key_id: UUID | None
-    role: str | None
-    clinic_id: UUID | None
-    case_id: UUID | None
-    hash: str = Field(description="SHA-256 of this entry and of the hash before it")
-
-
-class AuditPageOut(BaseModel):
-    entries: list[AuditOut]
-
-
 class CurrentModelOut(BaseModel):
     """The bundle that workers use: its manifest, its card and its digest."""
 

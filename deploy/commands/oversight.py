@@ -22,13 +22,20 @@ def audit() -> None:
 @audit.command("list")
 @click.option("--case", "case_id", type=click.UUID, help="Only what was done to this case.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at the most.")
+@json_option
 @data_dir_option
-def audit_list(case_id: UUID | None, limit: int, data_dir: Path) -> None:
+def audit_list(case_id: UUID | None, limit: int, as_json: bool, data_dir: Path) -> None:
     """Print the newest entries: position, time, who, what, which case."""
+    from api.admin_schemas import AuditPageOut
+
     with open_database(load_settings(data_dir).database_url).reading() as session:
-        for row in trail.list_entries(session, case_id, before=None, limit=limit):
-            who = f"{row.role or '-'} {row.key_id or ''}"
-            click.echo(f"{row.position:>8}  {row.at:%Y-%m-%d %H:%M:%S}  {row.action:<15}  {row.case_id}  {who}")
+        page = AuditPageOut.of(trail.list_entries(session, case_id, before=None, limit=limit))
+    if as_json:
+        click.echo(page.model_dump_json())
+        return
+    for row in page.entries:
+        who = f"{row.role or '-'} {row.key_id or ''}"
+        click.echo(f"{row.position:>8}  {row.at:%Y-%m-%d %H:%M:%S}  {row.action:<15}  {row.case_id}  {who}")
 
 
 @audit.command("verify")

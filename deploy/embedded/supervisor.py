@@ -176,6 +176,8 @@ class Supervisor:
 
     def _read_on(self, child: _Child) -> str:
         with self._log_path(child.program).open("rb") as log:
+            if log.seek(0, os.SEEK_END) < child.log_read_bytes:  # it was cut, as logrotate does
+                child.log_read_bytes = 0
             log.seek(child.log_read_bytes)
             news = log.read()
         child.log_read_bytes += len(news)

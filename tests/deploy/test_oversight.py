@@ -1,5 +1,6 @@
 """The commands of those who oversee the service: the audit trail, failed cases, the purge."""
 
+import json
 import logging
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -39,6 +40,8 @@ def test_the_trail_is_listed_newest_first_and_of_one_case_if_wished(dermqueue, d
     assert all(word in lines[0] for word in ("case.rejected", str(case_id), "worker"))
     assert printed(dermqueue("audit", "list", "--case", str(case_id))) == lines[:1]
     assert printed(dermqueue("audit", "list", "--limit", "1")) == lines[:1]
+    (newest, _) = json.loads(dermqueue("audit", "list", "--json").output)["entries"]
+    assert (newest["position"], newest["action"], newest["case_id"]) == (2, "case.rejected", str(case_id))
 
 
 def test_a_sound_trail_is_verified_with_its_length_and_a_hash_to_note(dermqueue, database):

@@ -148,6 +148,18 @@ def test_a_program_whose_log_says_that_it_is_broken_is_started_again_once(stage:
     assert not is_running(first)
 
 
+def test_what_a_program_logs_is_read_from_the_start_once_its_log_was_cut(stage: Stage, tmp_path: Path):
+    trouble, log = tmp_path / "trouble", tmp_path / "logs" / "invalid.log"
+    log.parent.mkdir()
+    log.write_text("said before\n" * 99)
+    stage.start(
+        python("invalid", CONFESS, trouble, is_ready=lambda: True, is_broken=lambda news: "cannot go on" in news)
+    )
+    log.write_text("")
+    trouble.touch()
+    stage.run_until(lambda: stage.count("invalid", "broken") == 1)
+
+
 def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage, tmp_path: Path):
     start_hapless(stage, tmp_path, 3)
     stage.run_until(lambda: stage.count("hapless", "died") == 3)

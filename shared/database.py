@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import Unavailable
+from shared.table_base import UtcDateTime
 
 _BUSY_TIMEOUT_MS = 15_000
 _PAUSE_S = 1.0
@@ -155,11 +156,15 @@ def _beginning(engine: Engine, mode: str) -> Engine:
 
 
 def read_clock(session: Session | Connection) -> datetime:
-    """Return the database's time, so that machines whose clocks differ agree on every lease."""
+    """Return the database's time, in UTC, so that machines whose clocks differ agree on every lease.
+
+    PostgreSQL tells it in the server's zone, and Python adds to wall time: in a zone with summer time, a lease of 60 s
+    would end an hour early or late in one hour of the year.
+    """
     dialect = session.dialect if isinstance(session, Connection) else session.get_bind().dialect
     if dialect.name == "sqlite":
         return datetime.now(UTC)
-    return session.scalar(select(func.clock_timestamp()))
+    return session.scalar(select(func.clock_timestamp(type_=UtcDateTime)))
 
 
 def _prepare_sqlite(connection, _record) -> None:

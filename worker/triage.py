@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -139,15 +138,16 @@ class Triage:
     def _record(self, outcomes: list[Outcome]) -> None:
         with stage("record", [outcome.lease for outcome in outcomes]), self._database.writing() as session:
             now = read_clock(session)
-            done = _end_leases(session, outcomes, now)
+            settled = _end_leases(session, outcomes, now)
             ended = defaultdict(list)
             for outcome in outcomes:
-                if outcome.lease.case_id in done and not isinstance(outcome, Postponed):
+                if outcome.lease.case_id in settled.written and not isinstance(outcome, Postponed):
                     state = State.SUCCEEDED if isinstance(outcome, Finding) else outcome.problem.state
                     ended[state].append(outcome.lease.case_id)
             webhooks.announce(session, [case_id for case_ids in ended.values() for case_id in case_ids], now)
             for state, case_ids in ended.items():
                 trail.audit(session, trail.WORKER, f"case.{state}", case_ids, now)
+        done = settled.written | settled.standing
         refused = [outcome for outcome in outcomes if outcome.lease.case_id not in done]
         for outcome in outcomes:
             _report_outcome(outcome, was_refused=outcome in refused)
@@ -176,20 +176,20 @@ class Triage:
                 cases.mark_erased(session, case_id, read_clock(session))
 
 
-def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> set[UUID]:
-    """Write what became of each case of a batch; return the cases whose lease was still ours."""
+def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> queue.Recorded:
+    """Write what became of each case of a batch whose lease is still ours."""
     found = [(outcome.lease, outcome.analysis, outcome.maps) for outcome in outcomes if isinstance(outcome, Finding)]
-    done = queue.record_analyses(session, found, now)
+    recorded, others = queue.record_analyses(session, found, now), set()
     later = now + timedelta(seconds=_POSTPONE_S)
     for outcome in outcomes:
         match outcome:
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
-                done.add(lease.case_id)
+                others.add(lease.case_id)
             case Postponed(lease, counted):
                 alone = lease.alone or counted
                 if queue.return_case(session, lease, later, alone=alone, counted=counted):
-                    done.add(lease.case_id)
-    return done
+                    others.add(lease.case_id)
+    return queue.Recorded(recorded.written | others, recorded.standing)
 
 
 def _report_outcome(outcome: Outcome, was_refused: bool) -> None:

@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,21 +31,65 @@ class AddressRefused(httpcore.ConnectError):
     """A name leads to a machine that is not on the internet."""
 
 
-class _PublicNetwork(httpcore.SyncBackend):
-    """Connects to the internet alone. The address that was looked at is the one that is used, so that a name which
-    changes its mind in between gains nothing."""
+class _Hurried(httpcore.NetworkStream):
+    """A connection on which everything must be done at a moment: an answer that trickles in would never end."""
+
+    def __init__(self, stream: httpcore.NetworkStream, until_s: float):
+        self._stream, self._until_s = stream, until_s
+
+    def read(self, max_bytes, timeout=None):
+        return self._stream.read(max_bytes, _time_left(self._until_s))
+
+    def write(self, buffer, timeout=None):
+        self._stream.write(buffer, _time_left(self._until_s))
+
+    def start_tls(self, ssl_context, server_hostname=None, timeout=None):
+        encrypted = self._stream.start_tls(ssl_context, server_hostname, _time_left(self._until_s))
+        return _Hurried(encrypted, self._until_s)
+
+    def close(self):
+        self._stream.close()
+
+    def get_extra_info(self, info):
+        return self._stream.get_extra_info(info)
+
+
+class _Network(httpcore.SyncBackend):
+    """Connects to the internet alone, unless this network is allowed, for `_TIMEOUT_S` in all.
+
+    The address that was looked at is the one that is used, so that a name which changes its mind in between gains
+    nothing.
+    """
+
+    def __init__(self, local_allowed: bool):
+        self._local_allowed = local_allowed
 
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
+        until_s = time.monotonic() + _TIMEOUT_S
+        *others, last = self._find_addresses(host, port)
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self._connect(address, port, until_s, local_address, socket_options)
+        return self._connect(last, port, until_s, local_address, socket_options)
+
+    def _connect(self, address, port, until_s, *others):
+        return _Hurried(super().connect_tcp(address, port, _time_left(until_s), *others), until_s)
+
+    def _find_addresses(self, host: str, port: int) -> Sequence[str]:
         try:
             found = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         except OSError as error:
             raise httpcore.ConnectError("The name is not known.") from error
-        if not all(is_public(address) for address in found):
+        if not self._local_allowed and not all(is_public(address) for address in found):
             raise AddressRefused("The name leads to a private address.")
-        for address in found[:-1]:
-            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return super().connect_tcp(address, port, timeout, local_address, socket_options)
-        return super().connect_tcp(found[-1], port, timeout, local_address, socket_options)
+        return found
+
+
+def _time_left(until_s: float) -> float:
+    left_s = until_s - time.monotonic()
+    if left_s <= 0:
+        raise httpcore.ReadTimeout("The message takes too long.")
+    return left_s
 
 
 class Courier:
@@ -52,8 +97,10 @@ class Courier:
 
     def __init__(self, database: Database, local_allowed: bool):
         self._database, self._local_allowed = database, local_allowed
-        network = httpcore.SyncBackend() if local_allowed else _PublicNetwork()
-        self._connections = httpcore.ConnectionPool(network_backend=network, max_keepalive_connections=0)
+        # As many as messages are sent at once: one that waited for another clinic's would fail through no fault of its.
+        self._connections = httpcore.ConnectionPool(
+            network_backend=_Network(local_allowed), max_connections=_AT_ONCE, max_keepalive_connections=0
+        )
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
         self._seats = Semaphore(_AT_ONCE)
 
@@ -105,13 +152,10 @@ class Courier:
         with self._database.reading() as session:
             timestamp = int(read_clock(session).timestamp())
         body = message_of(delivery)
-        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), _TIMEOUT_S)
         try:
             check_webhook_url(delivery.url, self._local_allowed)
             headers = sign(delivery, timestamp, body)
-            with self._connections.stream(
-                "POST", delivery.url, headers=headers, content=body, extensions={"timeout": timeouts}
-            ) as response:
+            with self._connections.stream("POST", delivery.url, headers=headers, content=body) as response:
                 status = response.status  # what it says is of no interest, however long it is
         except (RequestInvalid, AddressRefused):
             return "address_refused", False

@@ -63,10 +63,18 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
     ]
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """Whose results a call has written, and whose stood already as they are: the former alone are news."""
+
+    written: set[UUID]
+    standing: set[UUID]
+
+
 def record_analyses(
     session: Session, found: Sequence[tuple[Lease, Analysis, ActivationMaps]], now: datetime
-) -> set[UUID]:
-    """Write a batch's results and end its cases; return which: not those whose lease is no longer the caller's.
+) -> Recorded:
+    """Write a batch's results and end its cases, but for those whose lease is no longer the caller's.
 
     Recording the same result again is fine: whoever lost the connection during a commit cannot know how it ended.
     """
@@ -76,7 +84,7 @@ def record_analyses(
         session.execute(insert(AnalysisRow), rows)
         session.execute(_ending(state=State.SUCCEEDED, finished_at=now, **of_result()).where(CaseRow.id.in_(held)))
     late = {lease.case_id: analysis.overlay_key for lease, analysis, _ in found if lease.case_id not in held}
-    return held | _find_standing(session, late)
+    return Recorded(held, _find_standing(session, late))
 
 
 def record_problem(session: Session, lease: Lease, problem: Problem, now: datetime) -> bool:

@@ -114,13 +114,17 @@ def enable_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -
 
 
 def announce(session: Session, case_ids: Sequence[UUID], now: datetime) -> None:
-    """Note in the transaction that ends these cases that their clinics' webhooks are to be told."""
+    """Note in the transaction that ends these cases that their clinics' webhooks are to be told.
+
+    One that is being removed is waited for: a message to a webhook that is gone would undo the whole transaction.
+    """
     if not case_ids:
         return
     found = session.execute(
         select(CaseRow.id, CaseRow.state, WebhookRow.id)
         .join(WebhookRow, WebhookRow.clinic_id == CaseRow.clinic_id)
         .where(CaseRow.id.in_(case_ids), WebhookRow.disabled_at.is_(None))
+        .with_for_update(of=WebhookRow, read=True, key_share=True)
     )
     values = {"created_at": now, "attempts": 0, "due_at": now}
     rows = [

@@ -197,4 +197,4 @@ def _succeed(
         plausible=plausible,
     )
     maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
-    assert queue.record_analyses(session, [(lease, analysis, maps)], now) == {lease.case_id}
+    assert queue.record_analyses(session, [(lease, analysis, maps)], now).written == {lease.case_id}

@@ -140,7 +140,7 @@ def _work(estate: Estate) -> None:
     with estate.timed("record", writes=True) as session:
         now = read_clock(session)
         found = [(lease, analysis_of(lease), MAPS) for lease in leases]
-        recorded = list(queue.record_analyses(session, found, now))
+        recorded = list(queue.record_analyses(session, found, now).written)
         webhooks.announce(session, recorded, now)
         trail.audit(session, trail.WORKER, "case.succeeded", recorded, now)
     with estate.timed("sweep", writes=True) as session:

@@ -20,6 +20,8 @@ from deploy.embedded.program import Program, find_free_port, packaged_binary
 from deploy.embedded.supervisor import Supervisor
 
 NOBODY = 65534
+# A zone with summer time, as a clinic's server may have: initdb writes it into the cluster's settings.
+ENVIRONMENT = {"LC_ALL": "C", "TZ": "Europe/Berlin"}
 ROLE = "dermqueue"
 # Of no worth after a crash, but quick: the tests' data dies with the tests.
 QUICK_NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
@@ -58,7 +60,7 @@ def postgres_program(data_dir: Path, port: int, options: tuple[str, ...] = QUICK
     return Program(
         name="postgres",
         argv=(str(binaries / "postgres"), "-D", str(cluster), *listen, *options),
-        env={"LC_ALL": "C", "TZ": "UTC"},
+        env=ENVIRONMENT,
         is_ready=lambda: _answers(port),
         stop_signal=signal.SIGINT,
         user_id=user_id,
@@ -83,7 +85,7 @@ def _create_cluster(binaries: Path, cluster: Path, user_id: int | None) -> None:
         os.chown(cluster, user_id, user_id)
     subprocess.run(
         [binaries / "initdb", "-D", cluster, "-U", ROLE, "-E", "UTF8", "--auth=trust", "--no-sync"],
-        env={"LC_ALL": "C", "TZ": "UTC"},
+        env=ENVIRONMENT,
         cwd="/",
         user=user_id,
         group=user_id,

@@ -49,7 +49,8 @@ def analysis_of(lease: Lease, key: str | None = None) -> Analysis:
 
 def record(database: Database, lease: Lease, seconds: float = 1, key: str | None = None) -> bool:
     with database.writing() as session:
-        return bool(queue.record_analyses(session, [(lease, analysis_of(lease, key), MAPS)], at(seconds)))
+        recorded = queue.record_analyses(session, [(lease, analysis_of(lease, key), MAPS)], at(seconds))
+    return lease.case_id in recorded.written | recorded.standing
 
 
 def reject(database: Database, lease: Lease, seconds: float = 1) -> bool:

@@ -54,6 +54,17 @@ def test_any_exception_takes_the_whole_transaction_back_and_passes_through(datab
     assert clinics_of(database) == 0
 
 
+def test_the_clock_is_in_utc_whatever_the_servers_zone(database):
+    with database.reading() as session:
+        assert read_clock(session).tzinfo is UTC
+
+
+@on_postgresql
+def test_the_tests_server_is_in_a_zone_with_summer_time(database):
+    with database.reading() as session:
+        assert session.scalar(text("SHOW timezone")) == "Europe/Berlin"
+
+
 def test_an_error_that_waiting_does_not_mend_is_not_called_unavailable(database):
     with pytest.raises(IntegrityError), database.writing() as session:
         session.execute(text("INSERT INTO clinics (id) VALUES (NULL)"))

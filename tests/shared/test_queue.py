@@ -192,7 +192,7 @@ def test_of_a_batch_only_the_cases_whose_lease_has_gone_are_refused(database, cl
     (taken,) = claim(database, seconds=7)
     with database.writing() as session:
         found = [(lease, analysis_of(lease), MAPS) for lease in leases.values()]
-        assert queue.record_analyses(session, found, at(8)) == {kept, again}
+        assert queue.record_analyses(session, found, at(8)) == queue.Recorded({kept}, {again})
     states = {case_id: stored(database, case_id)["state"] for case_id in leases}
     assert states == {cancelled: "cancelled", swept: "running", kept: "succeeded", again: "succeeded"}
     assert (stored(database, swept)["lease_token"], stored(database, again)["finished_at"]) == (taken.token, at(5))

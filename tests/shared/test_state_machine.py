@@ -135,7 +135,7 @@ class LifeOfCases(RuleBasedStateMachine):
             found = [(each, analysis_of(each), MAPS) for each in batch]
             done = queue.record_analyses(session, found, self.now)
             trail.audit(session, trail.WORKER, "case.succeeded", held, self.now)
-        assert done == {*held, *standing}
+        assert done == queue.Recorded({*held}, {*standing})
         self.seen["late"] += len(batch) - len(held)
         self.seen["some_late"] += 0 < len(held) < len(batch)
         for case_id in held:

@@ -37,7 +37,7 @@ def succeed(database, clinic_id: UUID, melanoma: float, seconds: float = 0, **ch
         **vars(analysis_of(lease)) | {"probabilities": probabilities, "decision": decision}
     )
     with database.writing() as session:
-        assert queue.record_analyses(session, [(lease, analysis, MAPS)], at(seconds + 1)) == {lease.case_id}
+        assert queue.record_analyses(session, [(lease, analysis, MAPS)], at(seconds + 1)).written == {lease.case_id}
     return lease.case_id
 
 

@@ -25,7 +25,7 @@ def make_triage(settings, database, store) -> Iterator[Callable[..., Triage]]:
     """Make a triage with a given model, and wait for its threads at the end."""
     with ThreadPoolExecutor(4) as pool:
 
-        def make(model: Model | None = None, store=store, doorbell=None, **changes) -> Triage:
+        def make(model: Model | None = None, store=store, doorbell=None, database=database, **changes) -> Triage:
             model = model or tiny_model()
             announce_model(database, model)
             analyst = Analyst(model, store, model.manifest.operating_point(), pool)

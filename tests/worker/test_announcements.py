@@ -1,16 +1,19 @@
 """However a worker ends a case, the clinic's webhooks are told, and told in the transaction that ends it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.domain import MAX_ATTEMPTS, State
+from shared.errors import Unavailable
 from shared.service_tables import DeliveryRow
-from shared.store import queue, webhooks
-from shared.tables import CaseRow
+from shared.store import queue, trail, webhooks
+from shared.tables import AnalysisRow, CaseRow
 from tests.factories import add_case, add_photograph
 from tests.worker.test_triage import jpeg, lapse_leases
 from worker.triage import Triage
@@ -65,6 +68,25 @@ def state_of_the_case(database: Database) -> State:
         return State(session.scalar(select(CaseRow.state)))
 
 
+class LostAnswer:
+    """A database that commits, and whose answer to the first commit is lost on the way."""
+
+    def __init__(self, database: Database):
+        self._database, self.answer_was_lost = database, False
+
+    def __getattr__(self, name: str):
+        return getattr(self._database, name)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        with self._database.writing() as session:
+            yield session
+            recorded = session.scalar(select(AnalysisRow.case_id).limit(1)) is not None
+        if recorded and not self.answer_was_lost:
+            self.answer_was_lost = True
+            raise Unavailable("database_unavailable", "The answer was lost.")
+
+
 ENDS = pytest.mark.parametrize(
     ("prepare", "state"),
     [
@@ -109,3 +131,16 @@ def test_a_case_whose_worker_was_lost_is_not_told_while_it_has_attempts_left(
         session.execute(update(CaseRow).values(attempts=1))
     triage.sweep()
     assert (state_of_the_case(database), told(database)) == (State.QUEUED, [])
+
+
+def test_a_result_that_is_recorded_once_more_is_told_and_audited_once(
+    make_triage, database, store, clinic_id, webhook_id
+):
+    add_photograph(database, store, clinic_id, jpeg())
+    unlucky = LostAnswer(database)
+    make_triage(database=unlucky).analyze_waiting()
+    assert unlucky.answer_was_lost
+    assert told(database) == [(webhook_id, "succeeded")]
+    with database.reading() as session:
+        entries = trail.list_entries(session, None, before=None, limit=10)
+        assert [entry.action for entry in entries].count("case.succeeded") == 1

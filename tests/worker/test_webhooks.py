@@ -2,12 +2,16 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
+from threading import Thread
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from deploy.embedded.program import find_free_port
@@ -183,6 +187,71 @@ def test_an_answer_that_does_not_end_is_not_waited_for(database, clinic_id, rece
         end_case(database, clinic_id)
         deliver(database)
     assert (known(database).pending, known(database).last_error) == (1, "ReadTimeout")
+
+
+def trickle(server: socket.socket) -> None:
+    """Answer whoever connects with one line of an answer after the other, for ever."""
+    while True:
+        try:
+            connection = server.accept()[0]
+        except OSError:
+            return
+        Thread(target=_trickle_to, args=(connection,), daemon=True).start()
+
+
+def _trickle_to(connection: socket.socket) -> None:
+    with connection, suppress(OSError):
+        while True:
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.05)
+
+
+def test_an_answer_that_trickles_in_is_not_waited_for_and_holds_up_no_other_clinic(
+    database, clinic_id, receiver, monkeypatch
+):
+    monkeypatch.setattr(courier_module, "_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        Thread(target=trickle, args=(slow,), daemon=True).start()
+        add_webhook(database, clinic_id, f"http://127.0.0.1:{slow.getsockname()[1]}/")
+        for _ in range(courier_module._AT_ONCE - 1):
+            end_case(database, clinic_id)
+        other = add_clinic(database)
+        add_webhook(database, other, receiver.url)
+        end_case(database, other)
+        courier = Courier(database, local_allowed=True)
+        courier.deliver_due()
+        courier.wait()
+        slow.shutdown(socket.SHUT_RDWR)
+    with database.reading() as session:
+        held_up, prompt = webhooks.list_webhooks(session, None)
+    assert (held_up.pending, held_up.last_error) == (courier_module._AT_ONCE - 1, "ReadTimeout")
+    assert (prompt.delivered, prompt.last_error) == (1, None)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_webhook_that_is_removed_while_a_case_ends_is_not_told_and_undoes_nothing(database, clinic_id):
+    add_webhook(database, clinic_id, "https://clinic.example/hook")
+    case_id = add_case(database, clinic_id).id
+
+    def end() -> None:
+        with database.writing() as session:
+            cases.cancel_case(session, clinic_caller(clinic_id), case_id, read_clock(session))
+            webhooks.announce(session, [case_id], read_clock(session))
+
+    with ThreadPoolExecutor() as pool:
+        with database.writing() as session:
+            webhooks.remove_webhook(session, clinic_id, known(database).id)
+            ending = pool.submit(end)
+            wait_until(lambda: is_waiting_for_a_lock(database))
+        ending.result(timeout=20)
+    with database.reading() as session:
+        assert cases.read_case(session, None, case_id).state == "cancelled"
+        assert session.query(DeliveryRow).count() == 0
+
+
+def is_waiting_for_a_lock(database: Database) -> bool:
+    with database.reading() as session:
+        return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
 def test_a_signature_holds_for_its_message_alone(database, clinic_id, receiver):

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session, joinedload, undefer
 from shared.domain import ActivationMaps, Caller, Case, NewCase, Priority, Role, State
 from shared.errors import Conflict, NotFound
 from shared.service_tables import OpeningRow, ReviewRow
+from shared.store import submissions
 from shared.store.case_rows import to_case, visible_cases
-from shared.tables import AnalysisRow, CaseRow, SubmissionItemRow
+from shared.tables import AnalysisRow, CaseRow
 
 _URGENCY = {Priority.URGENT: 0, Priority.ROUTINE: 1}
 
@@ -220,8 +221,8 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
     row.review_rank = row.decision = None
     row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
     row.deleted_at = now
-    session.execute(update(SubmissionItemRow).where(SubmissionItemRow.case_id == case_id).values(name=""))
     session.flush()
+    submissions.forget_case(session, case_id)
     for of_case in (AnalysisRow, ReviewRow, OpeningRow):
         session.execute(delete(of_case).where(of_case.case_id == case_id))
 

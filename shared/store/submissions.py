@@ -121,6 +121,20 @@ def finish_submission(session: Session, submission_id: UUID, now: datetime) -> N
     )
 
 
+def forget_case(session: Session, case_id: UUID) -> None:
+    """Forget the name of a deleted case's file; with a submission's last case, also its digest and key, which tell
+    whether one has the same photographs.
+    """
+    of_case = SubmissionItemRow.case_id == case_id
+    session.execute(update(SubmissionItemRow).where(of_case).values(name=""))
+    sent_with = SubmissionRow.id.in_(select(SubmissionItemRow.submission_id).where(of_case))
+    for row in session.scalars(select(SubmissionRow).where(sent_with).with_for_update()):
+        left = select(CaseRow.id).join(SubmissionItemRow, SubmissionItemRow.case_id == CaseRow.id)
+        left = left.where(SubmissionItemRow.submission_id == row.id, CaseRow.deleted_at.is_(None))
+        if session.scalar(left.limit(1)) is None:
+            row.request_sha256, row.idempotency_key = "", None
+
+
 def forget_refused_names(session: Session, begun_before: datetime) -> None:
     """Remove the names of refused photographs: they may tell who is on them, and go with no case."""
     begun = select(SubmissionRow.id).where(SubmissionRow.created_at < begun_before)

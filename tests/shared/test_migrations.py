@@ -3,17 +3,19 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import pytest
 from alembic import command
-from sqlalchemy import CheckConstraint, inspect, text
+from sqlalchemy import CheckConstraint, inspect, select, text, update
 
-from shared.database import Database
+from shared.database import Database, read_clock
 from shared.errors import ConfigurationInvalid
 from shared.migrations import _config, check_upgraded, find_drift, upgrade
-from shared.tables import Table
+from shared.store import submissions
+from shared.tables import CaseRow, SubmissionRow, Table
 from tests.deploy.stage import wait_until
-from tests.factories import add_clinic
+from tests.factories import add_case, add_clinic
 
 UPGRADE = """
 import sys
@@ -111,3 +113,20 @@ def test_the_way_down_leaves_no_table_and_the_way_up_works_again(database):
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     upgrade(database)
     assert find_drift(database) == []
+
+
+def test_digests_of_submissions_whose_cases_were_deleted_before_go(database):
+    clinic_id = add_clinic(database)
+    kept, deleted = (add_case(database, clinic_id) for _ in range(2))
+    with database.writing() as session:
+        now = read_clock(session)
+        session.execute(update(CaseRow).where(CaseRow.id == deleted.id).values(deleted_at=now))
+        for case in (kept, deleted):
+            submission_id = uuid4()
+            submissions.add_submission(session, submission_id, clinic_id, f"key of {case.id}", "f" * 64, now)
+            submissions.add_item(session, submission_id, 1, "", case.id)
+    downgrade(database, "0006")
+    upgrade(database)
+    with database.reading() as session:
+        rows = session.execute(select(SubmissionRow.idempotency_key, SubmissionRow.request_sha256))
+        assert {*map(tuple, rows)} == {(f"key of {kept.id}", "f" * 64), (None, "")}

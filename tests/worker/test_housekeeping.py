@@ -24,6 +24,7 @@ from worker.housekeeping import Housekeeping
 PHOTOGRAPH = images.encode(images.lesion(), "JPEG")
 SECRETS = {"reference": "Jane-4711", "sex": "female", "site": "left calf", "idempotency_key": "key-of-Jane"}
 ITEM_NAME = "jane-doe.jpg"
+SENT_WITH = {"idempotency_key": "key-of-many", "request_sha256": "f" * 64}
 FINAL = [State.SUCCEEDED, State.REJECTED, State.FAILED, State.CANCELLED]
 
 
@@ -84,7 +85,7 @@ def note_how_it_came(database, case: Case) -> None:
     """Make the case one of a submission, with the name that its file had, and one that came by an upload."""
     with database.writing() as session:
         now, submission_id = read_clock(session), uuid4()
-        values = {"id": submission_id, "clinic_id": case.clinic_id, "request_sha256": "", "created_at": now}
+        values = {"id": submission_id, "clinic_id": case.clinic_id, "created_at": now, **SENT_WITH}
         session.execute(insert(SubmissionRow).values(values))
         item = {"submission_id": submission_id, "position": 1, "name": ITEM_NAME, "case_id": case.id}
         session.execute(insert(SubmissionItemRow).values(item))
@@ -150,7 +151,7 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
     note_how_it_came(database, case)
     triage = make_triage(store=store)
     triage.analyze_waiting()
-    secrets = {*SECRETS.values(), ITEM_NAME, case.photograph.sha256, "e" * 64}
+    secrets = {*SECRETS.values(), *SENT_WITH.values(), ITEM_NAME, case.photograph.sha256, "e" * 64}
     keys = {key for key in stored_keys(store) if str(case.id) in key}
     assert all(tables_with(database, secret) for secret in secrets)
     assert len(keys) == 2
@@ -171,6 +172,20 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
         assert (entries, trail.verify_trail(session).faults) == ([action, "case.succeeded"], [])
         assert cases.find_submission(session, clinic_id, SECRETS["idempotency_key"]) is None
     assert add_photograph(database, store, clinic_id, PHOTOGRAPH, **SECRETS).id != case.id
+
+
+def test_a_submission_is_known_again_until_its_last_case_is_deleted(database, clinic_id):
+    first, second = (add_case(database, clinic_id) for _ in range(2))
+    note_how_it_came(database, first)
+    with database.writing() as session:
+        submission_id = session.scalar(select(SubmissionRow.id))
+        item = {"submission_id": submission_id, "position": 2, "name": "", "case_id": second.id}
+        session.execute(insert(SubmissionItemRow).values(item))
+    for case, kept in ((first, tuple(SENT_WITH.values())), (second, (None, ""))):
+        by_its_clinic(database, case)
+        with database.reading() as session:
+            columns = select(SubmissionRow.idempotency_key, SubmissionRow.request_sha256)
+            assert tuple(session.execute(columns).one()) == kept
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

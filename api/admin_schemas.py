@@ -180,6 +180,7 @@ class KeyRotationIn(BaseModel):
     overlap_days: Annotated[int, Field(ge=0, le=MOST_DAYS), BeforeValidator(whole)] = Field(
         7, description="so long the old key stays valid"
     )
+    days: Days | None = Field(None, description="until the new key expires; null: never")
 
 
 class KeyMadeOut(BaseModel):

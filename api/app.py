@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> OpenAPI:
         doorbell=BusyDoorbell(Doorbell(make_celery(settings))),
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
         photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
+        picture_seats=BoundedSemaphore(max(1, settings.photographs_in_memory // 2)),
         submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),

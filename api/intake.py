@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import IO, NamedTuple
 from uuid import UUID, uuid4
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from api.counters import ACCEPTED
 from api.photo_metadata import strip_metadata
 from api.schemas import CaseFields, SubmitForm, SubmitUpload
-from api.services import Services
+from api.services import Services, seated
 from shared.database import read_clock
 from shared.domain import Caller, Case, NewCase, Photograph, Priority
 from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
@@ -25,7 +25,6 @@ from shared.storage import photograph_key
 from shared.store import cases, submissions, trail, uploads
 from shared.tracing import current_traceparent, span
 
-_SEAT_TIMEOUT_S = 10
 _CHUNK_BYTES = 256 * 1024
 
 log = logging.getLogger(__name__)
@@ -172,7 +171,8 @@ def _fetch_upload(to: Services, upload: uploads.Upload) -> bytes:
 
 def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
     """Check, strip and store a photograph. It is in memory only in here, and only so many are at a time."""
-    with _photograph_seat(to):
+    busy = Unavailable("intake_busy", "Too many photographs are being taken in at the moment. Send it again.")
+    with seated(to.photograph_seats, busy):
         upload = read()
         header = inspect_photograph(upload)
         stored = strip_metadata(upload, header.media_type)
@@ -200,16 +200,6 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
         request_sha256=asked.sha256,
         traceparent=current_traceparent(),
     )
-
-
-@contextmanager
-def _photograph_seat(to: Services) -> Iterator[None]:
-    if not to.photograph_seats.acquire(timeout=_SEAT_TIMEOUT_S):
-        raise Unavailable("intake_busy", "Too many photographs are being taken in at the moment. Send it again.")
-    try:
-        yield
-    finally:
-        to.photograph_seats.release()
 
 
 def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda session: None) -> Case:

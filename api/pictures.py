@@ -13,11 +13,11 @@ from api.blueprints import guarded_blueprint
 from api.cases import parse_case_id
 from api.problems import problem_responses
 from api.schemas import CasePath, HeatmapQuery
-from api.services import services
+from api.services import seated, services
 from shared.bundle import Manifest
 from shared.database import read_clock
 from shared.domain import CLASSES, ActivationMaps, Case, Role
-from shared.errors import NotFound, ObjectMissing
+from shared.errors import NotFound, ObjectMissing, Unavailable
 from shared.heatmap import (
     OVERLAY_CLASS,
     OVERLAY_SIDE,
@@ -82,6 +82,17 @@ def read_audited(case_id: UUID, action: str) -> Case:
     return case
 
 
+def decode_stored(case: Case, min_side: int) -> Image.Image:
+    """Return a case's photograph as `decode_photograph` does. Only so many are in memory at a time.
+
+    Raises:
+        Unavailable: `pictures_busy`.
+    """
+    busy = Unavailable("pictures_busy", "Too many pictures are being drawn at the moment. Ask again.")
+    with seated(services().picture_seats, busy):
+        return decode_photograph(services().store.get(case.photograph.key), min_side)
+
+
 def _read_map(case_id: UUID, class_name: str) -> tuple[np.ndarray, float]:
     """Return the raw map, float32 (h, w), and the value that is drawn at full strength."""
     with services().database.reading() as session:
@@ -97,7 +108,7 @@ def _to_array(stored: ActivationMaps) -> np.ndarray:
 def _draw(case: Case, strengths: np.ndarray, style: str) -> bytes:
     if style == "heatmap":
         return encode_png(draw_heatmap(strengths, fit_overlay((case.photograph.width, case.photograph.height))))
-    photograph = decode_photograph(services().store.get(case.photograph.key), min_side=OVERLAY_SIDE)
+    photograph = decode_stored(case, OVERLAY_SIDE)
     # Bicubic costs half as much again, for a difference of less than half a level of 255 (mean over four photographs).
     small = photograph.resize(fit_overlay(photograph.size), Image.Resampling.BILINEAR)
     return encode_png(draw_overlay(small, strengths))

@@ -16,15 +16,13 @@ from ttf_opensans import OPENSANS_BOLD, OPENSANS_REGULAR
 from api.auth import allow
 from api.blueprints import guarded_blueprint
 from api.cases import parse_case_id
-from api.pictures import read_audited, read_drawing
+from api.pictures import decode_stored, read_audited, read_drawing
 from api.problems import problem_responses
 from api.schemas import CasePath
-from api.services import services
 from api.warning_words import say_warning
 from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE, Analysis, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
-from shared.photograph import decode_photograph
 
 blueprint = guarded_blueprint("reports", "/v1/cases", "A case's result on one page.")
 
@@ -48,7 +46,7 @@ def read_report(path: CasePath) -> Response:
     case = read_audited(parse_case_id(path.case_id), "report.read")
     if case.analysis is None:
         raise NotFound("report_not_ready", f"This case is {case.state}: there is no result to report.")
-    photograph = decode_photograph(services().store.get(case.photograph.key), min_side=OVERLAY_SIDE)
+    photograph = decode_stored(case, OVERLAY_SIDE)
     photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
     overlay = Image.open(io.BytesIO(read_drawing(case, "overlay", OVERLAY_CLASS)))
     name = f'attachment; filename="dermqueue-{case.id}.pdf"'  # no browser shows a PDF under our policy

@@ -3,6 +3,7 @@
 import io
 
 from flask import Response, request
+from PIL import Image
 
 from api import cases, pictures, reports, service
 from api.auth import allow, caller
@@ -11,7 +12,6 @@ from api.schemas import CasePath, HeatmapQuery, ReadHeader
 from api.services import services
 from shared.database import read_clock
 from shared.domain import Role
-from shared.photograph import decode_photograph
 from shared.store import cases as case_store
 from shared.store import trail
 
@@ -59,7 +59,7 @@ def show_thumbnail(case_id: str) -> Response:
         return response.make_conditional(request)
     with services().database.writing() as session:
         trail.audit(session, caller(), "image.read", [found.id], read_clock(session))
-    response.set_data(_draw_thumbnail(services().store.get(found.photograph.key)))
+    response.set_data(_draw_thumbnail(pictures.decode_stored(found, THUMBNAIL_SIDE)))
     return response
 
 
@@ -69,9 +69,7 @@ def show_model() -> Response:
     return show("model.html", model=service.read_current_model().get_json())
 
 
-def _draw_thumbnail(photograph: bytes) -> bytes:
-    """Return a JPEG; of a large one, only as many pixels are decoded as this takes."""
-    image = decode_photograph(photograph, min_side=THUMBNAIL_SIDE)
+def _draw_thumbnail(image: Image.Image) -> bytes:
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=75)

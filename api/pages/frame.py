@@ -134,6 +134,9 @@ def _word_problems(response: Response) -> Response:
     """Show a problem as a page; a script of ours, which asks for JSON, gets it as it is."""
     if response.mimetype == "application/problem+json" and not wants_json():
         template, values = g.get("problem_page", ("problem.html", {}))
+        if response.status_code >= 500 and g.get("idempotency_key"):
+            # It may have been taken in, whole or in part: sent again, it must be known again.
+            values = values | {"idempotency_key": g.idempotency_key}
         response.set_data(render_template(template, problem=response.get_json(), **values))
         response.mimetype = "text/html"
     if response.mimetype == "text/html":

@@ -175,13 +175,15 @@ def _validity(row, now: datetime) -> str:
     show_default=True,
     help="So long the old key stays valid.",
 )
+@click.option("--days", type=click.IntRange(1, MOST_DAYS), help="Days until the new key expires; never if unset.")
 @json_option
 @data_dir_option
-def key_rotate(prefix: str, overlap_days: int, as_json: bool, data_dir: Path) -> None:
+def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, data_dir: Path) -> None:
     """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
     with open_database(load_settings(data_dir).database_url).writing() as session:
         now = read_clock(session)
-        made = access.rotate_key(session, prefix, now, timedelta(days=overlap_days))
+        expires_at = now + timedelta(days=days) if days else None
+        made = access.rotate_key(session, prefix, now, timedelta(days=overlap_days), expires_at)
         trail.audit(session, trail.OPERATOR, "key.rotated", [None], now)
     _tell_key(made, as_json)
 

@@ -113,8 +113,10 @@ def find_prefix(session: Session, key_id: UUID) -> str:
     return prefix
 
 
-def rotate_key(session: Session, key_or_prefix: str, now: datetime, overlap: timedelta) -> str:
-    """Make a key that may do the same, and let the old one expire after `overlap`; return the new one.
+def rotate_key(
+    session: Session, key_or_prefix: str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
+) -> str:
+    """Make a key that may do the same until it expires, and let the old one expire after `overlap`; return the new one.
 
     Raises:
         NotFound: `key_not_found`.
@@ -122,7 +124,7 @@ def rotate_key(session: Session, key_or_prefix: str, now: datetime, overlap: tim
     old = _find_valid_key(session, key_or_prefix, now)
     ends_at = now + overlap
     old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)
-    return add_key(session, Role(old.role), old.clinic_id, now)
+    return add_key(session, Role(old.role), old.clinic_id, now, expires_at)
 
 
 def revoke_key(session: Session, key_or_prefix: str, now: datetime) -> None:
@@ -142,7 +144,8 @@ def authenticate(session: Session | Connection, key: str) -> Caller:
     """
     scheme, _, rest = key.partition("_")
     prefix, _, secret = rest.partition("_")
-    row = session.execute(_FIND_KEY, {"prefix": prefix}).first() if scheme == "dq" else None
+    is_key = scheme == "dq" and prefix.isalnum()  # PostgreSQL refuses a NUL
+    row = session.execute(_FIND_KEY, {"prefix": prefix}).first() if is_key else None
     if row is None or not hmac.compare_digest(row.secret_sha256, _digest(secret)):
         raise _WRONG_KEY
     if row.revoked_at is not None:

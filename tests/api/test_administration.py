@@ -83,7 +83,9 @@ def test_a_rotated_key_goes_on_for_the_overlap(admin, client, reviewer):
     key_id = key_id_of(admin, reviewer.key.split("_")[1])
     made = post(admin, f"keys/{key_id}/rotate", {"overlap_days": 1}).json
     assert [Api(client, key).get("/v1/cases").status_code for key in (reviewer.key, made["key"])] == [200, 200]
-    post(admin, f"keys/{key_id}/rotate", {"overlap_days": 0})
+    post(admin, f"keys/{key_id}/rotate", {"overlap_days": 0, "days": 30})
+    newest = max(admin.get("/v1/admin/keys").json["keys"], key=lambda key: key["created_at"])
+    assert newest["expires_at"] is not None
     assert read_problem(reviewer.get("/v1/cases"), 401)["code"] == "key_expired"
 
 

@@ -13,7 +13,7 @@ from flask import Flask, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
-from tests.api.calls import JPEG, Clinic, File, read_problem
+from tests.api.calls import JPEG, Clinic, File, read_problem, record_result
 from tests.api.conftest import services_of
 from tests.api.ways_in import filled, open_upload, send_many, submit_upload
 from tests.archives import GOOD, zipped
@@ -62,7 +62,7 @@ def test_only_so_many_photographs_are_in_memory(open_app, clinic, monkeypatch, w
 
 @pytest.mark.parametrize("way", WAYS)
 def test_who_finds_no_seat_is_told_to_come_back(clinic, services, monkeypatch, rows, stored_keys, rung, way):
-    monkeypatch.setattr("api.intake._SEAT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("api.services._SEAT_TIMEOUT_S", 0.01)
     take_all(services.photograph_seats)
     answer = WAYS[way](clinic)
     assert read_problem(answer, 503)["code"] == "intake_busy"
@@ -70,6 +70,21 @@ def test_who_finds_no_seat_is_told_to_come_back(clinic, services, monkeypatch, r
     assert (rows("cases", "audit_events"), stored_keys(clinic), rung()) == ([], [], 0)
     services.photograph_seats.release()
     assert WAYS[way](clinic).status_code == 202
+
+
+@pytest.mark.parametrize("look", ["heatmap?class=nevus", "report"])
+def test_who_finds_no_seat_to_look_at_a_photograph_is_told_to_come_back(
+    clinic, services, database, store, monkeypatch, look
+):
+    case_id = clinic.submit().json["id"]
+    record_result(database, store, case_id)
+    monkeypatch.setattr("api.services._SEAT_TIMEOUT_S", 0.01)
+    take_all(services.picture_seats)
+    answer = clinic.get(f"/v1/cases/{case_id}/{look}")
+    assert read_problem(answer, 503)["code"] == "pictures_busy"
+    assert int(answer.headers["Retry-After"]) > 0
+    services.picture_seats.release()
+    assert clinic.get(f"/v1/cases/{case_id}/{look}").status_code == 200
 
 
 def test_a_submission_that_finds_no_seat_is_refused_before_it_is_received(clinic, services, rows):
@@ -85,7 +100,7 @@ def test_a_submission_that_finds_no_seat_is_refused_before_it_is_received(clinic
 def test_a_seat_is_given_back_whatever_happens(open_app, clinic, monkeypatch):
     app = open_app(photographs_in_memory=1, api_threads=2)
     narrow = Clinic(app.test_client(), clinic.key, clinic.id)
-    monkeypatch.setattr("api.intake._SEAT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("api.services._SEAT_TIMEOUT_S", 0.01)
     for _ in range(2):
         read_problem(narrow.submit(b"no photograph"), 415)
         read_problem(submit_upload(narrow, open_upload(narrow)["upload_id"]), 409)

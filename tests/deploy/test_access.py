@@ -1,6 +1,6 @@
 """The commands of clinics and their keys."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -96,6 +96,9 @@ def test_a_rotation_prints_a_key_that_opens_and_says_how_long_the_old_one_does(d
     (line,) = [line for line in printed(dermqueue("key", "list")) if line.startswith(prefix)]
     assert "expired" in line
     assert "[key_not_found]" in refused(dermqueue("key", "rotate", prefix))
+    (newest,) = printed(dermqueue("key", "rotate", new.split("_")[1], "--days", "30"))
+    lines = {line.split()[0]: line for line in printed(dermqueue("key", "list"))}
+    assert f"valid until {datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}" in lines[newest.split("_")[1]]
 
 
 def test_what_the_commands_do_to_clinics_and_keys_is_told_in_json_and_on_record(dermqueue, database):

@@ -98,6 +98,7 @@ def test_two_keys_have_nothing_in_common(database):
         lambda key: "_".join(key.split("_", 2)[:2]) + "_",
         lambda key: "dq_" + "0" * 12 + "_" + key.split("_", 2)[2],
         lambda key: "dq__",
+        lambda key: "dq_\0_",
         lambda key: "ключ",
         lambda key: "",
     ],

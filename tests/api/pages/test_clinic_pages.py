@@ -7,8 +7,10 @@ from html import unescape
 import pytest
 from PIL import Image
 
+from shared.errors import Unavailable
 from tests import images
 from tests.api.calls import JPEG, PROBABILITIES, UNUSABLE, record_problem
+from tests.api.conftest import services_of
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -44,6 +46,31 @@ def test_one_photograph_is_sent_with_what_is_known_of_it(clinic_visitor, clinic)
     case = clinic.get(led.location.replace("/app/", "/v1/")).json
     assert {name: case[name] or "" for name in fields} == fields | {"age": 54}
     assert "mole-17" in clinic_visitor.client.get(led.location).text
+
+
+def go_away() -> None:
+    raise Unavailable("database_unavailable", "The database cannot be reached right now. Please try again.")
+
+
+@pytest.mark.parametrize("address", ["/submissions", "/cases"])
+def test_what_is_sent_again_from_the_page_that_told_of_an_outage_is_one_case(
+    clinic_visitor, app, rows, monkeypatch, address
+):
+    """Something goes away after the commit: the page cannot know that the photograph was taken in."""
+    key = key_in(clinic_visitor.get("/submit").text)
+    with monkeypatch.context() as outage:
+        outage.setattr(services_of(app).doorbell, "ring", go_away)
+        told = clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG)[0]})
+    assert told.status_code == 503
+    assert "Please try again" in words_of(told.text)
+    again = clinic_visitor.post(address, {"idempotency_key": key_in(told.text), "image": files(JPEG)[0]})
+    assert (again.status_code, len(rows("cases"))) == (303, 1)
+
+
+def test_after_what_was_refused_the_page_has_a_new_key(clinic_visitor):
+    key = key_in(clinic_visitor.get("/submit").text)
+    told = clinic_visitor.post("/cases", {"idempotency_key": key, "image": files(b"text")[0]})
+    assert key_in(told.text) != key
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from api.schemas import CaseFields, SubmitForm, SubmitUpload
 from api.services import Services, seated
 from shared.database import read_clock
 from shared.domain import Caller, Case, NewCase, Photograph, Priority
+from shared.durability import sync_disk_of
 from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
 from shared.photograph import inspect_photograph
 from shared.storage import photograph_key
@@ -187,6 +188,8 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
         )
         with span("store"):
             to.store.put(photograph.key, stored, header.media_type)
+            if to.settings.s3_folder:
+                sync_disk_of(to.settings.s3_folder)
     return NewCase(
         id=case_id,
         clinic_id=asked.caller.clinic_id,

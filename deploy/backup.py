@@ -24,13 +24,13 @@ from deploy.backup_file import (
     Track,
     object_name,
     open_backup,
-    sync_folder,
     write_backup,
 )
 from deploy.embedded.program import write_private
 from deploy.embedded.supervisor import OnEvent
 from deploy.stack import KEYS, RESTORING, keeps_data_elsewhere, local_store, own_folder
 from shared.database import Database, open_database
+from shared.durability import sync_disk_of
 from shared.errors import ConfigurationInvalid, ObjectMissing
 from shared.migrations import read_migration, upgrade
 from shared.settings import STACK_ENV, load_settings
@@ -91,7 +91,7 @@ def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Repo
             missing = [promise for promise in track(promised, "reading") if _fetch(store, promise) is None]
         write_private(data_dir / KEYS, backup.read(KEYS).decode())
         staged.replace(data_dir / DATABASE)
-        sync_folder(data_dir)
+        sync_disk_of(data_dir)
     return _report(promised, missing)
 
 

@@ -16,7 +16,7 @@ import httpx
 from dotenv import dotenv_values
 
 from deploy.embedded.program import Program, find_free_port, write_private
-from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
+from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url, store_folder
 from deploy.embedded.supervisor import OnEvent, Supervisor
 from deploy.embedded.valkey import valkey_program, valkey_url
 from shared.database import Database, open_database, read_clock
@@ -156,6 +156,7 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
                 "DERMQUEUE_S3_ACCESS_KEY": secrets.token_hex(10),
                 "DERMQUEUE_S3_SECRET_KEY": secrets.token_urlsafe(30),
             }
+        kept["DERMQUEUE_S3_FOLDER"] = str(store_folder(data_dir))
         port = urlsplit(kept["DERMQUEUE_S3_ENDPOINT_URL"]).port
         keys = kept["DERMQUEUE_S3_ACCESS_KEY"], kept["DERMQUEUE_S3_SECRET_KEY"]
         programs.append(seaweed_program(data_dir, port, *keys, kept["DERMQUEUE_S3_BUCKET"]))

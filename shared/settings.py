@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     s3_public_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = Field(
         None, description="where clinics reach the object store, if not at s3_endpoint_url"
     )
+    s3_folder: Path | None = Field(
+        None,
+        description="the object store's own folder, if it is on this machine and answers before its disk has what it"
+        " was sent; a case is accepted once it has",
+    )
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None

@@ -44,7 +44,7 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
     Raises:
         ConfigurationInvalid: `encryption_key_missing`; `encryption_key_wrong`.
     """
-    folder = data_dir.resolve() / "seaweed"
+    folder = store_folder(data_dir)
     encryption_key = _ensure_encryption_key(data_dir / "seaweed.key", store_exists=folder.exists())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     client = _probing_client(first_port, access_key, secret_key)
@@ -57,6 +57,11 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
         is_broken=lambda news: DISK_FULL in news and shutil.disk_usage(folder).free > ROOM_BYTES,
         stop_timeout_s=60.0,  # usually 2 s, but its volume server has taken 27
     )
+
+
+def store_folder(data_dir: Path) -> Path:
+    """Return where the server keeps what it is sent. It answers once the kernel has it, and not the disk."""
+    return data_dir.resolve() / "seaweed"
 
 
 def _ensure_encryption_key(path: Path, store_exists: bool) -> str:

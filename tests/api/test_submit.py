@@ -5,6 +5,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from threading import Barrier
 from uuid import UUID
 
@@ -179,3 +180,22 @@ def test_many_threads_with_the_same_key_make_one_case_and_leave_nothing_behind(
     (row,) = rows("cases")
     assert {answer.json["id"] for answer in answers} == {str(row.id)}
     assert stored_keys(clinic) == [row.photograph_key]
+
+
+def test_a_case_is_accepted_once_the_stores_disk_has_its_photograph(
+    clinic, open_app, monkeypatch, rows, stored_keys, tmp_path
+):
+    met = []
+
+    def note(folder: Path) -> None:
+        met.append((folder, len(stored_keys(clinic)), len(rows("cases"))))
+
+    monkeypatch.setattr("api.intake.sync_disk_of", note)
+    assert Api(open_app(s3_folder=tmp_path).test_client(), clinic.key).submit().status_code == 202
+    assert met == [(tmp_path, 1, 0)]
+
+
+def test_where_the_stores_disk_refuses_no_case_is_accepted(clinic, open_app, rows, tmp_path):
+    answer = Api(open_app(s3_folder=tmp_path / "gone").test_client(), clinic.key).submit()
+    assert read_problem(answer, 503)["code"] == "storage_unavailable"
+    assert rows("cases") == []

@@ -20,6 +20,7 @@ def test_what_no_variable_names_is_embedded_and_keeps_its_ports_and_passwords(tm
     first, programs = prepare_servers(tmp_path)
     assert names(programs) == ["valkey", "seaweed"]
     assert prepare_servers(tmp_path)[0] == first
+    assert first.s3_folder == tmp_path / "seaweed"
 
 
 def test_a_setting_of_the_store_that_names_no_server_leaves_it_embedded(tmp_path, monkeypatch):
@@ -34,7 +35,7 @@ def test_a_setting_of_the_store_that_names_no_server_leaves_it_embedded(tmp_path
 def test_a_server_that_is_given_is_not_embedded(tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, {"DERMQUEUE_S3_BUCKET": "lesions"}.get(variable, "postgresql://db.example/derm"))
     settings, programs = prepare_servers(tmp_path)
-    assert ("seaweed" in names(programs)) == (variable != "DERMQUEUE_S3_BUCKET")
+    assert ("seaweed" in names(programs)) == (variable != "DERMQUEUE_S3_BUCKET") == bool(settings.s3_folder)
     assert settings.database_url.startswith("sqlite") == (variable != "DERMQUEUE_DATABASE_URL")
     assert keeps_data_elsewhere()
 

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 from shared.errors import RequestInvalid
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_OF_ONE_NETWORK = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10")))
+"""Local by RFC 8215 and RFC 3879, which Python's `is_global` does not know of in each of its versions."""
 
 
 def check_webhook_url(url: str, local_allowed: bool) -> None:
@@ -34,7 +36,8 @@ def is_public(address: str) -> bool:
         if found in _NAT64:
             inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
         found = inner or found
-    return found.is_global and not found.is_multicast
+    is_local = any(found in network for network in _OF_ONE_NETWORK)
+    return found.is_global and not found.is_multicast and not is_local
 
 
 def _refused(sentence: str) -> RequestInvalid:

@@ -60,6 +60,8 @@ def test_the_internet_is_public(address):
         "::ffff:127.0.0.1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "64:ff9b:1::a00:1",
+        "fec0::1",
     ],
 )
 def test_our_own_machines_are_not_whatever_they_are_wrapped_in(address):

@@ -103,5 +103,6 @@ audit: .venv/installed-audit
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+# Not .dermqueue: a stack of `make up` keeps its cases there.
 clean:
-	rm -rf .venv .venv-peers .dermqueue demo-results fuzz-findings
+	rm -rf .venv .venv-peers demo-results fuzz-findings

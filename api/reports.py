@@ -16,6 +16,7 @@ from ttf_opensans import OPENSANS_BOLD, OPENSANS_REGULAR
 from api.auth import allow
 from api.blueprints import guarded_blueprint
 from api.cases import parse_case_id
+from api.percentages import percent, tell_apart
 from api.pictures import decode_stored, read_audited, read_drawing
 from api.problems import problem_responses
 from api.schemas import CasePath
@@ -93,8 +94,10 @@ def _compressed(picture: Image.Image) -> ImageReader:
 
 def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
     point = case.analysis.operating_point
+    shown, threshold = tell_apart(case.analysis.melanoma_probability, point.threshold)
     for name, probability in zip(CLASSES, case.analysis.probabilities, strict=True):
-        _draw_text(canvas, f"{name.replace('_', ' ').capitalize()}: {probability:.1%}", y)
+        number = shown if name == OVERLAY_CLASS else percent(probability)
+        _draw_text(canvas, f"{name.replace('_', ' ').capitalize()}: {number}", y)
         canvas.setFillGray(0.88)
         canvas.rect(_BAR_LEFT, y, _BAR_WIDTH, _BAR_HEIGHT, stroke=0, fill=1)
         canvas.setFillGray(0.35)
@@ -106,7 +109,7 @@ def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
             canvas.line(x, y - 1 * mm, x, y + _BAR_HEIGHT + 1 * mm)
         y -= 1.6 * _LINE
     text = (
-        f"The line is the operating point “{point.name}”: refer at {point.threshold:.1%} of melanoma or more. On the"
+        f"The line is the operating point “{point.name}”: refer at {threshold} of melanoma or more. On the"
         f" card’s images it found {point.sensitivity:.0%} of melanomas and left {point.specificity:.0%} of harmless"
         " lesions alone."
     )

@@ -87,7 +87,8 @@ def save_review(reviewer: Caller, case_id: UUID, sent: ReviewIn, expected_versio
             session, reviewer, case_id, expected_version, sent.verdict, sent.label, sent.note, now
         )
         reviews.note_closed(session, reviewer, case_id)
-        trail.audit(session, reviewer, f"review.{review.verdict}", [case_id], now)
+        if review.reviewed_at == now:  # and not one that was sent before, and stands
+            trail.audit(session, reviewer, f"review.{review.verdict}", [case_id], now)
     return review
 
 

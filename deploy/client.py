@@ -14,6 +14,9 @@ from shared.errors import ConfigurationInvalid, DermQueueError
 
 FINAL_STATES = ("succeeded", "rejected", "failed", "cancelled")
 _TRIES = 6
+_MAY_PASS = (429, 502, 503, 504)
+"""502 and 504 are a proxy's, while the service behind it starts anew."""
+
 _LONGEST_PAUSE_S = 10.0
 _WAIT_S = 5
 
@@ -116,7 +119,7 @@ class Client:
                 pause_s = min(asked_s, _LONGEST_PAUSE_S)
                 if _wants_room(response):  # which comes, as soon as some of the clinic's cases are finished
                     attempt, pause_s = 0, asked_s
-                elif response.status_code not in (429, 503) or attempt == _TRIES:
+                elif response.status_code not in _MAY_PASS or attempt == _TRIES:
                     return _checked(response)
             if self._stopped.wait(pause_s):
                 raise Refused("interrupted", "The call was given up.")

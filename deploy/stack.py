@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 import secrets
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
@@ -51,7 +52,7 @@ class LocalStack:
         """Start everything and return the connection, which `connection.json` then holds too.
 
         Raises:
-            ConfigurationInvalid: a setting is wrong, or another stack uses this port; `restore_unfinished`.
+            ConfigurationInvalid: a setting is wrong, or `port_in_use`, `restore_unfinished`.
             StartFailed: a program did not become ready.
         """
         if (self.data_dir / RESTORING).exists():
@@ -60,6 +61,7 @@ class LocalStack:
                 f"A restore into {self.data_dir} was cut off. Repeat the same call of `dermqueue restore`, or choose"
                 " another --data-dir.",
             )
+        _refuse_taken_port(self._port)
         settings, servers = prepare_servers(self.data_dir)
         self._supervisor.start(servers, self.stop_event)
         database = open_database(settings.database_url)
@@ -201,6 +203,18 @@ def own_programs(data_dir: Path, port: int) -> list[Program]:
         program("worker", stop_timeout_s=60.0),
         program("beat"),
     ]
+
+
+def _refuse_taken_port(port: int) -> None:
+    """Whoever answers there would be taken for this stack's API."""
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of closed connections takes no port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigurationInvalid(
+                "port_in_use", f"Something listens on port {port} already: another stack? Choose another --port."
+            ) from error
 
 
 def _is_alive(port: int) -> bool:

@@ -85,8 +85,9 @@ def add_key() -> Response:
 @admin.post("/access/keys/<key_id>/rotate")
 @allow(Role.ADMIN)
 def rotate_key(key_id: str) -> Response:
+    word_problems_by("access.html", **_of_access_page())
     made = ask_with_form(keys.rotate_key, KeyRotationIn, path=KeyPath(key_id=key_id))
-    return show("key.html", made=made.get_json())
+    return show("key.html", made=made.get_json(), replaces=True)
 
 
 @admin.post("/access/keys/<key_id>/revoke")

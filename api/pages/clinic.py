@@ -5,7 +5,7 @@ import secrets
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from flask import Response, g, redirect, url_for
+from flask import Response, g, redirect, request, url_for
 
 from api import cases, submissions
 from api.auth import allow, caller
@@ -45,7 +45,7 @@ def show_submit() -> Response:
 @submissions.takes_much
 @checks_form
 def send_many() -> Response:
-    word_problems_by("submit.html", **_of_submit_page())
+    word_problems_by("submit.html", **_of_submit_page(), sent=request.form.to_dict())
     submission_id = _take_in()
     if wants_json():
         return submissions.read_submission(path=SubmissionPath(submission_id=str(submission_id)))
@@ -67,7 +67,7 @@ def show_submission(submission_id: str) -> Response:
 @clinic.post("/cases")
 @allow(Role.CLINIC)
 def send_one() -> Response:
-    word_problems_by("submit.html", **_of_submit_page())
+    word_problems_by("submit.html", **_of_submit_page(), sent=request.form.to_dict())
     return _go_to_case(cases.submit_case(header=_header()).get_json()["id"])
 
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from flask import Blueprint
 
+from api.percentages import percent, tell_apart
 from api.warning_words import say_warning
 
 STATES = {
@@ -23,7 +24,7 @@ _VERDICTS = {"agree": "agrees with the model", "disagree": "disagrees with the m
 def register(blueprint: Blueprint) -> None:
     """Give these words to all templates of a blueprint's app."""
     says = (say_state, say_class, say_decision, say_verdict, say_warning, say_plausible)
-    for words in (*says, percent, moment, size_in_words):
+    for words in (*says, percent, tell_apart, moment, size_in_words):
         blueprint.app_template_filter()(words)
 
 
@@ -48,11 +49,6 @@ def say_plausible(names: list[str]) -> str:
     if not others:
         return f"Of the three, {first} alone is plausible."
     return f"Uncertain: {', '.join([first, *others[:-1]])} and {others[-1]} are plausible."
-
-
-def percent(share: float) -> str:
-    """Return a share of one in percent; small ones with a digit more, so that none of them looks like zero."""
-    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def moment(value: str | datetime | None) -> str:

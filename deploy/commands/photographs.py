@@ -57,7 +57,12 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
     console = make_console(stderr=as_json)
     cases = submit_files(client, files, console, reference=reference, priority=priority)
     if wait:
-        cases = follow_cases(client, cases, console)
+        try:
+            cases = follow_cases(client, cases, console)
+        except (Refused, KeyboardInterrupt) as error:
+            console.print(f"Not waited for to the end: {error}. The cases go on; these are their ids:", markup=False)
+            for file, case in zip(files, cases, strict=True):
+                console.print(f"{file.name}: {case['id'] or case['state']}", markup=False)
     if as_json:
         for file, case in zip(files, cases, strict=True):
             click.echo(json.dumps({"file": str(file), **case}))

@@ -51,6 +51,10 @@ def add_review(
         raise Conflict("case_not_reviewable", "Only a case that has a result, or that failed, can be reviewed.")
     stands = next(iter(_list_reviews(session, case_id)), None)
     version = stands.version if stands else 0
+    if stands and version == expected_version + 1:
+        prefix = session.scalar(select(ApiKeyRow.prefix).where(ApiKeyRow.id == caller.key_id))
+        if (stands.reviewer, stands.verdict, stands.label, stands.note) == (prefix, verdict, label, note):
+            return stands  # the same was sent twice, as by a double click
     if version != expected_version:
         raise Conflict("review_changed", "Somebody else has reviewed this case meanwhile. Read their review first.")
     row = ReviewRow(case_id=case_id, version=version + 1, verdict=verdict, label=label, note=note)

@@ -118,8 +118,17 @@ def test_whoever_is_slower_is_told_and_overwrites_nothing(reviewer, colleague, c
 def test_of_reviewers_who_send_at_the_same_moment_one_wins(app, reviewer, case):
     readers = [Api(app.test_client(), reviewer.key) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        statuses = sorted(answer.status_code for answer in threads.map(lambda reader: review(reader, case), readers))
+        answers = threads.map(lambda reader, note: review(reader, case, AGREE | {"note": note}), readers, "abcd")
+        statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [200, 412, 412, 412]
+
+
+def test_a_review_that_is_sent_twice_stands_once(reviewer, colleague, case, rows):
+    first, second = (review(reviewer, case) for _ in range(2))
+    assert (second.status_code, second.json) == (200, first.json)
+    assert reviewer.get(f"{case}/review").json == {"review": first.json, "earlier": []}
+    assert [row.action for row in rows("audit_events")][1:] == ["review.agree"]
+    assert read_problem(review(colleague, case), 412)["code"] == "review_changed"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from deploy import client as client_module
+from deploy.cli import main
 from deploy.client import Client, Connection, Refused
 from deploy.commands.photographs import submit_files
 from deploy.embedded.program import find_free_port
@@ -141,3 +143,21 @@ def test_an_api_that_is_not_there_is_given_up(monkeypatch, tmp_path):
     nowhere = Client(Connection(f"http://127.0.0.1:{find_free_port()}", "dq_key"))
     with pytest.raises(Refused, match="api_unreachable"):
         nowhere.list_cases(1)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_whose_service_starts_anew_is_asked_again(api, submit, status):
+    api.answers = [(status, ""), TAKEN]
+    assert submit()["id"] == "7"
+    assert (api.asked, len(api.keys)) == (2, 1)
+
+
+def test_who_does_not_wait_to_the_end_is_told_the_ids(api, photograph, monkeypatch):
+    def give_up(*_) -> Iterator[dict]:
+        raise Refused("api_unreachable", "The API does not answer.")
+
+    monkeypatch.setattr(Client, "follow", give_up)
+    url = f"http://127.0.0.1:{api.server_port}"
+    done = CliRunner().invoke(main, ["submit", str(photograph), "--wait", "--url", url, "--key", "dq_key"])
+    assert done.exit_code == 1
+    assert f"{photograph.name}: 7" in done.output

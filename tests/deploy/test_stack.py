@@ -3,13 +3,15 @@
 import errno
 import io
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.commands.serve import print_event
-from deploy.stack import keeps_data_elsewhere, prepare_servers
+from deploy.stack import keeps_data_elsewhere, local_stack, prepare_servers
+from shared.errors import ConfigurationInvalid
 
 
 def names(programs) -> list[str]:
@@ -48,6 +50,15 @@ def test_a_full_disk_does_not_end_whoever_tells_what_the_supervisor_does(monkeyp
     monkeypatch.setattr(sys, "stdout", FullDisk())
     print_event("worker", "started", "process 1")
     assert sys.stdout.getvalue() == "worker     started process 1\n"
+
+
+def test_a_port_on_which_something_listens_is_refused_before_anything_is_started(tmp_path):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        local_stack(tmp_path, other.getsockname()[1], lambda *event: pytest.fail(f"{event} was started")) as stack,
+        pytest.raises(ConfigurationInvalid, match="port_in_use"),
+    ):
+        stack.start()
 
 
 def test_a_folder_that_was_moved_opens_its_own_database(tmp_path):

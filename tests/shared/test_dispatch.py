@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,19 @@ def make(settings: Settings) -> Iterator[Callable[[str], Celery]]:
 
 def unreachable(caplog) -> int:
     return sum("doorbell_unreachable" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("url", "checks"),
+    [
+        ("rediss://:secret@redis.example:6380/0", ssl.CERT_REQUIRED),
+        ("rediss://:secret@redis.example:6380/0?ssl_cert_reqs=none", ssl.CERT_NONE),
+        ("redis://redis.example/0", None),
+    ],
+)
+def test_a_brokers_certificate_is_checked_unless_the_address_says_otherwise(make, url, checks):
+    transport = make(url).connection_for_write().transport
+    assert (transport.client.ssl or {}).get("ssl_cert_reqs") == checks
 
 
 def test_a_ring_is_one_message_for_the_analysis_and_carries_no_data(make, broker_url, broker):

@@ -50,13 +50,14 @@ function makeScale(label, probability, point) {
   const bar = scale.querySelector(".bar");
   bar.setAttribute("width", probability * 1000);
   fill(".scale-name", nameOf(label));
-  fill(".scale-number", percent(probability));
+  const [shown, threshold] = point ? tellApart(probability, point.threshold) : [percent(probability)];
+  fill(".scale-number", shown);
   if (!point) return scale;
   if (probability >= point.threshold) bar.setAttribute("class", "over");
   for (const line of scale.querySelectorAll("path")) line.setAttribute("d", `M${point.threshold * 1000} 0v40`);
   fill(
     ".scale-note",
-    `The line is the operating point “${point.name}”: refer at ${percent(point.threshold)} or more. On the images of this ` +
+    `The line is the operating point “${point.name}”: refer at ${threshold} or more. On the images of this ` +
       `network’s card it found ${percent(point.sensitivity)} of melanomas and left ${percent(point.specificity)} of harmless lesions alone.`,
   );
   return scale;
@@ -71,6 +72,20 @@ function nameOf(label) {
   return words[0].toUpperCase() + words.slice(1);
 }
 
-function percent(share) {
-  return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
+/** A share in percent; what is neither nothing nor all never looks like it. */
+function percent(share, digits = share < 0.1 ? 1 : 0) {
+  const least = 10 ** -(digits + 2);
+  if (share > 0 && share < least / 2) return `<${(least * 100).toFixed(digits)}%`;
+  if (share < 1 && share >= 1 - least / 2) return `>${((1 - least) * 100).toFixed(digits)}%`;
+  return `${(share * 100).toFixed(digits)}%`;
+}
+
+/** Both in percent, with as many digits as show that they differ, if they do: a decision hangs on it. */
+function tellApart(share, threshold) {
+  let shown;
+  for (const digits of [undefined, 1, 2, 3, 4]) {
+    shown = [percent(share, digits), percent(threshold, digits)];
+    if (share === threshold || shown[0] !== shown[1]) break;
+  }
+  return shown;
 }

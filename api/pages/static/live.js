@@ -1,9 +1,15 @@
 // Keeps what is marked `data-live` as the server would show it now. Focus stays where it was.
 const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ?? 2000);
+const MISSES_TOLD = 3;
 let etag = null;
+let missed = 0;
+
+const notice = Object.assign(document.createElement("p"), { role: "status", className: "told warn", hidden: true });
+document.querySelector("main").prepend(notice);
 
 function isFinal() {
-  return document.querySelector("[data-final]")?.dataset.final === "yes";
+  const untilFinal = document.querySelector("script[data-until-final]");
+  return untilFinal && document.querySelector("[data-final]")?.dataset.final === "yes";
 }
 
 function replace(fresh) {
@@ -25,17 +31,28 @@ async function refresh() {
   if (etag) headers["If-None-Match"] = etag;
   const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (answer.redirected) return location.reload();
-  if (answer.status !== 200) return;
+  if (answer.status !== 200 && answer.status !== 304) throw new Error(answer.status);
+  if (answer.status === 304) return;
   etag = answer.headers.get("ETag");
   replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+}
+
+/** What does not come any more must not look as if it were so now. */
+function tellMisses() {
+  if (missed === MISSES_TOLD) {
+    notice.textContent = `Not renewed since ${new Date().toLocaleTimeString()}: the service cannot be reached.`;
+  }
+  notice.hidden = missed < MISSES_TOLD;
 }
 
 async function follow() {
   try {
     await refresh();
+    missed = 0;
   } catch {
-    // The network is away for a moment; the next look may succeed.
+    missed += 1; // The network or the service is away for a moment; the next look may succeed.
   }
+  tellMisses();
   if (!isFinal()) setTimeout(follow, EVERY_MS);
 }
 

@@ -29,7 +29,7 @@ function post(upload, onProgress) {
     request.setRequestHeader("Accept", "application/json");
     request.responseType = "json";
     request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
-    request.onloadend = () => resolve({ status: request.status, body: request.response });
+    request.onloadend = () => resolve({ status: request.status, body: request.response, url: request.responseURL });
     request.send(body);
   });
 }
@@ -40,7 +40,14 @@ function say(upload, text, isBad = false) {
   state.classList.toggle("bad", isBad);
 }
 
-function finish(upload, { status, body }) {
+function excuse({ status, url }) {
+  if (!status) return "The network is away. Send it again.";
+  if (url.includes("/sign-in")) return "You are signed out. Sign in and send it again.";
+  return `The service answered ${status}. Send it again.`;
+}
+
+function finish(upload, answer) {
+  const { body } = answer;
   const item = body?.items?.[0];
   if (item?.case_id) {
     counts.sent += 1;
@@ -52,8 +59,7 @@ function finish(upload, { status, body }) {
     return say(upload, "Sent");
   }
   counts.refused += 1;
-  const reason = item?.error?.detail ?? body?.detail;
-  say(upload, reason ?? (status ? "You are signed out. Sign in and send it again." : "The network is away. Send it again."), true);
+  say(upload, item?.error?.detail ?? body?.detail ?? excuse(answer), true);
 }
 
 async function send(upload) {
@@ -61,7 +67,7 @@ async function send(upload) {
   for (let tried = 1; ; tried += 1) {
     say(upload, "Is being sent");
     const answer = await post(upload, (share) => (bar.value = share));
-    const mayPass = [0, 429, 503].includes(answer.status);
+    const mayPass = [0, 429, 502, 503, 504].includes(answer.status);
     if (!mayPass || tried === TRIES) return finish(upload, answer);
     say(upload, "Waits: the service is busy or cannot be reached. It is tried again.");
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));

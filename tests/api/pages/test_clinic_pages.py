@@ -52,19 +52,33 @@ def go_away() -> None:
     raise Unavailable("database_unavailable", "The database cannot be reached right now. Please try again.")
 
 
-@pytest.mark.parametrize("address", ["/submissions", "/cases"])
+@pytest.mark.parametrize(
+    ("address", "fields"),
+    [("/submissions", {"priority": "urgent"}), ("/cases", {"priority": "urgent", "age": "54", "site": "left calf"})],
+)
 def test_what_is_sent_again_from_the_page_that_told_of_an_outage_is_one_case(
-    clinic_visitor, app, rows, monkeypatch, address
+    clinic_visitor, app, rows, monkeypatch, address, fields
 ):
     """Something goes away after the commit: the page cannot know that the photograph was taken in."""
     key = key_in(clinic_visitor.get("/submit").text)
     with monkeypatch.context() as outage:
         outage.setattr(services_of(app).doorbell, "ring", go_away)
-        told = clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG)[0]})
+        told = clinic_visitor.post(address, fields | {"idempotency_key": key, "image": files(JPEG)[0]})
     assert told.status_code == 503
     assert "Please try again" in words_of(told.text)
-    again = clinic_visitor.post(address, {"idempotency_key": key_in(told.text), "image": files(JPEG)[0]})
+    again = clinic_visitor.post(address, fields | {"idempotency_key": key_in(told.text), "image": files(JPEG)[0]})
     assert (again.status_code, len(rows("cases"))) == (303, 1)
+
+
+def test_what_was_entered_stands_in_the_form_again_after_a_problem(clinic_visitor):
+    sent = {"reference": "mole-17", "priority": "urgent", "age": "54", "sex": "female", "site": "left calf"}
+    told = clinic_visitor.post("/cases", sent | {"image": files(b"text")[0]})
+    assert told.status_code == 415
+    assert re.findall('<option value="(urgent|female)" selected>', told.text) == ["urgent", "female"]
+    assert {value for name, value in sent.items() if name in ("reference", "age", "site")} <= set(
+        re.findall(' value="(.*?)"', told.text)
+    )
+    assert re.search('value="urgent" checked', told.text)
 
 
 def test_after_what_was_refused_the_page_has_a_new_key(clinic_visitor):

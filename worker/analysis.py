@@ -25,7 +25,7 @@ from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
 from shared.storage import ObjectStore, digest_in_key, overlay_key
-from worker.frame import prepare_frame, shrink_for_overlay, squash_frame
+from worker.frame import DECODED_SIDE, prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion
 from worker.measures import stage
 from worker.model import Model, Reading
@@ -123,7 +123,7 @@ class Analyst:
         preprocessing = self._model.manifest.preprocessing
         side = preprocessing.input_side
         with stage("decode", [lease]):
-            photograph = decode_photograph(data, min_side=2 * side)
+            photograph = decode_photograph(data, DECODED_SIDE)
             frame = squash_frame(photograph)
             warnings = (("low_resolution",) if min(photograph.size) < side else ()) + inspect_frame(frame)
             small, pixels = shrink_for_overlay(photograph), prepare_frame(frame, preprocessing)

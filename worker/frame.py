@@ -20,6 +20,8 @@ from worker.cleaning import clean_frame
 # Pixels and JPEG quality (4:2:0) of the training images, by their size and their quantisation tables.
 TRAINING_SIDE = 256
 TRAINING_QUALITY = 75
+DECODED_SIDE = 2 * TRAINING_SIDE
+"""Pixels of the shorter side that are decoded of a large photograph, at least: twice what it is resized to."""
 _LEVELS = np.arange(256.0)
 _NORM = 6
 

@@ -62,12 +62,11 @@ def export(bundle, file_format, int8, out, web) -> None:
 def _write_checked(bundle: Path, file: Path, int8: bool) -> None:
     import numpy as np
 
-    from worker.frame import squash  # torch is loaded only where it is used
+    from worker.frame import DECODED_SIDE, squash  # torch is loaded only where it is used
     from worker.portable import write_onnx
 
     preprocessing = read_manifest(bundle).preprocessing
-    side = preprocessing.input_side
-    samples = (decode_photograph(sample.read_bytes(), min_side=2 * side) for sample in sorted(SAMPLES.glob("*.jpg")))
+    samples = (decode_photograph(sample.read_bytes(), DECODED_SIDE) for sample in sorted(SAMPLES.glob("*.jpg")))
     write_onnx(bundle, file, np.stack([squash(sample, preprocessing) for sample in samples]), int8=int8)
 
 

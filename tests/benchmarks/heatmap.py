@@ -25,7 +25,7 @@ from tests.benchmarks.peers.libraries import LIBRARIES, Explain, running_librari
 from tests.benchmarks.peers.running import bundle_folder
 from tests.benchmarks.rounds import time_in_turns
 from tests.worker.networks import LogitsAlone
-from worker.frame import squash
+from worker.frame import DECODED_SIDE, squash
 from worker.model import load_network
 from worker.network import normalise
 from worker.runtime import OnnxRuntime, Reader, TorchRuntime
@@ -105,9 +105,10 @@ def make_runs(network: nn.Module, preprocessing: Preprocessing, explain: Explain
 
 def read_samples(size: int, preprocessing: Preprocessing, folder: Path) -> Batch:
     """Return so many of the shipped photographs, each in turn."""
-    side = preprocessing.input_side
     photographs = islice(cycle(sorted(SAMPLES.glob("*.jpg"))), size)
-    pixels = np.stack([squash(decode_photograph(file.read_bytes(), 2 * side), preprocessing) for file in photographs])
+    pixels = np.stack(
+        [squash(decode_photograph(file.read_bytes(), DECODED_SIDE), preprocessing) for file in photographs]
+    )
     batch = Batch(pixels, normalise(torch.from_numpy(pixels), preprocessing), folder / f"{size}.npy")
     np.save(batch.file, batch.inputs.numpy())
     return batch

@@ -31,7 +31,7 @@ from shared.photograph import decode_photograph
 from tests import images
 from tests.browsing import SIZES, find_faults, serving
 from tests.portable_page import RED, choose, open_portable, read
-from worker.frame import shrink_frame, squash_frame
+from worker.frame import DECODED_SIDE, shrink_frame, squash_frame
 from worker.model import load_model
 
 VENDORED = Path(portable.__file__).parent / "on_device" / "onnxruntime"
@@ -150,7 +150,7 @@ class Expected:
 
     def _prepare(self, data: bytes) -> tuple[Image.Image, np.ndarray]:
         side = self._session.get_inputs()[0].shape[1]
-        photograph = decode_photograph(data, min_side=2 * side)
+        photograph = decode_photograph(data, DECODED_SIDE)
         return photograph, shrink_frame(squash_frame(photograph), side)[None]
 
 

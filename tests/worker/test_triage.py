@@ -18,7 +18,7 @@ from tests import images
 from tests.factories import add_case, add_photograph, clinic_caller
 from tests.worker.conftest import CountingDoorbell
 from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, preprocess_to, tiny_model, tiny_model_that_knows
-from worker.frame import squash
+from worker.frame import DECODED_SIDE, squash
 
 
 def jpeg(width: int = 320, height: int = 240) -> bytes:
@@ -46,7 +46,7 @@ def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, 
     with database.reading() as session:
         done = cases.read_case(session, clinic_caller(clinic_id), case.id)
         maps, manifest = cases.read_activation_maps(session, case.id)
-    expected = model.read(squash(decode_photograph(data, 2 * SIDE), model.manifest.preprocessing)[None])
+    expected = model.read(squash(decode_photograph(data, DECODED_SIDE), model.manifest.preprocessing)[None])
     assert done.state is State.SUCCEEDED
     assert done.analysis.probabilities == pytest.approx(tuple(expected.probabilities[0]))
     assert sum(done.analysis.probabilities) == pytest.approx(1)
@@ -58,7 +58,7 @@ def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, 
     assert done.analysis.code_version
     assert manifest["name"] == "tiny"
     overlay = images.Image.open(io.BytesIO(store.get(done.analysis.overlay_key)))
-    assert (overlay.format, overlay.size) == ("JPEG", (160, 120))
+    assert (overlay.format, overlay.size) == ("JPEG", (320, 240))
 
 
 @pytest.mark.parametrize("plausible_from", [None, (0.2, 0.9, 0.3)])
@@ -102,7 +102,7 @@ def test_a_result_warns_of_a_photograph_that_is_dark_and_of_one_that_is_unlike_t
     make_triage, database, store, clinic_id
 ):
     known = jpeg()
-    model = tiny_model_that_knows(squash(decode_photograph(known, 2 * SIDE), preprocess_to(SIDE))[None])
+    model = tiny_model_that_knows(squash(decode_photograph(known, DECODED_SIDE), preprocess_to(SIDE))[None])
     dark = images.encode(images.lesion().point(lambda level: level // 5), "PNG")
     queued = [add_photograph(database, store, clinic_id, data) for data in (known, dark)]
     make_triage(model).analyze_waiting()

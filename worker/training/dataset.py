@@ -15,7 +15,7 @@ from shared.bundle import Preprocessing
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
-from worker.frame import TRAINING_SIDE, prepare_frame, retouch_frame, squash_frame
+from worker.frame import DECODED_SIDE, TRAINING_SIDE, prepare_frame, retouch_frame, squash_frame
 from worker.training.labels import SUFFIXES, Label, read_labels
 
 _NAMED_PROBLEMS = 20
@@ -140,7 +140,10 @@ def read_unlabelled(folder: Path, on_image: Callable[[int, int], None] = lambda 
 def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[Label, Path]]:
     found, first_place = [], {}
     for folder, ground_truth in sources:
-        files = {file.stem: file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
+        files: dict[str, Path] = {}
+        for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES):
+            if (first := files.setdefault(file.stem, file)) is not file:
+                problems.append(f"{folder}: {first.name} and {file.name} have one name: which of them is meant?")
         for label in read_labels(ground_truth, problems):
             if label.image_id in first_place:
                 problems.append(f"{label.place}: {label.image_id} is already in {first_place[label.image_id]}.")
@@ -162,7 +165,7 @@ def _decode_all(
     def decode(at: int) -> str | ImageRejected:
         data = paths[at].read_bytes()
         try:
-            frame = squash_frame(decode_photograph(data, min_side=2 * side))
+            frame = squash_frame(decode_photograph(data, DECODED_SIDE))
         except ImageRejected as rejection:
             return rejection
         pixels[at] = prepare_frame(frame, preprocessing) if preprocessing else frame

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -84,11 +85,17 @@ def read_run(path: Path) -> Run:
         trained_on = (
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
-        return Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
+        classes = tuple(run["classes"])
+        found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigurationInvalid(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
         ) from error
+    if classes != CLASSES:
+        raise ConfigurationInvalid(
+            "run_malformed", f"{path}: its network tells apart {', '.join(classes)}; a bundle's, {', '.join(CLASSES)}."
+        )
+    return found
 
 
 def write_bundle(
@@ -103,13 +110,31 @@ def write_bundle(
     """Write the bundle, verified by loading it, and return its folder.
 
     Temperature, thresholds and figures come from the predictions, the heatmaps' scales from what the network itself
-    sees on the images of `sources`.
+    sees on the images of `sources`. It is there as a whole or not at all; one that was there before stays until then.
 
     Raises:
         ConfigurationInvalid: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
         ModelUnusable: what was written cannot be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as building:
+        _build(Path(building), weights, run, predictions, sources, description, on_step)
+        for file in sorted(Path(building).iterdir(), key=lambda file: file.name == MANIFEST_NAME):  # the manifest last
+            file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
+            file.replace(folder / file.name)
+    return folder
+
+
+def _build(
+    folder: Path,
+    weights: Path,
+    run: Run,
+    predictions: Predictions,
+    sources: Sequence[Source],
+    description: Description,
+    on_step: Callable[[str, int, int], None],
+) -> None:
     nested = read_nested(predictions)
     manifest = _describe(run, predictions, nested, description, _write_half(weights, folder / WEIGHTS_NAME))
     if description.experiments:
@@ -121,10 +146,6 @@ def write_bundle(
     scales, shares = _look(load_model(folder, choose_device("auto")), sources, on_step)
     check = write_familiarity(folder, shares, sources)
     rewrite(folder, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
-    return folder
 
 
 def _describe(

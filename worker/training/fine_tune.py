@@ -87,8 +87,8 @@ class FineTuning:
             started = time.monotonic()
             loss, accuracy = self._train_epoch(epoch, on_step)
             self.history.append(self._judge(epoch, loss, accuracy, started))
-            self._save()
             write_curves(self.history, self.folder)
+            self._save()
             log.info("epoch_finished %s", self.history[-1])
         return self.averaged.module
 
@@ -233,14 +233,16 @@ def _finite(loss: Tensor, step: int) -> float:
     return value
 
 
-def _judge_logits(logits: Tensor, val: LabelledImages) -> dict[str, float]:
+def _judge_logits(logits: Tensor, val: LabelledImages) -> dict[str, float | None]:
     probabilities, labels = logits.softmax(dim=1).numpy(), val.labels.numpy()
-    aucs = [float(roc_auc_score(labels == at, probabilities[:, at])) for at in map(val.classes.index, _CHALLENGE)]
+    told = all(name in val.classes for name in _CHALLENGE)
+    positions = map(val.classes.index, _CHALLENGE * told)
+    aucs = [float(roc_auc_score(labels == at, probabilities[:, at])) for at in positions]
     return {
         "val_loss": functional.cross_entropy(logits, val.labels).item(),
         "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "val_auc_melanoma": aucs[0],
-        "val_auc_mean": float(np.mean(aucs)),
+        "val_auc_melanoma": aucs[0] if told else None,
+        "val_auc_mean": float(np.mean(aucs)) if told else None,
     }
 
 

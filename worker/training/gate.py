@@ -13,7 +13,7 @@ from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
 from worker.familiarity import Familiarity
-from worker.frame import TRAINING_SIDE, prepare_frame, squash_frame
+from worker.frame import DECODED_SIDE, prepare_frame, squash_frame
 from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 from worker.training.labels import SUFFIXES
@@ -81,10 +81,10 @@ def _fit(shares: np.ndarray) -> Familiarity:
     n, width = shares.shape
     mean = shares.mean(axis=0, dtype=np.float64)
     rows = shares - mean
-    values, vectors = np.linalg.eigh(rows @ rows.T)  # of n images, not of K shares: n is smaller
-    values, vectors = values[::-1] / (n - 1), vectors[:, ::-1]
     kept = min(_DIRECTIONS, min(n, width) // 2)
-    directions = rows.T @ vectors[:, :kept] / np.sqrt(values[:kept] * (n - 1))
+    values, vectors = np.linalg.eigh(rows @ rows.T if n < width else rows.T @ rows)  # alike, of the smaller square
+    values, vectors = values[::-1] / (n - 1), vectors[:, ::-1][:, :kept]
+    directions = rows.T @ vectors / np.sqrt(values[:kept] * (n - 1)) if n < width else vectors
     noise = values[kept:].sum() / (width - kept)
     parts = (mean, directions, values[:kept], np.array([noise]))
     return Familiarity(*(np.ascontiguousarray(part, np.float32) for part in parts))
@@ -123,7 +123,7 @@ def _find(folder: Path) -> list[Path]:
 
 
 def _read_frame(file: Path) -> np.ndarray:
-    return squash_frame(decode_photograph(file.read_bytes(), min_side=2 * TRAINING_SIDE))
+    return squash_frame(decode_photograph(file.read_bytes(), DECODED_SIDE))
 
 
 def _flag(

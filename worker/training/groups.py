@@ -60,12 +60,13 @@ def read_people(paths: Sequence[Path]) -> People:
                     "metadata_malformed",
                     f"{path.name} needs the columns image_id and age (or age_approximate), sex or fitzpatrick.",
                 )
-            people |= {_without_suffix(row[columns["image"]]): _stated(row, columns) for row in rows}
+            for row in rows:
+                people.setdefault(_without_suffix(row[columns["image"]] or ""), {}).update(_stated(row, columns))
     return people
 
 
 def _stated(row: dict[str, str], columns: dict[str, str | None]) -> dict[str, str]:
-    said = {what: (row.get(columns[what] or "") or "").lower() for what in _ORDER}
+    said = {what: ((row[columns[what]] if columns[what] else None) or "").lower() for what in _ORDER}
     stated = said | {"age": age_band(said["age"]), "skin type": said["skin type"].removesuffix(".0")}
     return {what: value for what, value in stated.items() if value and value != "unknown"}
 

@@ -48,7 +48,7 @@ def read_predictions(path: Path) -> Predictions:
         ConfigurationInvalid: a column is missing, a row cannot be used, or there is none; the sentence names the line.
     """
     ids, labels, folds, logits = [], [], [], []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
             try:
                 ids.append(row["image_id"])

@@ -27,7 +27,7 @@ function explain(error) {
 
 async function read(model, file) {
   const side = model.steps.at(-1).resize[0];
-  const photograph = await decode(file, 2 * side);
+  const photograph = await decode(file, 2 * model.steps[0].resize[0]);
   const reading = await model.read(await prepare(photograph, model.steps), side);
   const isSmall = Math.min(photograph.width, photograph.height) < side;
   showReading(model, fit(photograph), reading, isSmall);

@@ -12,7 +12,7 @@ from shared.photograph import decode_photograph
 from tests import images
 from tests.worker.networks import preprocess_to
 from tests.worker.training.data import ISIC_2017, write_data
-from worker.frame import squash, squash_frame
+from worker.frame import DECODED_SIDE, squash, squash_frame
 from worker.training.dataset import prepare, read_images, read_unlabelled
 
 ROWS = ("A,1.0,0.0", "B,0.0,1.0", "C,0,0")
@@ -157,6 +157,20 @@ def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
         (tmp_path / "A.jpg").write_bytes(content)
     with pytest.raises(ConfigurationInvalid, match=said):
         read_unlabelled(tmp_path)
+
+
+def test_two_files_of_one_name_are_not_chosen_between(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    (photographs / "A.png").write_bytes(images.encode(images.lesion(), "PNG"))
+    assert "A.jpg and A.png have one name" in complaint((photographs, labels))
+
+
+def test_a_large_photograph_is_decoded_as_a_worker_does_whatever_the_networks_side(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    large = images.encode(images.lesion(1500, 1000), "JPEG")
+    (photographs / "A.jpg").write_bytes(large)
+    read = read_images([(photographs, labels)], preprocess_to(64)).pixels[0].numpy()
+    np.testing.assert_array_equal(read, squash(decode_photograph(large, DECODED_SIDE), preprocess_to(64)))
 
 
 def test_pixels_shrunk_later_are_those_that_a_worker_would_see():

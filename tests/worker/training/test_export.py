@@ -12,12 +12,14 @@ from safetensors.torch import load_file, save_file
 from deploy.cli import main
 from shared.bundle import MAX_WEIGHTS_BYTES, read_manifest
 from shared.domain import CLASSES
+from shared.errors import ConfigurationInvalid
 from tests.worker.training.data import write_data
 from tests.worker.training.readings import made_up_predictions
 from worker.model import load_model
 from worker.network import LesionNetwork, load_starting_weights
 from worker.training.calibration import calibrate, read_nested
 from worker.training.dataset import read_images
+from worker.training.export import read_run
 from worker.training.figures import measure
 from worker.training.predictions import write_predictions
 
@@ -52,6 +54,7 @@ def workplace(tmp_path_factory) -> Path:
         "n_by_class": {"melanoma": 2, "seborrheic_keratosis": 2, "nevus": 2},
         "starting_weights": "imagenet.safetensors",
         "n_teachers": 0,
+        "classes": CLASSES,
         "more": "is ignored",
     }
     (folder / "run" / "run.json").write_text(json.dumps(run))
@@ -64,11 +67,11 @@ def workplace(tmp_path_factory) -> Path:
     return folder
 
 
-def make(workplace: Path, out: Path, **changes):
+def make(workplace: Path, out: Path, labels: Path | None = None, **changes):
     options = {
         "--weights": [workplace / "run" / "weights.safetensors"],
         "--predictions": [workplace / "predictions.csv"],
-        "--data": [workplace / "data" / "images", workplace / "data" / "labels.csv"],
+        "--data": [workplace / "data" / "images", labels or workplace / "data" / "labels.csv"],
         "--name": ["little"],
         "--version": ["7"],
         "--licence": ["MIT"],
@@ -193,3 +196,21 @@ def test_weights_that_cannot_be_shipped_are_refused(workplace, tmp_path, monkeyp
     assert done.exit_code == 1
     assert "weights_unusable" in done.output
     assert not (tmp_path / "bundle" / "bundle.json").exists()
+
+
+def test_a_bundle_that_cannot_be_made_leaves_the_one_that_was_there(workplace, tmp_path):
+    out, labels = tmp_path / "bundle", tmp_path / "labels.csv"
+    assert make(workplace, out).exit_code == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    labels.write_text((workplace / "data" / "labels.csv").read_text().rstrip() + "\nmissing,1,0\n")
+    done = make(workplace, out, labels, version="8")
+    assert (done.exit_code, "no image missing" in done.output) == (1, True)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["bundle"]
+
+
+def test_a_run_that_tells_other_classes_apart_becomes_no_bundle(workplace, tmp_path):
+    run = json.loads((workplace / "run" / "run.json").read_text()) | {"classes": sorted(CLASSES)}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ConfigurationInvalid, match="tells apart melanoma, nevus, seborrheic_keratosis"):
+        read_run(tmp_path / "run.json")

@@ -173,6 +173,15 @@ def test_history_curves_and_tensorboard_tell_of_every_epoch_also_after_a_kill(tm
     assert [event.value for event in events.Scalars("loss/val")] == pytest.approx([e.val_loss for e in tuning.history])
 
 
+def test_classes_without_the_challenges_have_no_auc_and_lose_no_epoch(tmp_path):
+    others = ("basal_cell_carcinoma", "melanoma", "nevus")
+    val = replace(coloured_images(n=12, seed=9, side=32), classes=others)
+    tuning = start(tmp_path, tiny_recipe(epochs=1), val=val)
+    tuning.run(ignore)
+    (epoch,) = tuning.history
+    assert (epoch.val_auc_melanoma, epoch.val_accuracy is None) == (None, False)
+
+
 def test_without_validation_images_only_the_training_is_drawn(tmp_path):
     start(tmp_path, tiny_recipe(epochs=1)).run(ignore)
     (row,) = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())

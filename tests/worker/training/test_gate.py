@@ -15,6 +15,7 @@ from tests import images
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
 from worker.model import load_model
+from worker.training import gate
 from worker.training.card import describe_gate
 from worker.training.export import rewrite, write_familiarity
 from worker.training.gate import share
@@ -118,3 +119,13 @@ def test_a_share_has_clopper_and_pearsons_interval():
     assert (share(0, 10).low, share(10, 10).high) == (0, 1)
     assert share(0, 10).high == pytest.approx(1 - 0.025**0.1)
     assert (share(5, 10).low, share(5, 10).high) == pytest.approx((0.187086, 0.812914), abs=1e-6)
+
+
+def test_the_directions_are_the_same_whether_there_are_more_images_or_more_shares():
+    shares = np.random.default_rng(0).normal(size=(90, 60)).astype(np.float32)
+    for some in (shares, shares[:50]):
+        found = gate._fit(some)
+        _, lengths, directions = np.linalg.svd(some - some.mean(axis=0), full_matrices=False)
+        kept = len(found.variances)
+        np.testing.assert_allclose(found.variances, lengths[:kept] ** 2 / (len(some) - 1), rtol=1e-4)
+        np.testing.assert_allclose(np.abs((directions[:kept] * found.directions.T).sum(axis=1)), 1, rtol=1e-3)

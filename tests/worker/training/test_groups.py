@@ -60,6 +60,18 @@ def test_a_skin_type_is_read_as_pad_ufes_20_writes_it(tmp_path):
     assert people == {"A": {"skin type": "3", "sex": "male"}, "B": {}}
 
 
+def test_an_unnamed_column_says_nothing_of_anybody(tmp_path):
+    people = read_people([write(tmp_path, ",image_id,sex\n40,A,male\n80,B,\n")])
+    assert people == {"A": {"sex": "male"}, "B": {}}
+
+
+def test_several_files_add_to_each_other(tmp_path):
+    first = write(tmp_path, "image_id,age\nA,50\n")
+    (tmp_path / "second").mkdir()
+    second = write(tmp_path / "second", "image_id,fitzpatrick\nA,2\n")
+    assert read_people([first, second]) == {"A": {"age": "45 to 59", "skin type": "2"}}
+
+
 @pytest.mark.parametrize("text", ["", "image_id,melanoma\nA,1\n", "name,age\nA,30\n"])
 def test_a_file_that_tells_nothing_of_people_is_refused_by_its_name(tmp_path, text):
     with pytest.raises(ConfigurationInvalid, match=r"people\.csv needs"):

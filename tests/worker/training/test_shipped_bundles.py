@@ -11,7 +11,7 @@ from deploy.commands.demo import SAMPLES
 from shared.bundle import EXPERIMENTS_NAME, SHIPPED_BUNDLES, Preprocessing, read_card, read_manifest, verify_weights
 from shared.photograph import decode_photograph
 from worker.familiarity import read_familiarity
-from worker.frame import squash
+from worker.frame import DECODED_SIDE, squash
 from worker.model import load_model
 from worker.training.calibration import calibrate, describe_points, read_nested
 from worker.training.cross_validation import PREDICTIONS_NAME
@@ -68,4 +68,4 @@ def test_the_file_for_phones_fits_there_and_says_nearly_what_its_bundle_says():
 
 
 def read_sample(sample: Path, preprocessing: Preprocessing) -> np.ndarray:
-    return squash(decode_photograph(sample.read_bytes(), min_side=2 * preprocessing.input_side), preprocessing)
+    return squash(decode_photograph(sample.read_bytes(), DECODED_SIDE), preprocessing)

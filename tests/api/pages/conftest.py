@@ -15,6 +15,9 @@ from api.pages import portable
 from tests.api.calls import Api
 from tests.browsing import enter_key, serving
 
+MEANT = ("status of 412", "status of 502", "status of 504", "net::ERR_FAILED")
+"""Too late; a proxy without its service; a request that a test has cut off."""
+
 
 @dataclass(frozen=True)
 class Visitor:
@@ -81,6 +84,14 @@ def open_page(browser, served) -> Iterator[Callable[..., Page]]:
 
 
 def _is_fault(said: ConsoleMessage) -> bool:
-    """Tell errors of scripts, of the policy and of loading from answers that are meant: too late, and no model."""
-    is_meant = "status of 412" in said.text or said.location["url"].endswith(portable.MODEL)
+    """Tell errors of scripts, of the policy and of loading from answers that are meant."""
+    is_meant = any(words in said.text for words in MEANT) or said.location["url"].endswith(portable.MODEL)
     return said.type == "error" and not is_meant
+
+
+@pytest.fixture
+def analysed(clinic, succeed) -> str:
+    """The id of a case with a result."""
+    case_id = clinic.submit(reference="mole-1").json["id"]
+    succeed(case_id)
+    return case_id

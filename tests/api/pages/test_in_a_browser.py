@@ -20,14 +20,6 @@ POLL_MS = 10_000
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-@pytest.fixture
-def analysed(clinic, succeed) -> str:
-    """The id of a case with a result."""
-    case_id = clinic.submit(reference="mole-1").json["id"]
-    succeed(case_id)
-    return case_id
-
-
 def picture_of(page: Page, selector: str) -> dict:
     """Return how a picture is moved and scaled."""
     return page.eval_on_selector(
@@ -57,31 +49,6 @@ def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, c
     page.get_by_role("link", name="three.jpg").click()
     expect(page.get_by_role("heading", name="Case three.jpg")).to_be_visible()
     assert len(clinic.get("/v1/cases").json["cases"]) == 2
-
-
-def test_the_table_shows_a_result_without_being_loaded_again(open_page, clinic, succeed):
-    case_id = clinic.submit(reference="mole-1").json["id"]
-    page = open_page(clinic)
-    page.goto("/app/cases")
-    page.evaluate("window.loadedOnce = true")
-    row = page.get_by_role("row").filter(has_text="mole-1")
-    expect(row).to_contain_text("Waiting")
-    page.get_by_role("link", name="mole-1").focus()
-    succeed(case_id)
-    expect(row).to_contain_text("Refer", timeout=POLL_MS)
-    expect(page.get_by_role("status")).to_contain_text("analysed 1")
-    expect(page.get_by_role("link", name="mole-1")).to_be_focused()
-    assert page.evaluate("window.loadedOnce")
-
-
-def test_a_waiting_cases_page_becomes_its_result_and_the_pictures_can_be_used(open_page, clinic, succeed):
-    case_id = clinic.submit().json["id"]
-    page = open_page(clinic)
-    page.goto(f"/app/cases/{case_id}")
-    succeed(case_id)
-    expect(page.get_by_role("heading", name="What the network says")).to_be_visible(timeout=POLL_MS)
-    page.get_by_role("button", name="Zoom in").click()
-    assert picture_of(page, ".layers")["s"] == pytest.approx(1.4)
 
 
 def test_both_pictures_zoom_and_move_together_by_keyboard_mouse_and_buttons(open_page, clinic, analysed):
@@ -189,6 +156,25 @@ def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, r
     second.get_by_role("button", name="Change and go on").click()
     second.wait_for_url("**/app/worklist")
     assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["disagree", "agree"]
+
+
+def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_page, clinic, rows):
+    page, answers = open_page(clinic), iter([502, 504])
+    page.clock.install()
+    page.goto("/app/submit")
+
+    def answer(route) -> None:
+        status = next(answers, None)
+        route.fulfill(status=status) if status else route.continue_()
+
+    page.route("**/app/submissions", answer)
+    page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
+    page.locator("#many").get_by_role("button", name="Send").click()
+    for _ in range(2):
+        expect(page.get_by_text("It is tried again.")).to_be_visible()
+        page.clock.fast_forward(5_000)
+    expect(page.get_by_role("link", name="a.jpg")).to_be_visible()
+    assert len(rows("cases")) == 1
 
 
 def said_of(reviewer: Api, case_id: str) -> list[dict]:

@@ -1,0 +1,73 @@
+"""Pages that renew themselves: news come, and what somebody looks at or types stays as it is."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from shared.domain import Role
+from tests.api.calls import Api
+from tests.factories import add_key
+
+POLL_MS = 10_000
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def test_the_table_shows_a_result_without_being_loaded_again(open_page, clinic, succeed):
+    case_id = clinic.submit(reference="mole-1").json["id"]
+    page = open_page(clinic)
+    page.goto("/app/cases")
+    page.evaluate("window.loadedOnce = true")
+    row = page.get_by_role("row").filter(has_text="mole-1")
+    expect(row).to_contain_text("Waiting")
+    page.get_by_role("link", name="mole-1").focus()
+    succeed(case_id)
+    expect(row).to_contain_text("Refer", timeout=POLL_MS)
+    expect(page.get_by_role("status")).to_contain_text("analysed 1")
+    expect(page.get_by_role("link", name="mole-1")).to_be_focused()
+    assert page.evaluate("window.loadedOnce")
+
+
+def test_a_waiting_cases_page_becomes_its_result_and_the_pictures_can_be_used(open_page, clinic, succeed):
+    case_id = clinic.submit().json["id"]
+    page = open_page(clinic)
+    page.goto(f"/app/cases/{case_id}")
+    succeed(case_id)
+    expect(page.get_by_role("heading", name="What the network says")).to_be_visible(timeout=POLL_MS)
+    page.get_by_role("button", name="Zoom in").click()
+    expect(page.locator("#zoom")).to_have_text("140 %")
+    expect(page.get_by_role("link", name="Report (PDF)")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def look_again(page: Page, after_ms: int) -> None:
+    """Let so much time pass that a page that renews itself does so."""
+    with page.expect_response(lambda answer: "dermqueue-live" in answer.request.headers):
+        page.clock.fast_forward(after_ms)
+
+
+def test_what_a_reviewer_looks_at_stays_as_it_is_while_news_come(open_page, reviewer, analysed, database):
+    page, other = open_page(reviewer), Api(reviewer.client, add_key(database, Role.REVIEWER))
+    page.clock.install()
+    page.goto(f"/app/worklist/{analysed}")
+    page.get_by_role("button", name="Zoom in").click()
+    for _ in range(2):
+        look_again(page, 15_000)
+    other.call("PUT", f"/v1/cases/{analysed}/review", {"If-None-Match": "*"}, json={"verdict": "agree"})
+    look_again(page, 15_000)
+    expect(page.get_by_text("agrees with the model")).to_be_visible()
+    expect(page.locator("#zoom")).to_have_text("140 %")
+
+
+def test_a_page_that_cannot_be_renewed_says_so_until_it_can(open_page, admin):
+    page = open_page(admin)
+    page.clock.install()
+    page.goto("/app/queue")
+    notice = page.get_by_text("Not renewed since")
+    page.route("**/app/queue", lambda route: route.abort())
+    for _ in range(3):
+        with page.expect_event("requestfailed"):
+            page.clock.fast_forward(5_000)
+    expect(notice).to_be_visible()
+    page.unroute("**/app/queue")
+    look_again(page, 5_000)
+    expect(notice).to_be_hidden()

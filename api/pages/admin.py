@@ -20,6 +20,7 @@ from api.auth import allow
 from api.pages.frame import ask_with_form, guarded_pages, read_query, show, word_problems_by
 from api.schemas import AuditQuery, CasePath, FailedQuery
 from shared.domain import Role
+from shared.errors import NotFound
 
 admin = guarded_pages("admin")
 
@@ -82,12 +83,24 @@ def add_key() -> Response:
     return show("key.html", made=ask_with_form(keys.add_key, KeyIn).get_json())
 
 
+@admin.get("/access/keys/<key_id>/rotate")
+@allow(Role.ADMIN)
+def ask_rotation(key_id: str) -> Response:
+    return show("change_key.html", **_of_key(key_id), rotates=True)
+
+
 @admin.post("/access/keys/<key_id>/rotate")
 @allow(Role.ADMIN)
 def rotate_key(key_id: str) -> Response:
-    word_problems_by("access.html", **_of_access_page())
+    word_problems_by("change_key.html", **_of_key(key_id), rotates=True)
     made = ask_with_form(keys.rotate_key, KeyRotationIn, path=KeyPath(key_id=key_id))
-    return show("key.html", made=made.get_json(), replaces=True)
+    return show("key.html", made=made.get_json())
+
+
+@admin.get("/access/keys/<key_id>/revoke")
+@allow(Role.ADMIN)
+def ask_revocation(key_id: str) -> Response:
+    return show("change_key.html", **_of_key(key_id), rotates=False)
 
 
 @admin.post("/access/keys/<key_id>/revoke")
@@ -112,6 +125,14 @@ def _of_access_page() -> dict:
         "keys": keys.list_keys().get_json()["keys"],
         "roles": list(Role),
     }
+
+
+def _of_key(key_id: str) -> dict:
+    known = _of_access_page()
+    for key in known["keys"]:
+        if key["id"] == key_id:
+            return {"key": key, "clinic_names": known["clinic_names"]}
+    raise NotFound("key_not_found", "There is no valid key with this id.")
 
 
 def _every_hour(known: Sequence[dict], hours: int) -> list[dict]:

@@ -64,11 +64,23 @@ def test_a_key_is_ended_or_replaced(visitor, reviewer, action, fields, status):
     prefix = reviewer.key.split("_")[1]
     row = visitor.get("/access").text.partition(f"<code>{prefix}</code>")[2]
     key_id = re.search(f"/access/keys/([0-9a-f-]+)/{action}", row)[1]
+    asked = visitor.get(f"/access/keys/{key_id}/{action}")
+    assert prefix in asked.text
+    assert reviewer.get("/v1/cases").status_code == 200  # nothing is done before the question is answered
     changed = visitor.post(f"/access/keys/{key_id}/{action}", fields)
     assert changed.status_code == status
     assert reviewer.get("/v1/cases").status_code == 401
     for new in re.findall(r"<code>(dq_\w+_[\w-]+)</code>", changed.text):
         assert Api(reviewer.client, new).get("/v1/cases").status_code == 200
+
+
+def test_a_new_key_in_place_of_an_old_one_may_end_too(visitor, reviewer, rows):
+    (old,) = [row for row in rows("api_keys") if row.prefix == reviewer.key.split("_")[1]]
+    visitor.post(f"/access/keys/{old.id}/rotate", {"overlap_days": "0", "days": "30"})
+    newest = max(rows("api_keys"), key=lambda row: row.created_at)
+    assert (newest.role, newest.expires_at is not None) == ("reviewer", True)
+    told = visitor.post(f"/access/keys/{old.id}/rotate", {"days": "0"})
+    assert (told.status_code, "greater than or equal to 1" in told.text) == (400, True)
 
 
 def test_the_trail_is_read_page_by_page_and_case_by_case(visitor, clinic):

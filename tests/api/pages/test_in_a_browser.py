@@ -254,6 +254,7 @@ def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
     record_problem(database, bad)
     record_problem(database, unusable, UNUSABLE)
     add_worker(database)
+    key = admin.get("/v1/admin/keys").json["keys"][0]["id"]
     addresses = {
         clinic: [
             "/cases",
@@ -263,13 +264,18 @@ def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
             "/model",
         ],
         reviewer: ["/worklist", f"/worklist/{good}", f"/worklist/{bad}"],
-        admin: ["/queue", "/failed", "/access", "/audit"],
+        admin: [
+            *("/queue", "/failed", "/access", "/audit"),
+            *(f"/access/keys/{key}/{action}" for action in ("rotate", "revoke")),
+        ],
     }
     faults = []
     for api, pages in addresses.items():
         page = open_page(api, viewport=SIZES[size], color_scheme=scheme)
         for address in pages:
             page.goto(f"/app{address}")
-            name = reduce(lambda text, pair: text.replace(pair[1], pair[0]), ids.items(), address).replace("/", "-")
+            name = reduce(
+                lambda text, pair: text.replace(pair[1], pair[0]), {**ids, "key": key}.items(), address
+            ).replace("/", "-")
             faults += find_faults(page, f"{name}-{size}-{scheme}")
     assert faults == []

@@ -42,7 +42,9 @@ PAGES = {
     "POST /access/clinics": ADMIN,
     "POST /access/clinics/<clinic_id>": ADMIN,
     "POST /access/keys": ADMIN,
+    "GET /access/keys/<key_id>/rotate": ADMIN,
     "POST /access/keys/<key_id>/rotate": ADMIN,
+    "GET /access/keys/<key_id>/revoke": ADMIN,
     "POST /access/keys/<key_id>/revoke": ADMIN,
     "GET /audit": ADMIN,
 }

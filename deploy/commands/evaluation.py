@@ -77,8 +77,8 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
     if predictions:
         first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))
     else:
-        model = _load(bundle)
-        first, second = _read_with(model, data), against and _read_with(_load(against), data)
+        model, other = _load(bundle), against and _load(against)  # both, before an hour is spent on one
+        first, second = _read_with(model, data), other and _read_with(other, data)
     report = evaluate(first, people, second)
     if masks:
         report.attention = measure_attention(first.readings, first.maps, masks)

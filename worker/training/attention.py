@@ -77,8 +77,11 @@ def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float
 
     Energy and peak of a blank map are not a number.
     """
-    with Image.open(mask) as image:
-        inside = np.asarray(image.convert("L")) >= _INSIDE
+    try:
+        with Image.open(mask) as image:
+            inside = np.asarray(image.convert("L")) >= _INSIDE
+    except OSError as error:
+        raise ConfigurationInvalid("masks_unusable", f"{mask} is no image.") from error
     if not inside.any():
         raise ConfigurationInvalid("masks_unusable", f"{mask} shows no lesion.")
     height, width = activation_map.shape

@@ -102,6 +102,8 @@ def read_images(
     problems: list[str] = []
     found = _find_images(sources, problems)
     classes = classes or tuple(sorted({label.diagnosis for label, _ in found} - {"unknown"}))
+    if not found and not problems:
+        problems.append(f"{', '.join(labels.name for _, labels in sources)}: no image is named.")
     kept = [(label, path) for label, path in found if label.diagnosis in classes]
     left_out = Counter(label.diagnosis for label, _ in found if label.diagnosis not in classes)
     for name in set(classes) - {label.diagnosis for label, _ in kept}:

@@ -18,10 +18,10 @@ LEAST = 10
 
 _AGE_BANDS = ((75, "75 and over"), (60, "60 to 74"), (45, "45 to 59"), (30, "30 to 44"), (0, "under 30"))
 _COLUMNS = {
-    "image": ("image_id", "image", "isic_id"),
+    "image": ("image_id", "image", "isic_id", "img_id"),
     "age": ("age", "age_approximate", "age_approx"),
-    "sex": ("sex",),
-    "skin type": ("fitzpatrick", "skin_type", "fitzpatrick_skin_type"),
+    "sex": ("sex", "gender"),
+    "skin type": ("fitzpatrick", "skin_type", "fitzpatrick_skin_type", "fitspatrick"),  # the last is PAD-UFES-20's
 }
 _ORDER = {
     "age": tuple(name for _, name in reversed(_AGE_BANDS)),

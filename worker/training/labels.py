@@ -78,14 +78,14 @@ def _isic_2017(row: dict[str, str]) -> tuple[str, str, str]:
     named = {(1, 0): "melanoma", (0, 1): "seborrheic_keratosis", (0, 0): "nevus"}
     if flags not in named:
         raise ValueError(f"melanoma {flags[0]:g} and seborrheic_keratosis {flags[1]:g} for {row['image_id']}")
-    return row["image_id"], named[flags], ""
+    return row["image_id"], named[flags], row.get("lesion_id") or ""
 
 
 def _one_hot(row: dict[str, str]) -> tuple[str, str, str]:
     chosen = [name for column, name in _by_column(row).items() if float(row[column]) == 1]
     if len(chosen) != 1:
         raise ValueError(f"{len(chosen)} diagnoses are 1 for {row['image']}")
-    return row["image"], chosen[0], ""
+    return row["image"], chosen[0], row.get("lesion_id") or ""
 
 
 def _by_column(row: dict[str, str]) -> dict[str, str]:
@@ -97,6 +97,10 @@ def _ham10000(row: dict[str, str]) -> tuple[str, str, str]:
 
 
 def _pad_ufes_20(row: dict[str, str]) -> tuple[str, str, str]:
+    return row["img_id"], _named(row["diagnostic"]), row["patient_id"]
+
+
+def _by_patient(row: dict[str, str]) -> tuple[str, str, str]:
     return row["image"], _named(row["label"]), row["patient"]
 
 
@@ -111,7 +115,8 @@ _LAYOUTS: dict[tuple[str, ...], Layout] = {
     ("image_id", "melanoma", "seborrheic_keratosis"): _isic_2017,
     ("image", "MEL", "NV", "BKL"): _one_hot,  # ISIC-2018 and 2019
     ("image_id", "lesion_id", "dx"): _ham10000,
-    ("image", "patient", "label"): _pad_ufes_20,
+    ("img_id", "patient_id", "diagnostic"): _pad_ufes_20,
+    ("image", "patient", "label"): _by_patient,
 }
 
 

@@ -48,18 +48,21 @@ def read_predictions(path: Path) -> Predictions:
         ConfigurationInvalid: a column is missing, a row cannot be used, or there is none; the sentence names the line.
     """
     ids, labels, folds, logits = [], [], [], []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                ids.append(row["image_id"])
-                labels.append(_INDEX[row["label"]])
-                folds.append(int(row["fold"]))
-                logits.append([_finite(row[column]) for column in COLUMNS[3:]])
-            except (KeyError, TypeError, ValueError) as error:
-                raise ConfigurationInvalid(
-                    "predictions_malformed",
-                    f"{path.name} line {line}: needs {', '.join(COLUMNS)}; trouble with {error}.",
-                ) from error
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationInvalid("predictions_malformed", f"{path.name} is no CSV file: {error}.") from error
+    for line, row in enumerate(rows, start=2):
+        try:
+            ids.append(row["image_id"])
+            labels.append(_INDEX[row["label"]])
+            folds.append(int(row["fold"]))
+            logits.append([_finite(row[column]) for column in COLUMNS[3:]])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationInvalid(
+                "predictions_malformed",
+                f"{path.name} line {line}: needs {', '.join(COLUMNS)}; trouble with {error}.",
+            ) from error
     if not ids:
         raise ConfigurationInvalid("predictions_malformed", f"{path.name} has no row under {', '.join(COLUMNS)}.")
     return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds))

@@ -56,6 +56,18 @@ def test_isic_2017_is_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tm
             0,
             ("p1", "p1", "p2"),
         ),
+        (
+            "patient_id,lesion_id,img_id,diagnostic",
+            ("p1,1,A.jpg,MEL", "p1,2,B.jpg,SEK", "p2,3,C.jpg,NEV", "p3,4,D.jpg,BCC"),
+            2,
+            ("p1", "p1", "p2"),
+        ),
+        (
+            f"{ISIC_2019},lesion_id",
+            ("A,1,0,0,0,0,0,0,0,0,l1", "B,0,0,0,0,1,0,0,0,0,l2", "C,0,1,0,0,0,0,0,0,0,l2", "D,0,0,0,0,0,1,0,0,0,l3"),
+            0,
+            ("l1", "l2", "l2"),
+        ),
     ],
 )
 def test_other_layouts_are_told_by_their_columns_and_other_diagnoses_are_left_out(
@@ -157,6 +169,14 @@ def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
         (tmp_path / "A.jpg").write_bytes(content)
     with pytest.raises(ConfigurationInvalid, match=said):
         read_unlabelled(tmp_path)
+
+
+def test_a_csv_of_no_images_is_refused_whatever_is_to_be_told_apart(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    labels.write_text(f"{ISIC_2017}\n")
+    for classes in (CLASSES, None):
+        with pytest.raises(ConfigurationInvalid, match=r"labels\.csv: no image is named"):
+            read_images([(photographs, labels)], classes=classes)
 
 
 def test_two_files_of_one_name_are_not_chosen_between(tmp_path):

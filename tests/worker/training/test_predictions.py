@@ -42,6 +42,15 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_place(tmp_path, text, na
         read_predictions(tmp_path / "p.csv")
 
 
+def test_a_spreadsheets_mark_is_no_column_and_what_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(f"{HEADER}\nA,nevus,0,1,2,3\n", encoding="utf-8-sig")
+    assert read_predictions(path).ids == ("A",)
+    path.write_bytes(b"\xff\xfe\x00PK")
+    with pytest.raises(ConfigurationInvalid, match="no CSV file"):
+        read_predictions(path)
+
+
 def test_probabilities_are_averaged_over_an_images_rows_in_all_files():
     logits = np.log([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]])
     one = Predictions(("A", "B"), np.array([0, 2]), logits, np.array([0, 1]))

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,36 +117,31 @@ def write_bundle(
         ConfigurationInvalid: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
         ModelUnusable: what was written cannot be loaded.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)
-    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as building:
-        _build(Path(building), weights, run, predictions, sources, description, on_step)
-        for file in sorted(Path(building).iterdir(), key=lambda file: file.name == MANIFEST_NAME):  # the manifest last
-            file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
-            file.replace(folder / file.name)
+    nested = read_nested(predictions)
+    groups = measure_groups(nested, description.people) if description.people else []
+    with _made_anew(folder) as made:
+        manifest = _describe(run, predictions, nested, description, _write_half(weights, made / WEIGHTS_NAME))
+        if description.experiments:
+            shutil.copyfile(description.experiments, made / EXPERIMENTS_NAME)
+        card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
+        (made / CARD_NAME).write_text(card, encoding="utf-8")
+        _write_manifest(made, manifest)
+        scales, shares = _look(load_model(made, choose_device("auto")), sources, on_step)
+        check = write_familiarity(made, shares, sources)
+        rewrite(made, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
     return folder
 
 
-def _build(
-    folder: Path,
-    weights: Path,
-    run: Run,
-    predictions: Predictions,
-    sources: Sequence[Source],
-    description: Description,
-    on_step: Callable[[str, int, int], None],
-) -> None:
-    nested = read_nested(predictions)
-    manifest = _describe(run, predictions, nested, description, _write_half(weights, folder / WEIGHTS_NAME))
-    if description.experiments:
-        shutil.copyfile(description.experiments, folder / EXPERIMENTS_NAME)
-    groups = measure_groups(nested, description.people) if description.people else []
-    card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
-    (folder / CARD_NAME).write_text(card, encoding="utf-8")
-    _write_manifest(folder, manifest)
-    scales, shares = _look(load_model(folder, choose_device("auto")), sources, on_step)
-    check = write_familiarity(folder, shares, sources)
-    rewrite(folder, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
+@contextmanager
+def _made_anew(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside it, whose files take their places in it once the block has ended well."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
+        yield Path(made)
+        for file in sorted(Path(made).iterdir(), key=lambda file: file.name == MANIFEST_NAME):  # the manifest last
+            file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
+            file.replace(folder / file.name)
 
 
 def _describe(

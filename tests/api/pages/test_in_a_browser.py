@@ -214,7 +214,8 @@ def test_an_admin_adds_a_clinic_and_its_key_and_ends_the_key(open_page, admin):
     assert key.get("/v1/cases").status_code == 200
     page.get_by_role("link", name="I have copied it").click()
     prefix = key.key.split("_")[1]
-    page.get_by_role("button", name=f"End {prefix} at once").click()
+    page.get_by_role("link", name=f"End {prefix} at once").click()
+    page.get_by_role("button", name="End it for good").click()
     expect(page.get_by_role("row").filter(has_text=prefix)).to_contain_text("Revoked")
     assert key.get("/v1/cases").status_code == 401
 

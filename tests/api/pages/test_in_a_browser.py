@@ -172,7 +172,8 @@ def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_pa
     page.locator("#many").get_by_role("button", name="Send").click()
     for _ in range(2):
         expect(page.get_by_text("It is tried again.")).to_be_visible()
-        page.clock.fast_forward(5_000)
+        with page.expect_response("**/app/submissions"):
+            page.clock.fast_forward(5_000)
     expect(page.get_by_role("link", name="a.jpg")).to_be_visible()
     assert len(rows("cases")) == 1
 

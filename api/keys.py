@@ -100,7 +100,7 @@ def add_key(sent: KeyIn) -> Response:
     def add(session, now: datetime) -> KeyMadeOut:
         if sent.clinic_id is not None:
             access.read_clinic(session, sent.clinic_id)
-        expires_at = _expiry(now, sent.days)
+        expires_at = access.expires_after(sent.days, now)
         return KeyMadeOut.of(access.add_key(session, sent.role, sent.clinic_id, now, expires_at))
 
     return answer(_do("key.added", add), 201)
@@ -114,7 +114,7 @@ def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
     key_id, overlap = _parse_key_id(path), timedelta(days=sent.overlap_days)
 
     def rotate(session, now: datetime) -> KeyMadeOut:
-        expires_at, prefix = _expiry(now, sent.days), access.find_prefix(session, key_id)
+        expires_at, prefix = access.expires_after(sent.days, now), access.find_prefix(session, key_id)
         return KeyMadeOut.of(access.rotate_key(session, prefix, now, overlap, expires_at))
 
     return answer(_do("key.rotated", rotate), 201)
@@ -148,7 +148,3 @@ def _parse(text: str, otherwise: NotFound) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise otherwise from error
-
-
-def _expiry(now: datetime, days: int | None) -> datetime | None:
-    return now + timedelta(days=days) if days else None

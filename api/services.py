@@ -43,9 +43,9 @@ class Services:
 
 
 @contextmanager
-def seated(seats: BoundedSemaphore, busy: Unavailable) -> Iterator[None]:
-    """Hold one of a few seats; raise `busy` if none is free for ten seconds."""
-    if not seats.acquire(timeout=_SEAT_TIMEOUT_S):
+def seated(seats: BoundedSemaphore, busy: Unavailable, *, waits: bool = True) -> Iterator[None]:
+    """Hold one of a few seats; raise `busy` if none is free: for ten seconds, or now if that is not waited for."""
+    if not seats.acquire(timeout=_SEAT_TIMEOUT_S if waits else 0):
         raise busy
     try:
         yield

@@ -19,7 +19,7 @@ from api.counters import REFUSED
 from api.intake import Item, digest_request, read_up_to, submit_item
 from api.problems import problem_responses
 from api.schemas import SubmitHeader
-from api.services import Services, services
+from api.services import Services, seated, services
 from api.submission_schemas import SubmissionForm, SubmissionOut, SubmissionPath
 from shared.database import read_clock
 from shared.domain import Caller, Priority, Role
@@ -41,16 +41,12 @@ def takes_much(view: Callable) -> Callable:
     @wraps(view)
     def receive(**arguments) -> Response:
         request.max_content_length, request.max_form_parts = MAX_BYTES, MAX_PHOTOGRAPHS + _OTHER_PARTS
-        if not services().submission_seats.acquire(blocking=False):
-            raise Unavailable(
-                "intake_busy", "Too many submissions are being received at the moment. Send it again later."
-            )
-        try:
-            return view(**arguments)
-        except RequestEntityTooLarge as error:
-            raise _too_large() from error
-        finally:
-            services().submission_seats.release()
+        busy = Unavailable("intake_busy", "Too many submissions are being received at the moment. Send it again later.")
+        with seated(services().submission_seats, busy, waits=False):
+            try:
+                return view(**arguments)
+            except RequestEntityTooLarge as error:
+                raise _too_large() from error
 
     return receive
 

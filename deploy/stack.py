@@ -4,11 +4,10 @@ import fcntl
 import json
 import os
 import secrets
-import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from dotenv import dotenv_values
 
-from deploy.embedded.program import Program, find_free_port, write_private
+from deploy.embedded.program import Program, find_free_port, is_free, write_private
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url, store_folder
 from deploy.embedded.supervisor import OnEvent, Supervisor
 from deploy.embedded.valkey import valkey_program, valkey_url
@@ -61,7 +60,11 @@ class LocalStack:
                 f"A restore into {self.data_dir} was cut off. Repeat the same call of `dermqueue restore`, or choose"
                 " another --data-dir.",
             )
-        _refuse_taken_port(self._port)
+        if not is_free(self._port):  # or whoever answers there would be taken for this stack's API
+            raise ConfigurationInvalid(
+                "port_in_use",
+                f"Something listens on port {self._port} already: another stack? Choose another --port.",
+            )
         settings, servers = prepare_servers(self.data_dir)
         self._supervisor.start(servers, self.stop_event)
         database = open_database(settings.database_url)
@@ -203,18 +206,6 @@ def own_programs(data_dir: Path, port: int) -> list[Program]:
         program("worker", stop_timeout_s=60.0),
         program("beat"),
     ]
-
-
-def _refuse_taken_port(port: int) -> None:
-    """Whoever answers there would be taken for this stack's API."""
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of closed connections takes no port
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ConfigurationInvalid(
-                "port_in_use", f"Something listens on port {port} already: another stack? Choose another --port."
-            ) from error
 
 
 def _is_alive(port: int) -> bool:

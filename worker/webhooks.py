@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from threading import Semaphore
 
 import httpcore
@@ -66,14 +65,15 @@ class _Network(httpcore.SyncBackend):
 
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
         until_s = time.monotonic() + _TIMEOUT_S
-        *others, last = self._find_addresses(host, port)
-        for address in others:
-            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return self._connect(address, port, until_s, local_address, socket_options)
-        return self._connect(last, port, until_s, local_address, socket_options)
-
-    def _connect(self, address, port, until_s, *others):
-        return _Hurried(super().connect_tcp(address, port, _time_left(until_s), *others), until_s)
+        addresses = self._find_addresses(host, port)
+        for left in range(len(addresses), 0, -1):
+            share_s = _time_left(until_s) / left  # one that does not answer leaves the others theirs
+            try:
+                stream = super().connect_tcp(addresses[-left], port, share_s, local_address, socket_options)
+                return _Hurried(stream, until_s)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if left == 1:
+                    raise
 
     def _find_addresses(self, host: str, port: int) -> Sequence[str]:
         try:

@@ -133,7 +133,7 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
     with open_database(load_settings(data_dir).database_url).writing() as session:
         clinic_id = access.find_clinic(session, clinic_name) if clinic_name else None
         now = read_clock(session)
-        expires_at = now + timedelta(days=days) if days else None
+        expires_at = access.expires_after(days, now)
         made = access.add_key(session, Role(role), clinic_id, now, expires_at)
         trail.audit(session, trail.OPERATOR, "key.added", [None], now)
     _tell_key(made, as_json)
@@ -182,7 +182,7 @@ def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, 
     """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
     with open_database(load_settings(data_dir).database_url).writing() as session:
         now = read_clock(session)
-        expires_at = now + timedelta(days=days) if days else None
+        expires_at = access.expires_after(days, now)
         made = access.rotate_key(session, prefix, now, timedelta(days=overlap_days), expires_at)
         trail.audit(session, trail.OPERATOR, "key.rotated", [None], now)
     _tell_key(made, as_json)

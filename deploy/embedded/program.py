@@ -61,9 +61,20 @@ def find_free_port(offsets: Iterable[int] = (0,)) -> int:
     """
     offsets = tuple(offsets)
     for port in random.sample(CANDIDATE_PORTS, len(CANDIDATE_PORTS)):  # nosec B311  # a port is no secret
-        if all(_is_free(port + offset) for offset in offsets) and _speak_for(port):
+        if all(is_free(port + offset) for offset in offsets) and _speak_for(port):
             return port
     raise ConfigurationInvalid("no_free_port", "This machine has no free port left for an embedded server.")
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on this port of 127.0.0.1."""
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: closed connections take no port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def write_private(path: Path, text: str) -> None:
@@ -83,13 +94,4 @@ def _speak_for(port: int) -> bool:
         mark.close()
         return False
     mark.detach()  # the descriptor stays open for as long as this process lives
-    return True
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
     return True

@@ -96,6 +96,11 @@ def add_key(
     return f"dq_{prefix}_{secret}"
 
 
+def expires_after(days: int | None, now: datetime) -> datetime | None:
+    """Return when a key ends that is valid for so many days; None: never."""
+    return now + timedelta(days=days) if days else None
+
+
 def list_keys(session: Session) -> Sequence[ApiKeyRow]:
     """Return every key's row, oldest first; none holds a secret."""
     return session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at)).all()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from threading import Thread
 from uuid import UUID
 
+import httpcore
 import pytest
 from sqlalchemy import text, update
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -252,6 +253,25 @@ def test_a_webhook_that_is_removed_while_a_case_ends_is_not_told_and_undoes_noth
 def is_waiting_for_a_lock(database: Database) -> bool:
     with database.reading() as session:
         return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
+
+
+def test_an_address_that_does_not_answer_leaves_the_next_its_time(database, clinic_id, receiver, monkeypatch):
+    connect, asked = httpcore.SyncBackend.connect_tcp, []
+
+    def fall_silent(self, host, port, timeout, *others):
+        asked.append((host, timeout))
+        if host == "127.0.0.2":
+            raise httpcore.ConnectTimeout
+        return connect(self, host, port, timeout, *others)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", fall_silent)
+    monkeypatch.setattr(courier_module._Network, "_find_addresses", lambda *_: ["127.0.0.2", "127.0.0.1"])
+    add_webhook(database, clinic_id, receiver.url)
+    end_case(database, clinic_id)
+    deliver(database)
+    ((_, first_s), (_, second_s)) = asked
+    assert first_s <= courier_module._TIMEOUT_S / 2 < second_s
+    assert known(database).delivered == 1
 
 
 def test_a_signature_holds_for_its_message_alone(database, clinic_id, receiver):

@@ -235,14 +235,15 @@ def _finite(loss: Tensor, step: int) -> float:
 
 def _judge_logits(logits: Tensor, val: LabelledImages) -> dict[str, float | None]:
     probabilities, labels = logits.softmax(dim=1).numpy(), val.labels.numpy()
-    told = all(name in val.classes for name in _CHALLENGE)
-    positions = map(val.classes.index, _CHALLENGE * told)
-    aucs = [float(roc_auc_score(labels == at, probabilities[:, at])) for at in positions]
+    columns, aucs = {name: at for at, name in enumerate(val.classes)}, {}
+    if columns.keys() >= {*_CHALLENGE}:
+        for name in _CHALLENGE:
+            aucs[name] = float(roc_auc_score(labels == columns[name], probabilities[:, columns[name]]))
     return {
         "val_loss": functional.cross_entropy(logits, val.labels).item(),
         "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "val_auc_melanoma": aucs[0] if told else None,
-        "val_auc_mean": float(np.mean(aucs)) if told else None,
+        "val_auc_melanoma": aucs.get("melanoma"),
+        "val_auc_mean": float(np.mean([*aucs.values()])) if aucs else None,
     }
 
 

@@ -66,7 +66,7 @@ def read_people(paths: Sequence[Path]) -> People:
 
 
 def _stated(row: dict[str, str], columns: dict[str, str | None]) -> dict[str, str]:
-    said = {what: ((row[columns[what]] if columns[what] else None) or "").lower() for what in _ORDER}
+    said = {what: (row[columns[what]] or "").lower() if columns[what] else "" for what in _ORDER}
     stated = said | {"age": age_band(said["age"]), "skin type": said["skin type"].removesuffix(".0")}
     return {what: value for what, value in stated.items() if value and value != "unknown"}
 

@@ -4,8 +4,7 @@ import logging
 import re
 import time
 from contextlib import ExitStack
-from random import getrandbits
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from flask import Flask, Response, g, request
 
@@ -54,4 +53,4 @@ def register_observation(app: Flask) -> None:
 
 def read_request_id(sent: str) -> str:
     """Return the id that a proxy gave, or a new one: 32 hexadecimal digits. Only a UUID is taken: it holds no words."""
-    return UUID(sent).hex if _UUID.fullmatch(sent) else f"{getrandbits(128):032x}"
+    return (UUID(sent) if _UUID.fullmatch(sent) else uuid4()).hex

@@ -184,5 +184,5 @@ def _end_lease(session: Session, lease: Lease, **values) -> bool:
 
 def _ending(**values) -> Update:
     """Return the statement that ends leases and changes their cases; of which, its condition is to say."""
-    values |= {"lease_token": None, "lease_expires_at": None, "version": CaseRow.version + 1}
+    values |= {"lease_token": None, "lease_expires_at": None, "version": CaseRow.version + 1}  # nosec B105  # emptied
     return update(CaseRow).values(values).execution_options(synchronize_session=False)

@@ -99,6 +99,12 @@ def _read_queue(session: Session) -> Iterator[Metric]:
         ):
             cases.add_metric([state, str(clinic.id)], number)
             oldest.add_metric([state, str(clinic.id)], (now - since).total_seconds() if since else 0)
+    chores = GaugeMetricFamily(
+        "dermqueue_chore_due_seconds", "How long a message to a webhook, or an erasure, has been due.", labels=["chore"]
+    )
+    for chore, since in overview.find_chores(session).items():
+        chores.add_metric([chore], max(0, (now - since).total_seconds()) if since else 0)
+    yield chores
     alive = [known.worker for known in workers.list_workers(session, now) if known.alive]
     yield from (cases, oldest, GaugeMetricFamily("dermqueue_workers", "Workers that are alive.", value=len(alive)))
     rate = sum(worker.images_per_minute or 0 for worker in alive)

@@ -9,7 +9,7 @@ import click
 from deploy.commands import data_dir_option
 from deploy.stack import CONNECTION, local_stack
 from shared.database import open_database
-from shared.dispatch import Doorbell, make_celery
+from shared.dispatch import Doorbell, make_celery, request_purge
 from shared.migrations import check_upgraded, find_drift, upgrade
 from shared.settings import load_settings
 from shared.storage import open_object_store
@@ -96,8 +96,9 @@ def worker_health(progress_file: Path, data_dir: Path) -> None:
 @click.command()
 @data_dir_option
 def beat(data_dir: Path) -> None:
-    """Run the clock that starts the sweeper. One is enough; two do no harm."""
+    """Run the clock that starts sweeps, webhooks' messages and purges. One is enough; two do no harm."""
     celery = make_celery(load_settings(data_dir))
+    request_purge(celery)
     celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()
 
 

@@ -30,7 +30,7 @@ def upgrade(database: Database) -> None:
     """Run every migration that this database has not seen; of processes that start together, one at a time does.
 
     The system may go on working meanwhile: an upgrade that does not get hold of a table at once lets go of all others
-    and begins anew.
+    and begins anew. A database that a later version has upgraded stays as it is (`check_upgraded`).
 
     Raises:
         Unavailable: the database cannot be reached, or some table was never free.
@@ -52,7 +52,9 @@ def _upgrade(database: Database) -> None:
         if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has made the others wait already
             connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-        command.upgrade(_config(connection), "head")
+        found = MigrationContext.configure(connection).get_current_revision()
+        if not _reaches(found, _newest()):
+            command.upgrade(_config(connection), "head")
 
 
 def check_upgraded(database: Database) -> None:
@@ -61,13 +63,21 @@ def check_upgraded(database: Database) -> None:
     Later ones are fine: a migration only adds what the version before can live without, so that a process of that
     version may still be started, or start again, while the new one is rolled out.
     """
-    found = read_migration(database)
-    newest = ScriptDirectory.from_config(_config(None)).get_current_head()
-    if not (found or "").isdigit() or int(found) < int(newest):
+    found, newest = read_migration(database), _newest()
+    if not _reaches(found, newest):
         raise ConfigurationInvalid(
             "database_not_upgraded",
             f"The database is at migration {found or 'none'}, this version needs {newest}. Run `dermqueue db upgrade`.",
         )
+
+
+def _newest() -> str:
+    return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _reaches(found: str | None, migration: str) -> bool:
+    """Tell whether a database is at this migration or a later one: they are numbered."""
+    return (found or "").isdigit() and int(found) >= int(migration)
 
 
 def read_migration(database: Database) -> str | None:

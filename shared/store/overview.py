@@ -10,6 +10,7 @@ from sqlalchemy import Integer, case, cast, extract, func, select
 from sqlalchemy.orm import Session
 
 from shared.domain import State
+from shared.service_tables import DeliveryRow
 from shared.tables import CaseRow, ClinicRow
 
 _ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
@@ -66,6 +67,16 @@ def list_loads(session: Session) -> Sequence[ClinicLoad]:
 def count_arrivals(session: Session, since: datetime) -> int:
     """Return how many cases were submitted since then."""
     return session.scalar(select(func.count()).select_from(CaseRow).where(CaseRow.submitted_at >= since))
+
+
+def find_chores(session: Session) -> dict[str, datetime | None]:
+    """Return since when the longest-standing of each thing is due that beat's clock starts, by what it is."""
+    return {
+        "message": session.scalar(select(func.min(DeliveryRow.due_at))),
+        "erasure": session.scalar(
+            select(func.min(CaseRow.deleted_at)).where(CaseRow.deleted_at.is_not(None), CaseRow.erased_at.is_(None))
+        ),
+    }
 
 
 def list_hours(session: Session, now: datetime, hours: int) -> Sequence[Hour]:

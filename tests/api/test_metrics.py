@@ -1,16 +1,19 @@
 """The API's figures: who may read them, and whether they are right."""
 
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
+from sqlalchemy import update
 
 from api import metrics
 from shared.database import read_clock
-from shared.store import queue, workers
+from shared.service_tables import DeliveryRow
+from shared.store import queue, webhooks, workers
 from shared.store.workers import Worker
+from shared.tables import CaseRow
 from tests.api.calls import JPEG, File
 from tests.shared.steps import MODEL, load_model
 
@@ -101,6 +104,24 @@ def test_only_workers_that_are_alive_count_and_what_they_analyse_is_summed(admin
             workers.note_worker(session, worker, now - timedelta(seconds=ago_s))
     figures = read_figures(admin.get("/metrics"))
     assert (figures["dermqueue_workers",], figures["dermqueue_images_per_minute",]) == (3, 150)
+
+
+def test_what_beats_clock_should_have_started_is_told_by_how_long_it_has_been_due(clinic, admin, database):
+    def due() -> list[float]:
+        figures = read_figures(admin.get("/metrics"))
+        return [figures["dermqueue_chore_due_seconds", chore] for chore in ("message", "erasure")]
+
+    cancelled, deleted = (clinic.submit().json["id"] for _ in range(2))
+    assert due() == [0, 0]
+    with database.writing() as session:
+        webhooks.add_webhook(session, clinic.id, "https://clinic.example/hook", read_clock(session))
+    assert clinic.call("POST", f"/v1/cases/{cancelled}/cancel").status_code == 202
+    assert clinic.call("DELETE", f"/v1/cases/{deleted}").status_code == 202
+    with database.writing() as session:
+        hour_ago = read_clock(session) - timedelta(hours=1)
+        session.execute(update(DeliveryRow).values(due_at=hour_ago))
+        session.execute(update(CaseRow).where(CaseRow.id == UUID(deleted)).values(deleted_at=hour_ago))
+    assert due() == pytest.approx([3600, 3600], abs=60)
 
 
 def test_no_figure_names_a_clinic(clinic, admin):

@@ -26,6 +26,7 @@ from shared.dispatch import (
     BusyDoorbell,
     Doorbell,
     make_celery,
+    request_purge,
 )
 from shared.settings import Settings
 from tests.deploy.stage import Stage, is_running, wait_until
@@ -118,6 +119,15 @@ def test_the_purge_is_due_once_a_day_and_at_an_hour_so_that_a_restart_of_the_clo
     purge = make(broker_url).conf.beat_schedule[PURGE]
     assert (purge["schedule"].hour, purge["schedule"].minute) == ({3}, {17})
     assert 3600 < purge["options"]["expires"] < 24 * 3600
+
+
+def test_a_purge_can_be_asked_for_at_once_and_a_broker_that_is_away_holds_nobody_up(make, broker_url, broker, caplog):
+    request_purge(make(broker_url))
+    request_purge(make(f"redis://127.0.0.1:{find_free_port()}"))
+    message = json.loads(broker.lindex(SWEEP_QUEUE, 0))
+    assert (broker.llen(SWEEP_QUEUE), message["headers"]["task"]) == (1, PURGE)
+    assert message["headers"]["expires"]
+    assert "purge_not_requested" in caplog.text
 
 
 def test_a_broker_that_answers_passes_the_check(make, broker_url):

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from shared.database import Database
 from shared.domain import CLASSES, Caller, Role, State
 from shared.errors import ConfigurationInvalid
-from shared.migrations import _config, check_upgraded, find_drift, upgrade
+from shared.migrations import _config, check_upgraded, find_drift, read_migration, upgrade
 from shared.store import access, cases, trail
 from tests.factories import clinic_caller
 from tests.shared.steps import MAPS, POINT, at, claim, record
@@ -147,6 +147,8 @@ def test_the_way_back_keeps_what_the_version_before_knows(database, before):
 def test_a_process_starts_on_a_database_that_a_later_version_has_upgraded(database, number):
     set_migration(database, number)
     check_upgraded(database)
+    upgrade(database)
+    assert read_migration(database) == number
 
 
 @pytest.mark.parametrize("number", ["0002", "0000", "of_another_version", "2x", "-3", ""])

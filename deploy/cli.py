@@ -1,5 +1,6 @@
 """`dermqueue`: the command line."""
 
+import errno
 import os
 from functools import partial
 
@@ -29,13 +30,20 @@ _TRAINING = {"bundle", "cross-validate", "evaluate", "gate", "train"}
 
 
 class _Group(click.Group):
-    """Says our own errors, and what is not installed, as a sentence; all else is a defect and keeps its traceback."""
+    """Says our own errors, what is not installed, and what is wrong with a file as a sentence.
+
+    All else is a defect and keeps its traceback.
+    """
 
     def invoke(self, ctx: click.Context):
         try:
             return super().invoke(ctx)
         except DermQueueError as error:
             raise click.ClickException(f"{error.detail} [{error.code}]") from error
+        except OSError as error:
+            if error.filename is None and error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException(": ".join(filter(None, (error.filename, error.strerror)))) from error
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in _OF_EXTRAS:

@@ -115,7 +115,7 @@ class Client:
                     raise Refused("api_unreachable", f"The API does not answer: {error}.") from error
                 pause_s = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
             else:
-                asked_s = float(response.headers.get("Retry-After", 1))
+                asked_s = _pause_asked_s(response)
                 pause_s = min(asked_s, _LONGEST_PAUSE_S)
                 if _wants_room(response):  # which comes, as soon as some of the clinic's cases are finished
                     attempt, pause_s = 0, asked_s
@@ -123,6 +123,12 @@ class Client:
                     return _checked(response)
             if self._stopped.wait(pause_s):
                 raise Refused("interrupted", "The call was given up.")
+
+
+def _pause_asked_s(response: httpx.Response) -> float:
+    """Return `Retry-After` in seconds; a proxy may name a date instead (RFC 9110, 10.2.3), which is taken for 1 s."""
+    asked = response.headers.get("Retry-After", "1")
+    return float(asked) if asked.isdecimal() else 1.0
 
 
 def _wants_room(response: httpx.Response) -> bool:

@@ -48,7 +48,7 @@ class LocalStack:
         self.stop_event = Event()
 
     def start(self) -> dict[str, str]:
-        """Start everything and return the connection, which `connection.json` then holds too.
+        """Start everything and return the connection, which `connection.json` then holds too; {} if told to stop.
 
         Raises:
             ConfigurationInvalid: a setting is wrong, or `port_in_use`, `restore_unfinished`.
@@ -67,6 +67,8 @@ class LocalStack:
             )
         settings, servers = prepare_servers(self.data_dir)
         self._supervisor.start(servers, self.stop_event)
+        if self.stop_event.is_set():
+            return {}
         database = open_database(settings.database_url)
         upgrade(database)
         open_object_store(settings).ensure_bucket()
@@ -148,11 +150,15 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
     if "DERMQUEUE_DATABASE_URL" not in os.environ:
         # Not kept as it was: a folder that was moved or copied must not open the database of the old one.
         kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / 'dermqueue.sqlite3'}"
+    else:
+        kept.pop("DERMQUEUE_DATABASE_URL", None)  # a command without the variable must not take the old one for it
     if "DERMQUEUE_BROKER_URL" not in os.environ:
         if "DERMQUEUE_BROKER_URL" not in kept:
             kept["DERMQUEUE_BROKER_URL"] = valkey_url(find_free_port(), secrets.token_urlsafe(24))
         broker = urlsplit(kept["DERMQUEUE_BROKER_URL"])
         programs.append(valkey_program(data_dir, broker.port, broker.password))
+    else:
+        kept.pop("DERMQUEUE_BROKER_URL", None)
     if not _s3_server_is_given():
         if "DERMQUEUE_S3_BUCKET" not in kept:
             kept |= {

@@ -46,7 +46,12 @@ class Settings(BaseSettings):
 
     # Errors hide the input and URLs are left out of the repr: both may hold a password, and both end in tracebacks.
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(repr=False)

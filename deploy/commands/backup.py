@@ -45,7 +45,8 @@ def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
 
     FILE is checked as a whole before anything is written, and in the end every photograph and heatmap is read back.
     If it is cut off, run it again. Exits with 1 if a photograph or heatmap is missing. Cases that were deleted after
-    the backup are there again: delete them again.
+    the backup are there again: delete them again. Keys that were revoked since then are valid again: revoke them again,
+    and remove the webhooks that were removed.
 
     \b
     Example:
@@ -54,6 +55,10 @@ def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
     """
     report = _with_progress(lambda track: restore(file, data_dir, print_event, track))
     click.echo(f"{_describe(report)} restored and read back. Next: dermqueue up --data-dir {data_dir}")
+    click.echo(
+        "What was ended after the backup is back: deleted cases, revoked keys (dermqueue key list), removed webhooks"
+        " (dermqueue webhook list). End it again."
+    )
     _explain_missing(ctx, report)
 
 

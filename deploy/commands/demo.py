@@ -1,7 +1,9 @@
 """The demonstration: the whole way of a few sample photographs, on this machine."""
 
+import signal
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -9,16 +11,17 @@ import click
 from deploy.client import Client, find_connection
 from deploy.commands import data_dir_option
 from deploy.commands.photographs import case_table, explain_problems, follow_cases, make_console, submit_files
-from deploy.commands.serve import print_event
+from deploy.commands.serve import port_type, print_event
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION, local_stack
+from shared.errors import ConfigurationInvalid
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 @click.command()
 @data_dir_option
-@click.option("--port", type=int, help="The API's port; a free one if unset.")
+@click.option("--port", type=port_type, help="The API's port; a free one if unset.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -49,13 +52,17 @@ def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> Non
 
 
 @contextmanager
-def _running_stack(data_dir: Path, port: int | None):
-    if (data_dir / CONNECTION).exists():
-        click.echo(f"Using the stack that runs on {data_dir}.")
-        yield
-        return
-    with local_stack(data_dir, port or find_free_port(), print_event) as stack:
-        stack.start()
+def _running_stack(data_dir: Path, port: int | None) -> Iterator[None]:
+    with ExitStack() as resources:
+        try:
+            stack = resources.enter_context(local_stack(data_dir, port or find_free_port(), print_event))
+        except ConfigurationInvalid as error:
+            if error.code != "data_dir_in_use" or not (data_dir / CONNECTION).exists():
+                raise
+            click.echo(f"Using the stack that runs on {data_dir}.")
+        else:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+            stack.start()
         yield
 
 

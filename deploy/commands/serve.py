@@ -15,7 +15,8 @@ from shared.settings import load_settings
 from shared.storage import open_object_store
 from worker.progress import has_stalled, note_progress
 
-port_option = click.option("--port", type=int, default=8000, show_default=True, help="The API's port.")
+port_type = click.IntRange(1, 65535)
+port_option = click.option("--port", type=port_type, default=8000, show_default=True, help="The API's port.")
 
 
 @click.command()

@@ -103,6 +103,13 @@ def test_what_is_refused_is_not_tried_again(api, submit):
     assert api.asked == 1
 
 
+def test_a_proxy_that_names_a_date_to_wait_until_is_asked_again_soon(api, client, submit, monkeypatch):
+    api.answers, api.retry_after, pauses = [AWAY, TAKEN], "Fri, 31 Dec 2027 23:59:59 GMT", []
+    monkeypatch.setattr(client._stopped, "wait", pauses.append)
+    submit()
+    assert pauses == [1]
+
+
 def test_it_waits_as_long_as_it_is_told(api, client, submit, monkeypatch):
     api.answers, api.retry_after, pauses = [NO_ROOM, AWAY, TAKEN], "30", []
     monkeypatch.setattr(client._stopped, "wait", pauses.append)

@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from deploy.cli import main
 from deploy.commands.serve import print_event
-from deploy.stack import keeps_data_elsewhere, local_stack, prepare_servers
+from deploy.embedded.program import find_free_port
+from deploy.stack import CONNECTION, keeps_data_elsewhere, local_stack, prepare_servers
 from shared.errors import ConfigurationInvalid
+from shared.settings import load_settings
 
 
 def names(programs) -> list[str]:
@@ -42,6 +46,16 @@ def test_a_server_that_is_given_is_not_embedded(tmp_path, monkeypatch, variable)
     assert keeps_data_elsewhere()
 
 
+def test_an_embedded_server_that_was_given_up_for_another_is_not_taken_for_it(tmp_path, monkeypatch):
+    prepare_servers(tmp_path)
+    with monkeypatch.context() as given:
+        given.setenv("DERMQUEUE_DATABASE_URL", "postgresql://db.example/derm")
+        given.setenv("DERMQUEUE_BROKER_URL", "redis://broker.example/0")
+        prepare_servers(tmp_path)
+    with pytest.raises(ConfigurationInvalid, match="DERMQUEUE_DATABASE_URL"):
+        load_settings(tmp_path)
+
+
 def test_a_full_disk_does_not_end_whoever_tells_what_the_supervisor_does(monkeypatch):
     class FullDisk(io.StringIO):
         def flush(self) -> None:
@@ -59,6 +73,29 @@ def test_a_port_on_which_something_listens_is_refused_before_anything_is_started
         pytest.raises(ConfigurationInvalid, match="port_in_use"),
     ):
         stack.start()
+
+
+def test_what_a_killed_stack_left_is_not_taken_for_one_that_runs(tmp_path):
+    (tmp_path / CONNECTION).write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = CliRunner().invoke(main, ["demo", "--data-dir", str(tmp_path), "--port", str(other.getsockname()[1])])
+    assert "port_in_use" in done.output  # so it went about starting a stack of its own
+    assert not (tmp_path / CONNECTION).exists()
+
+
+def test_a_stack_that_is_stopped_while_it_starts_is_not_called_broken(tmp_path):
+    with local_stack(tmp_path, find_free_port(), lambda *_: stack.stop_event.set()) as stack:
+        assert stack.start() == {}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("up", "--data-dir", "/dev/null/stack"), ("up", "--port", "99999")],
+)
+def test_a_folder_or_a_port_that_cannot_be_used_is_told_in_a_sentence(command):
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code in (1, 2)
+    assert "Error: " in done.output
 
 
 def test_a_folder_that_was_moved_opens_its_own_database(tmp_path):

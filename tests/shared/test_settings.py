@@ -39,6 +39,13 @@ def test_what_is_not_set_has_a_default(environment, tmp_path):
     assert (settings.s3_bucket, settings.s3_endpoint_url, settings.device) == ("cases", None, "auto")
 
 
+def test_what_is_set_to_nothing_is_not_set(environment, tmp_path):
+    environment(S3_ACCESS_KEY="", S3_SECRET_KEY="", METRICS_TOKEN="", DEVICE="")
+    settings = load_settings(tmp_path)
+    unset = settings.s3_access_key, settings.s3_secret_key, settings.metrics_token
+    assert (*unset, settings.device) == (None, None, None, "auto")
+
+
 @pytest.mark.parametrize(
     ("name", "meant"), [("LEASE", "LEASE_S"), ("S3_BUKET", "S3_BUCKET"), ("DATABASE_URI", "DATABASE_URL")]
 )

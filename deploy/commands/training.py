@@ -112,7 +112,8 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     "--weights",
     type=click.Path(exists=True, path_type=Path),
     required=True,
-    help=f"{_WEIGHTS_HELP}; or an earlier cross-validation's folder: each fold goes on from its own network there.",
+    help=f"{_WEIGHTS_HELP} that has not seen these lesions: what has would make the figures flatter; or an earlier"
+    " cross-validation's folder: each fold goes on from its own network there.",
 )
 @_training_options
 @click.option(
@@ -127,9 +128,10 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, out) -> None:
     """Train one network per fold and let each judge the images that it has not seen.
 
-    The folds have each class alike; images of one lesion or patient, and near-duplicates, are never divided. The
-    network that a fold gets is its last epoch's average: nothing is chosen on the images kept aside, so what
-    OUT/predictions.csv says of them is honest, and serves `dermqueue evaluate`, `dermqueue bundle` and --teacher.
+    The folds have each class alike; near-duplicates, and images of one lesion or patient where the CSV names it, are
+    never divided. The network that a fold gets is its last epoch's average: nothing is chosen on the images kept
+    aside, so what OUT/predictions.csv says of them is honest, and serves `dermqueue evaluate`, `dermqueue bundle` and
+    --teacher.
     Choose recipes by this, never on images that the figures are to be reported on. A student's own figures flatter a
     little where its teachers had learnt from the images that are kept aside from it.
 
@@ -160,6 +162,8 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     taught_by = tuple(read_predictions(teacher) for teacher in teachers)
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
+        if images.groups == images.ids:
+            click.echo("No lesion or patient is named: only near-duplicates are kept in one fold.", err=True)
         others = read_unlabelled(unlabelled, on_image) if unlabelled else None
         predictions = run_folds(chosen, weights, out, images, folds, on_step, taught_by, others)
     for name, value in challenge_figures(predictions).items():

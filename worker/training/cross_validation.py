@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from shared.bundle import WEIGHTS_NAME
+from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.network import LesionNetwork
@@ -42,9 +42,11 @@ def cross_validate(
 
     Raises:
         ConfigurationInvalid: the recipe tells other classes apart, a class is too small for so many folds, teachers are
-            named to whom the recipe does not listen, or a network to go on from learnt from other images than its fold.
+            named to whom the recipe does not listen, the weights learnt from these images, or a network to go on from
+            learnt from other images than its fold.
     """
     _check(recipe, images, teachers, unlabelled)
+    _refuse_learnt(starting_weights, images)
     folds = assign_folds(images, n_folds, recipe.seed)
     unlabelled = unlabelled and without_known(unlabelled, images)
     seen = [images, unlabelled] if unlabelled else [images]
@@ -78,6 +80,21 @@ def _check(
 
 def _place(folder: Path, fold: int) -> Path:
     return folder / f"fold-{fold + 1}"
+
+
+def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
+    """Refuse weights of a run or a bundle whose record says that it learnt from all of these images."""
+    if weights.is_dir():
+        return
+    learnt = {read_record(weights.parent).get("data_sha256")}
+    if (weights.parent / MANIFEST_NAME).exists():
+        learnt.add(read_manifest(weights.parent).data_sha256)
+    if images.digest in learnt:
+        raise ConfigurationInvalid(
+            "weights_unusable",
+            f"{weights} learnt from these very images, so no fold would be kept aside from it. Start from weights that"
+            " have not seen them, or go on from a cross-validation's folder.",
+        )
 
 
 def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:

@@ -157,6 +157,19 @@ def test_no_fold_goes_on_from_a_network_that_may_have_learnt_from_its_images(tmp
     assert not (tmp_path / "second").exists()
 
 
+@pytest.mark.parametrize("beside", ["run", "bundle"])
+def test_weights_that_have_learnt_from_these_images_start_no_fold(tmp_path, weights, beside):
+    images = coloured_images(side=64)
+    train_network(tiny_recipe(), weights, tmp_path / "run", images, ignore)
+    learnt = tmp_path / "run" / WEIGHTS_NAME
+    if beside == "bundle":
+        (learnt.parent / "run.json").unlink()
+        (learnt.parent / MANIFEST_NAME).write_text(tiny_manifest(data_sha256=images.digest).model_dump_json())
+    with pytest.raises(ConfigurationInvalid, match="these very images"):
+        cross_validate(tiny_recipe(), learnt, tmp_path / "cv", images, 2, ignore)
+    assert not (tmp_path / "cv").exists()
+
+
 def test_a_record_says_from_which_bundle_its_run_went_on(tmp_path):
     save_weights(TinyLesionNetwork(), tmp_path / WEIGHTS_NAME, CLASSES)
     (tmp_path / MANIFEST_NAME).write_text(tiny_manifest(trained_on="8 images from elsewhere").model_dump_json())

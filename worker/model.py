@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from scipy.special import softmax
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
 from shared.errors import ModelUnusable
@@ -56,7 +57,9 @@ class Model:
         if not all(np.isfinite(output).all() for output in outputs):
             raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
         logits, maps, shares = outputs
-        return Reading(_softmax(logits / self.manifest.temperature), maps, shares, self._unfamiliar(shares))
+        # Not by torch: its threads, for a few numbers, compete with the network's.
+        probabilities = softmax((logits / self.manifest.temperature).astype(np.float64), axis=1)
+        return Reading(probabilities, maps, shares, self._unfamiliar(shares))
 
     def _unfamiliar(self, shares: np.ndarray) -> np.ndarray:
         if self._familiarity is None:
@@ -68,12 +71,6 @@ class Model:
                 " `dermqueue gate learn` brings it up to date.",
             )
         return self._familiarity.distances(shares) > self.manifest.familiarity.threshold
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, float64. Not by torch: its threads, for a few numbers, compete with the network's."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def choose_device(name: str) -> torch.device:

@@ -122,7 +122,8 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_report(report) -> None:
     """Print what was measured as tables."""
-    from worker.training.report import count_in_words, tables
+    from worker.training.report import tables
+    from worker.training.words import count_in_words
 
     console = Console()
     console.print(f"{report.subject}: {report.n} images ({count_in_words(report.n_by_class)})", highlight=False)

@@ -184,12 +184,13 @@ def _read(sources, recipe, on_image):
     """Read the images to train on, and say what is among them."""
     from shared.domain import CLASSES
     from worker.training.dataset import read_images
+    from worker.training.words import count_in_words
 
     classes = CLASSES if recipe.target == "class" else None
     images = read_images(sources, classes=classes, on_image=on_image)
-    click.echo(f"{len(images)} images: {_listed(images.count())}.", err=True)
+    click.echo(f"{len(images)} images: {count_in_words(images.count())}.", err=True)
     if images.left_out:
-        click.echo(f"Left out, for other diagnoses: {_listed(images.left_out)}.", err=True)
+        click.echo(f"Left out, for other diagnoses: {count_in_words(images.left_out)}.", err=True)
     return images
 
 
@@ -197,10 +198,6 @@ def _read_alike(sources, recipe, classes, on_image):
     from worker.training.dataset import read_images
 
     return read_images(sources, recipe.preprocessing, classes, on_image)
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
 @contextmanager

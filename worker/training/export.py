@@ -39,7 +39,7 @@ from worker.training.gate import Flags, learn_familiarity
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import Predictions
 from worker.training.recipe import Recipe
-from worker.training.report import count_in_words
+from worker.training.words import count_in_words
 
 _STRONG_ACTIVATION = 0.95
 """Quantile of a class's strongest activations on its own images that is drawn at full strength."""

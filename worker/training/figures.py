@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+from scipy.stats import beta
 
 from shared.bundle import Figure
 from shared.domain import CLASSES
@@ -111,11 +112,17 @@ def _resamples(readings: Labelled) -> Iterator[np.ndarray]:
 
 
 def _figure(value: float, low: float, high: float, n: int, *, is_rate: bool) -> Figure:
-    """A rate of 0 or 1 has no spread to resample: the end of Clopper and Pearson's exact interval takes its place."""
+    """A rate of 0 or 1 has no spread to resample: the exact interval takes its place."""
     if is_rate and value in (0, 1):
-        bound = 0.025 ** (1 / n)
-        low, high = (bound, 1.0) if value == 1 else (0.0, 1 - bound)
+        low, high = exact_interval(round(value * n), n)
     return Figure(value=value, low=low, high=high, n=n)
+
+
+def exact_interval(hits: int, n: int) -> tuple[float, float]:
+    """Return the ends of the exact 95 % interval of a share (Clopper and Pearson 1934, Biometrika 26:404)."""
+    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
 
 
 def _rates(readings: Readings) -> dict[str, tuple[np.ndarray, np.ndarray]]:

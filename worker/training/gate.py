@@ -1,13 +1,12 @@
 """What is needed to tell photographs that are not like the training images, and how often what is told is right."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
-from scipy.stats import beta
 
 from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid, ImageRejected
@@ -16,6 +15,7 @@ from worker.familiarity import Familiarity
 from worker.frame import DECODED_SIDE, prepare_frame, squash_frame
 from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
+from worker.training.figures import exact_interval
 from worker.training.labels import SUFFIXES
 
 _DIRECTIONS = 32
@@ -55,18 +55,16 @@ class Flags:
     @property
     def flagged(self) -> Figure:
         """The share of images of which anything was said."""
-        return share(sum(map(bool, self.codes)), len(self.codes))
+        return self._share(map(bool, self.codes))
 
     def of(self, code: str) -> Figure:
         """Return the share of images that this was said of."""
-        return share(sum(code in said for said in self.codes), len(self.codes))
+        return self._share(code in said for said in self.codes)
 
-
-def share(hits: int, n: int) -> Figure:
-    """Return a share with Clopper and Pearson's exact interval of 95 %."""
-    low = beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0
-    high = beta.ppf(0.975, hits + 1, n - hits) if hits < n else 1.0
-    return Figure(value=hits / n, low=low, high=high, n=n)
+    def _share(self, flags: Iterable[bool]) -> Figure:
+        hits, n = sum(flags), len(self.codes)
+        low, high = exact_interval(hits, n)
+        return Figure(value=hits / n, low=low, high=high, n=n)
 
 
 def learn_familiarity(shares: np.ndarray) -> tuple[Familiarity, float]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid
 from worker.training.figures import Readings, measure
-from worker.training.labels import SUFFIXES
+from worker.training.labels import image_id_of
 
 NOT_STATED = "not stated"
 LEAST = 10
@@ -61,7 +61,7 @@ def read_people(paths: Sequence[Path]) -> People:
                     f"{path.name} needs the columns image_id and age (or age_approximate), sex or fitzpatrick.",
                 )
             for row in rows:
-                people.setdefault(_without_suffix(row[columns["image"]] or ""), {}).update(_stated(row, columns))
+                people.setdefault(image_id_of(row[columns["image"]] or ""), {}).update(_stated(row, columns))
     return people
 
 
@@ -78,10 +78,6 @@ def age_band(age: str | None) -> str | None:
     except ValueError:
         return None
     return next((name for least, name in _AGE_BANDS if years >= least), None)
-
-
-def _without_suffix(image: str) -> str:
-    return Path(image).stem if Path(image).suffix.lower() in SUFFIXES else image
 
 
 def measure_groups(readings: Readings, people: People) -> list[Group]:

@@ -50,7 +50,7 @@ def read_labels(ground_truth: Path, problems: list[str]) -> list[Label]:
                 except (KeyError, TypeError, ValueError) as error:
                     problems.append(f"{place}: no diagnosis can be read ({error}).")
                     continue
-                image_id = _without_suffix(image)
+                image_id = image_id_of(image)
                 labels.append(Label(image_id, diagnosis, group or image_id, place))
     except (OSError, UnicodeDecodeError, csv.Error, _UnknownLayout) as error:
         problems.append(f"{ground_truth.name}: {error}")
@@ -120,5 +120,7 @@ _LAYOUTS: dict[tuple[str, ...], Layout] = {
 }
 
 
-def _without_suffix(image: str) -> str:
-    return image.rpartition(".")[0] if image.lower().endswith(SUFFIXES) else image
+def image_id_of(image: str) -> str:
+    """Return the id of an image that a CSV file names: its file's name, without folders and suffix."""
+    path = Path(image)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name

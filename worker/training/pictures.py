@@ -10,6 +10,7 @@ from shared.bundle import Figure
 from shared.domain import CLASSES
 from worker.training.figures import CALIBRATION_BINS, MELANOMA, Readings, calibration_bins
 from worker.training.robustness import TARGET_DROP, Robustness
+from worker.training.words import in_words
 
 ROC, CALIBRATION, CONFUSION, ROBUSTNESS = "roc.png", "calibration.png", "confusion.png", "robustness.png"
 _SIDE_INCH, _DPI = 4.5, 160
@@ -50,7 +51,7 @@ def _draw_roc(axes, readings: Readings, figures: dict[str, Figure]) -> None:
         if figure := figures.get(f"auc_{name}"):
             index = CLASSES.index(name)
             false, true, _ = roc_curve(readings.labels == index, readings.probabilities[:, index])
-            label = f"{_in_words(name)}\nAUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+            label = f"{in_words(name)}\nAUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
             axes.plot(1 - false, true, color=colour, linewidth=2, label=label)
     for point in readings.referred:
         if {f"sensitivity_{point}", f"specificity_{point}"} <= figures.keys():
@@ -100,13 +101,9 @@ def _draw_confusion(axes, readings: Readings, figures: dict[str, Figure]) -> Non
         text = f"{count}\n{shares[row, column]:.0%}"
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="large")
-    names = [_in_words(name).replace(" ", "\n") for name in CLASSES]
+    names = [in_words(name).replace(" ", "\n") for name in CLASSES]
     axes.set_xticks(range(len(CLASSES)), names)
     axes.set_yticks(range(len(CLASSES)), names, rotation=90, va="center")
     axes.set(xlabel="the network's answer", ylabel="diagnosis")
     accuracy = figures["accuracy"]
     axes.set_title(f"accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})", fontsize="medium")
-
-
-def _in_words(name: str) -> str:
-    return name.replace("_", " ")

@@ -11,6 +11,7 @@ from worker.training.groups import LEAST, Group
 from worker.training.malignancy import MALIGNANT, MalignantAuc
 from worker.training.pictures import CALIBRATION, CONFUSION, ROBUSTNESS, ROC
 from worker.training.robustness import TARGET_DROP, Robustness
+from worker.training.words import count_in_words, in_words
 
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
 
@@ -144,14 +145,6 @@ def markdown_table(table: Table) -> str:
     """Return a table in Markdown."""
     columns, rows = table
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows))
-
-
-def in_words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def count_in_words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {in_words(name)}" for name, n in counts.items())
 
 
 def _value_and_span(figure: Figure) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from shared.errors import ConfigurationInvalid
 from worker.training.dataset import Images, LabelledImages, UnlabelledImages
@@ -35,8 +36,7 @@ def self_train(learn: Learn, train: LabelledImages, unlabelled: UnlabelledImages
 
 def add_pseudo_labelled(train: LabelledImages, unlabelled: UnlabelledImages, logits: np.ndarray) -> LabelledImages:
     """Return `train` with those unlabelled images behind it of which a teacher's logits (n, classes) are surest."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    guesses, sureness = logits.argmax(axis=1), 1 / shifted.sum(axis=1)
+    guesses, sureness = logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
     kept = [np.flatnonzero(guesses == name) for name in range(len(train.classes))]
     kept = np.concatenate([rows[np.argsort(-sureness[rows])][: round(KEPT_SHARE * len(rows))] for rows in kept])
     chosen, labels = unlabelled.subset(kept), torch.from_numpy(guesses[kept])

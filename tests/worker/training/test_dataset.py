@@ -86,6 +86,12 @@ def test_all_diagnoses_are_kept_where_no_classes_are_named_but_for_unknown_ones(
     assert dataset.left_out == {"unknown": 1}
 
 
+def test_a_folder_that_the_csv_names_before_an_image_is_no_part_of_its_id(tmp_path):
+    photographs, labels = write_data(tmp_path, ROWS)
+    labels.write_text(f"{ISIC_2017}\ntrain/A.jpg,1,0\nval/B,0,1\nC,0,0\n")
+    assert read_images([(photographs, labels)], preprocess_to(32)).ids == ("A", "B", "C")
+
+
 def test_several_folders_are_joined(tmp_path):
     one = write_data(tmp_path / "one", ROWS[:2])
     other = write_data(tmp_path / "other", ("l1,D,nv,,,,",), HAM10000, id_column=1)

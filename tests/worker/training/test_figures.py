@@ -8,7 +8,7 @@ from sklearn import metrics
 
 from shared.domain import CLASSES
 from tests.worker.training.readings import made_up_readings
-from worker.training.figures import Ranking, Readings, calibration_error, intervals, measure
+from worker.training.figures import Ranking, Readings, calibration_error, exact_interval, intervals, measure
 
 
 def four(probabilities_of_melanoma, labels, referred=()) -> Readings:
@@ -114,6 +114,12 @@ def test_every_melanoma_found_among_few_still_leaves_room_for_doubt():
     sensitivity = figure["sensitivity_screening"]
     assert (sensitivity.value, sensitivity.high, sensitivity.n) == (1, 1, 12)
     assert sensitivity.low == pytest.approx(0.025 ** (1 / 12))  # of so many, 12 in a row have a chance of 2.5 %
+
+
+def test_a_share_has_clopper_and_pearsons_interval():
+    assert (exact_interval(0, 10)[0], exact_interval(10, 10)[1]) == (0, 1)
+    assert exact_interval(0, 10)[1] == pytest.approx(1 - 0.025**0.1)
+    assert exact_interval(5, 10) == pytest.approx((0.187086, 0.812914), abs=1e-6)
 
 
 def test_reading_every_image_twice_narrows_no_interval():

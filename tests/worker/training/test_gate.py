@@ -18,7 +18,6 @@ from worker.model import load_model
 from worker.training import gate
 from worker.training.card import describe_gate
 from worker.training.export import rewrite, write_familiarity
-from worker.training.gate import share
 
 LABELS = ("1,0", "0,1", "0,0")
 
@@ -113,12 +112,6 @@ def test_a_card_has_the_section_once_however_often_it_is_written(bundle):
     card, check = (bundle / CARD_NAME).read_text(), read_manifest(bundle).familiarity
     assert describe_gate(card, check) == card
     assert describe_gate("# bare\n", check).count("## Photographs unlike") == 1
-
-
-def test_a_share_has_clopper_and_pearsons_interval():
-    assert (share(0, 10).low, share(10, 10).high) == (0, 1)
-    assert share(0, 10).high == pytest.approx(1 - 0.025**0.1)
-    assert (share(5, 10).low, share(5, 10).high) == pytest.approx((0.187086, 0.812914), abs=1e-6)
 
 
 def test_the_directions_are_the_same_whether_there_are_more_images_or_more_shares():

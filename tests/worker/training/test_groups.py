@@ -60,6 +60,11 @@ def test_a_skin_type_is_read_as_pad_ufes_20_writes_it(tmp_path):
     assert people == {"A": {"skin type": "3", "sex": "male"}, "B": {}}
 
 
+def test_a_patient_is_found_by_the_images_own_name_whatever_folder_stands_before_it(tmp_path):
+    people = read_people([write(tmp_path, "image,sex\ntrain/A.jpg,male\nval/B,female\n")])
+    assert people == {"A": {"sex": "male"}, "B": {"sex": "female"}}
+
+
 def test_an_unnamed_column_says_nothing_of_anybody(tmp_path):
     people = read_people([write(tmp_path, ",image_id,sex\n40,A,male\n80,B,\n")])
     assert people == {"A": {"sex": "male"}, "B": {}}

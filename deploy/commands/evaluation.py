@@ -83,8 +83,8 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
     if masks:
         report.attention = measure_attention(first.readings, first.maps, masks)
     if disturb:
-        with progress() as on_step:
-            report.robustness = measure_robustness(model, data, first.readings, on_step)
+        with progress() as on_progress:
+            report.robustness = measure_robustness(model, data, first.readings, on_progress)
     print_report(report)
     if out:
         write_evaluation(out, first, report)
@@ -101,8 +101,8 @@ def _load(bundle: str):
 def _read_with(model, sources):
     from worker.training.evaluation import read_with_bundle
 
-    with progress() as on_step:
-        return read_with_bundle(model, sources, on_step)
+    with progress() as on_progress:
+        return read_with_bundle(model, sources, on_progress)
 
 
 @contextmanager
@@ -112,12 +112,12 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as shown:
         bars = {}
 
-        def on_step(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             if what not in bars:
                 bars[what] = shown.add_task(what)
             shown.update(bars[what], completed=done, total=total)
 
-        yield on_step
+        yield on_progress
 
 
 def print_report(report) -> None:

@@ -34,8 +34,8 @@ def learn(bundle, data) -> None:
     """
     from worker.training.export import add_familiarity
 
-    with progress() as on_step:
-        add_familiarity(bundle, data, on_step)
+    with progress() as on_progress:
+        add_familiarity(bundle, data, on_progress)
     click.echo(f"The bundle in {bundle} knows its training images. Now: dermqueue gate measure --help")
 
 
@@ -63,9 +63,9 @@ def measure(bundle, images, worse, note) -> None:
         raise click.UsageError("Give --images or --worse.")
     folder = find_bundle(bundle)
     model = load_model(folder, choose_device("auto"))
-    with progress() as on_step:
-        flags = [flag_images(model, *kind, on_step) for kind in images]
-        made_worse = [each for kind in worse for each in flag_worse(model, *kind, on_step)]
+    with progress() as on_progress:
+        flags = [flag_images(model, *kind, on_progress) for kind in images]
+        made_worse = [each for kind in worse for each in flag_worse(model, *kind, on_progress)]
     _print_flags([*flags, *made_worse])
     if note:
         note_flags(folder, flags)

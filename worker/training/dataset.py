@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid, ImageRejected
 from shared.photograph import decode_photograph
 from worker.frame import DECODED_SIDE, TRAINING_SIDE, prepare_frame, retouch_frame, squash_frame
+from worker.training.batches import OnDone
 from worker.training.labels import SUFFIXES, Label, read_labels
 
 _NAMED_PROBLEMS = 20
@@ -89,12 +90,11 @@ def read_images(
     sources: Sequence[Source],
     preprocessing: Preprocessing | None = None,
     classes: tuple[str, ...] | None = CLASSES,
-    on_image: Callable[[int, int], None] = lambda done, total: None,
+    on_image: OnDone = lambda done, total: None,
 ) -> LabelledImages:
     """Read every image that the CSV files name: squashed frames, or what `preprocessing` makes of them.
 
-    `classes` is what is to be told apart, None all the diagnoses that there are. `on_image` is called with the number
-    of images read and of those to read.
+    `classes` is what is to be told apart, None all the diagnoses that there are.
 
     Raises:
         ConfigurationInvalid: `data_unusable`, with every row, image and class that is wrong or missing.
@@ -124,7 +124,7 @@ def read_images(
     )
 
 
-def read_unlabelled(folder: Path, on_image: Callable[[int, int], None] = lambda done, total: None) -> UnlabelledImages:
+def read_unlabelled(folder: Path, on_image: OnDone = lambda done, total: None) -> UnlabelledImages:
     """Read every image of a folder, whole frames squashed to `TRAINING_SIDE` px.
 
     Raises:
@@ -158,7 +158,7 @@ def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[L
 
 
 def _decode_all(
-    paths: list[Path], preprocessing: Preprocessing | None, problems: list[str], on_image: Callable[[int, int], None]
+    paths: list[Path], preprocessing: Preprocessing | None, problems: list[str], on_image: OnDone
 ) -> tuple[np.ndarray, list[str]]:
     """Return pixels and the files' digests: as a worker decodes, so that the same pixels are met there and here."""
     side = preprocessing.input_side if preprocessing else TRAINING_SIDE

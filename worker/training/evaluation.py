@@ -1,7 +1,8 @@
 """Measures a bundle on labelled images, or a cross-validation by its predictions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from shared.bundle import Manifest
 from shared.domain import CLASSES
 from shared.errors import ConfigurationInvalid
 from worker.model import Model
+from worker.training.batches import OnProgress, in_batches
 from worker.training.calibration import POINTS, read_nested
 from worker.training.comparison import compare
 from worker.training.conformal import find_all_plausible
@@ -21,11 +23,6 @@ from worker.training.malignancy import Diagnosed, measure_malignancy
 from worker.training.pictures import draw_pictures, draw_robustness
 from worker.training.predictions import read_predictions
 from worker.training.report import Report, write_report
-
-_BATCH = 32
-
-OnStep = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, how much there is."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,17 @@ class Subject:
     maps: np.ndarray | None = None
 
 
-def read_with_bundle(model: Model, sources: Sequence[Source], on_step: OnStep) -> Subject:
+def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnProgress) -> Subject:
     """Run a bundle over labelled images as a worker would; not every class has to be among them.
 
     Raises:
         ConfigurationInvalid: `data_unusable`.
     """
     manifest = model.manifest
-    images = read_images(
-        sources, manifest.preprocessing, classes=None, on_image=lambda *done: on_step("decoding", *done)
-    )
+    images = read_images(sources, manifest.preprocessing, classes=None, on_image=partial(on_progress, "decoding"))
     known, labels = _known(images)
-    readings = []
-    for chunk in images.pixels.split(_BATCH):
-        readings.append(model.read(chunk.numpy()))
-        on_step("analysing", min(len(images), len(readings) * _BATCH), len(images))
+    batches = in_batches(images.pixels.numpy(), partial(on_progress, "analysing"))
+    readings = [model.read(batch) for batch in batches]
     probabilities = np.concatenate([reading.probabilities for reading in readings])
     maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])
     ids, others = np.array(images.ids), {n: c for n, c in images.count().items() if n not in CLASSES}

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +32,7 @@ from shared.errors import ConfigurationInvalid
 from worker.model import Model, choose_device, load_model
 from worker.network import leave_out_shared, name_classes
 from worker.quality import NOT_DERMOSCOPIC
+from worker.training.batches import OnProgress, in_batches
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
 from worker.training.card import LIMITS, describe_gate, list_items, write_card
 from worker.training.dataset import Source, read_images
@@ -46,8 +48,6 @@ _STRONG_ACTIVATION = 0.95
 
 _LEAST_SCALE = 1e-3
 """A class that hardly activates on its own images (a network that learnt nothing of it) is drawn faintly."""
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def write_bundle(
     predictions: Predictions,
     sources: Sequence[Source],
     description: Description,
-    on_step: Callable[[str, int, int], None],
+    on_progress: OnProgress,
 ) -> Path:
     """Write the bundle, verified by loading it, and return its folder.
 
@@ -126,7 +126,7 @@ def write_bundle(
         card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
         (made / CARD_NAME).write_text(card, encoding="utf-8")
         _write_manifest(made, manifest)
-        scales, shares = _look(load_model(made, choose_device("auto")), sources, on_step)
+        scales, shares = _look(load_model(made, choose_device("auto")), sources, on_progress)
         check = write_familiarity(made, shares, sources)
         rewrite(made, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
     return folder
@@ -175,7 +175,7 @@ def _describe(
     )
 
 
-def add_familiarity(folder: Path, sources: Sequence[Source], on_step: Callable[[str, int, int], None]) -> None:
+def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProgress) -> None:
     """Let a bundle that was made without know its training images' features; weights and figures stay.
 
     Raises:
@@ -183,7 +183,7 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_step: Callable[[
         ModelUnusable: the bundle cannot be loaded.
     """
     model = load_model(folder, choose_device("auto"), with_familiarity=False)
-    _, shares = _look(model, sources, on_step)
+    _, shares = _look(model, sources, on_progress)
     card = read_card(folder).replace(list_items(model.manifest.limits), list_items(LIMITS))
     check = write_familiarity(folder, shares, sources)
     rewrite(folder, model.manifest.model_copy(update={"familiarity": check, "limits": LIMITS}), card)
@@ -245,18 +245,15 @@ def _write_half(weights: Path, target: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _look(
-    model: Model, sources: Sequence[Source], on_step: Callable[[str, int, int], None]
-) -> tuple[tuple[float, ...], np.ndarray]:
+def _look(model: Model, sources: Sequence[Source], on_progress: OnProgress) -> tuple[tuple[float, ...], np.ndarray]:
     """Return per class the activation that only one in twenty of its images exceeds, and the shares of all images."""
     preprocessing = model.manifest.preprocessing
-    images = read_images(sources, preprocessing, on_image=lambda *done: on_step("decoding", *done))
+    images = read_images(sources, preprocessing, on_image=partial(on_progress, "decoding"))
     strongest, shares = [], []
-    for chunk in images.pixels.split(_BATCH):
-        reading = model.read(chunk.numpy())
+    for batch in in_batches(images.pixels.numpy(), partial(on_progress, "looking")):
+        reading = model.read(batch)
         strongest.append(reading.maps.max(axis=(2, 3)))
         shares.append(reading.shares)
-        on_step("looking", min(len(images), len(strongest) * _BATCH), len(images))
     strongest, labels = np.concatenate(strongest), images.labels.numpy()
     usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
     return tuple(max(scale, _LEAST_SCALE) for scale in usual), np.concatenate(shares)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from worker.familiarity import Familiarity
 from worker.frame import DECODED_SIDE, prepare_frame, squash_frame
 from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
+from worker.training.batches import OnDone, OnProgress, in_batches
 from worker.training.figures import exact_interval
 from worker.training.labels import SUFFIXES
 
@@ -22,9 +24,6 @@ _DIRECTIONS = 32
 _FOLDS = 5
 _FAMILIAR = 0.99
 """Share of the training images that the threshold lets pass, each held against the statistics of the others."""
-_BATCH = 32
-
-OnStep = Callable[[str, int, int], None]
 
 
 def _blurred(radius_px: float) -> Callable[[Image.Image], Image.Image]:
@@ -88,16 +87,16 @@ def _fit(shares: np.ndarray) -> Familiarity:
     return Familiarity(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def flag_images(model: Model, kind: str, folder: Path, on_step: OnStep) -> Flags:
+def flag_images(model: Model, kind: str, folder: Path, on_progress: OnProgress) -> Flags:
     """Say of every image in a folder, and below it, what a worker would say.
 
     Raises:
         ConfigurationInvalid: `data_unusable`: there is none.
     """
-    return Flags(kind, tuple(_flag(model, _read_frame, _find(folder), lambda *done: on_step(kind, *done))))
+    return Flags(kind, tuple(_flag(model, _read_frame, _find(folder), partial(on_progress, kind))))
 
 
-def flag_worse(model: Model, kind: str, folder: Path, on_step: OnStep) -> Iterator[Flags]:
+def flag_worse(model: Model, kind: str, folder: Path, on_progress: OnProgress) -> Iterator[Flags]:
     """Yield what a worker would say of a folder's images in each way of `WORSE`.
 
     Raises:
@@ -110,7 +109,7 @@ def flag_worse(model: Model, kind: str, folder: Path, on_step: OnStep) -> Iterat
         def read_worse(file: Path, worsen: Callable = worsen) -> np.ndarray:
             return squash_frame(worsen(Image.fromarray(_read_frame(file))))
 
-        yield Flags(name, tuple(_flag(model, read_worse, files, lambda *done, name=name: on_step(name, *done))))
+        yield Flags(name, tuple(_flag(model, read_worse, files, partial(on_progress, name))))
 
 
 def _find(folder: Path) -> list[Path]:
@@ -125,7 +124,7 @@ def _read_frame(file: Path) -> np.ndarray:
 
 
 def _flag(
-    model: Model, read: Callable[[Path], np.ndarray], files: Sequence[Path], on_done: Callable[[int, int], None]
+    model: Model, read: Callable[[Path], np.ndarray], files: Sequence[Path], on_done: OnDone
 ) -> Iterator[tuple[str, ...]]:
     def inspect(file: Path) -> tuple[np.ndarray, tuple[str, ...]] | str:
         try:
@@ -135,10 +134,9 @@ def _flag(
             return rejection.code
 
     with ThreadPoolExecutor() as pool:
-        for begin in range(0, len(files), _BATCH):
-            inspected = list(pool.map(inspect, files[begin : begin + _BATCH]))
+        for batch in in_batches(files, on_done):
+            inspected = list(pool.map(inspect, batch))
             taken = [pixels for pixels, _ in (item for item in inspected if not isinstance(item, str))]
             unfamiliar = iter(model.read(np.stack(taken)).unfamiliar if taken else ())
             for item in inspected:
                 yield (item,) if isinstance(item, str) else item[1] + ((NOT_DERMOSCOPIC,) if next(unfamiliar) else ())
-            on_done(begin + len(inspected), len(files))

@@ -1,6 +1,6 @@
 """How much a bundle's answer depends on what the lesion has no part in: each disturbance against none, in pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,14 +12,13 @@ from shared.bundle import Figure
 from shared.errors import ConfigurationInvalid
 from worker.frame import squash
 from worker.model import Model
+from worker.training.batches import OnDone, OnProgress, in_batches
 from worker.training.dataset import Source, read_images
 from worker.training.disturbances import DISTURBANCES, Change, disturb
 from worker.training.figures import MELANOMA, Ranking, Readings, find_figures
 
 TARGET_DROP = 0.015
 """Of melanoma AUC: what a disturbance may cost at the most."""
-
-_BATCH = 32
 
 
 class Robustness(BaseModel):
@@ -35,7 +34,7 @@ class Robustness(BaseModel):
 
 
 def measure_robustness(
-    model: Model, sources: Sequence[Source], undisturbed: Readings, on_step: Callable[[str, int, int], None]
+    model: Model, sources: Sequence[Source], undisturbed: Readings, on_progress: OnProgress
 ) -> list[Robustness]:
     """Disturb every image that was read, as it is at `TRAINING_SIDE` before the bundle's preprocessing, and read it.
 
@@ -48,27 +47,22 @@ def measure_robustness(
     pixels = dict(zip(images.ids, images.pixels.numpy(), strict=True))
     found = []
     for name, change in DISTURBANCES.items():
-        step = partial(on_step, name)
-        probabilities = _read_disturbed(model, [(i, pixels[i]) for i in undisturbed.ids], change, step)
+        on_done = partial(on_progress, name)
+        probabilities = _read_disturbed(model, [(i, pixels[i]) for i in undisturbed.ids], change, on_done)
         found.append(_compare(name, undisturbed, probabilities[:, MELANOMA], model))
     return found
 
 
-def _read_disturbed(
-    model: Model, images: list[tuple[str, np.ndarray]], change: Change, on_step: Callable[[int, int], None]
-) -> np.ndarray:
+def _read_disturbed(model: Model, images: list[tuple[str, np.ndarray]], change: Change, on_done: OnDone) -> np.ndarray:
     """Return probabilities (n, classes)."""
-    preprocessing, probabilities = model.manifest.preprocessing, []
+    preprocessing = model.manifest.preprocessing
 
     def prepare(image: tuple[str, np.ndarray]) -> np.ndarray:
         return squash(disturb(Image.fromarray(image[1]), image[0], change), preprocessing)
 
     with ThreadPoolExecutor() as pool:
-        for begin in range(0, len(images), _BATCH):
-            batch = images[begin : begin + _BATCH]
-            probabilities.append(model.read(np.stack(list(pool.map(prepare, batch)))).probabilities)
-            on_step(begin + len(batch), len(images))
-    return np.concatenate(probabilities)
+        batches = (np.stack(list(pool.map(prepare, batch))) for batch in in_batches(images, on_done))
+        return np.concatenate([model.read(pixels).probabilities for pixels in batches])
 
 
 def _compare(name: str, undisturbed: Readings, disturbed: np.ndarray, model: Model) -> Robustness:

@@ -80,7 +80,7 @@ def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle
 
 def test_a_bundle_says_of_images_what_a_worker_would_say(data):
     model = tiny_model()
-    subject = read_with_bundle(model, [data], on_step=lambda *step: None)
+    subject = read_with_bundle(model, [data], on_progress=lambda *step: None)
     pixels = read_images([data], model.manifest.preprocessing).pixels.numpy()
     np.testing.assert_allclose(subject.readings.probabilities, model.read(pixels).probabilities, atol=1e-6)
     melanoma = subject.readings.probabilities[:, 0]
@@ -89,7 +89,7 @@ def test_a_bundle_says_of_images_what_a_worker_would_say(data):
 
 def test_every_step_of_reading_is_told(data):
     steps = []
-    read_with_bundle(tiny_model(), [data], on_step=lambda *step: steps.append(step))
+    read_with_bundle(tiny_model(), [data], on_progress=lambda *step: steps.append(step))
     assert {what for what, _, _ in steps} == {"decoding", "analysing"}
     assert steps[-1] == ("analysing", 8, 8)
 
@@ -97,7 +97,7 @@ def test_every_step_of_reading_is_told(data):
 def test_other_diagnoses_are_left_out_and_a_missing_class_costs_only_its_own_figures(tmp_path):
     rows = ("A,L1,mel", "B,L2,nv", "C,L3,bcc", "D,L4,nv", "E,L5,bcc")
     source = write_data(tmp_path, rows, header="image_id,lesion_id,dx")
-    report = evaluate(read_with_bundle(tiny_model(), [source], on_step=lambda *step: None), {}, None)
+    report = evaluate(read_with_bundle(tiny_model(), [source], on_progress=lambda *step: None), {}, None)
     assert (report.n, report.left_out) == (3, {"basal_cell_carcinoma": 2})
     assert report.n_by_class == {"melanoma": 1, "seborrheic_keratosis": 0, "nevus": 2}
     assert "auc_melanoma" in report.figures

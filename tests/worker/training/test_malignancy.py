@@ -44,7 +44,7 @@ def test_each_skin_type_has_its_own_figure_where_there_are_enough():
 def test_an_evaluation_of_other_diagnoses_says_it_beside_its_figures(tmp_path):
     rows = tuple(f"{code}{i}.jpg,P{i},{code}" for code in ("MEL", "NEV", "BCC", "ACK") for i in range(5))
     source = write_data(tmp_path, rows, header="image,patient,label")
-    report = evaluate(read_with_bundle(tiny_model(), [source], on_step=lambda *step: None), {}, None)
+    report = evaluate(read_with_bundle(tiny_model(), [source], on_progress=lambda *step: None), {}, None)
     assert report.n == 10
     assert report.left_out == {"actinic_keratosis": 5, "basal_cell_carcinoma": 5}
     assert (report.malignancy[0].n, report.malignancy[0].n_malignant) == (20, 10)
@@ -54,5 +54,5 @@ def test_an_evaluation_of_other_diagnoses_says_it_beside_its_figures(tmp_path):
 
 def test_without_other_diagnoses_nothing_is_said_twice(tmp_path):
     source = write_data(tmp_path, ("A,1,0", "B,0,0"))
-    subject = read_with_bundle(tiny_model(), [source], on_step=lambda *step: None)
+    subject = read_with_bundle(tiny_model(), [source], on_progress=lambda *step: None)
     assert evaluate(subject, {}, None).malignancy == []

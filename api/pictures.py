@@ -26,7 +26,7 @@ from shared.heatmap import (
     encode_png,
     fit_overlay,
     overlay_as_png,
-    saliency,
+    scale_to_saliency,
 )
 from shared.photograph import decode_photograph
 from shared.store import cases, trail
@@ -71,7 +71,7 @@ def read_drawing(case: Case, style: str, class_name: str) -> bytes:
         with suppress(ObjectMissing):
             return overlay_as_png(services().store.get(case.analysis.overlay_key))
     activation_map, scale = _read_map(case.id, class_name)
-    return _draw(case, saliency(activation_map, scale), style)
+    return _draw(case, scale_to_saliency(activation_map, scale), style)
 
 
 def read_audited(case_id: UUID, action: str) -> Case:
@@ -105,13 +105,13 @@ def _to_array(stored: ActivationMaps) -> np.ndarray:
     return np.frombuffer(stored.values, "<f4").reshape(len(CLASSES), stored.height, stored.width)
 
 
-def _draw(case: Case, strengths: np.ndarray, style: str) -> bytes:
+def _draw(case: Case, saliency: np.ndarray, style: str) -> bytes:
     if style == "heatmap":
-        return encode_png(draw_heatmap(strengths, fit_overlay((case.photograph.width, case.photograph.height))))
+        return encode_png(draw_heatmap(saliency, fit_overlay((case.photograph.width, case.photograph.height))))
     photograph = decode_stored(case, OVERLAY_SIDE)
     # Bicubic costs half as much again, for a difference of less than half a level of 255 (mean over four photographs).
     small = photograph.resize(fit_overlay(photograph.size), Image.Resampling.BILINEAR)
-    return encode_png(draw_overlay(small, strengths))
+    return encode_png(draw_overlay(small, saliency))
 
 
 def _encode_npy(array: np.ndarray) -> bytes:

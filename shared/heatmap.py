@@ -40,7 +40,7 @@ _TURBO = np.array(
 )
 
 
-def saliency(activation_map: np.ndarray, scale: float) -> np.ndarray:
+def scale_to_saliency(activation_map: np.ndarray, scale: float) -> np.ndarray:
     """Return the share of the strongest usual activation: float32 (h, w) in [0, 1], `clip(map / scale)`.
 
     activation_map: raw Grad-CAM of one class, (h, w), >= 0, in the units of the logit. scale: > 0, in the same units, a

@@ -21,7 +21,7 @@ from shared.domain import (
     find_plausible,
 )
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
-from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, saliency
+from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to_saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
 from shared.storage import ObjectStore, digest_in_key, overlay_key
@@ -134,9 +134,9 @@ class Analyst:
         maps = reading.maps[position]
         drawn = CLASSES.index(OVERLAY_CLASS)
         with stage("render", [lease]):
-            shares = saliency(maps[drawn], manifest.heatmap_scales[drawn])
-            overlay = encode_overlay(draw_overlay(item.photograph, shares))
-            off_lesion = ("attention_off_lesion",) if lies_off_lesion(item.pixels, shares) else ()
+            saliency = scale_to_saliency(maps[drawn], manifest.heatmap_scales[drawn])
+            overlay = encode_overlay(draw_overlay(item.photograph, saliency))
+            off_lesion = ("attention_off_lesion",) if lies_off_lesion(item.pixels, saliency) else ()
         key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
         with stage("store", [lease]):
             self._store.put(key, overlay, "image/jpeg")

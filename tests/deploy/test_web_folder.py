@@ -26,7 +26,7 @@ from api.pages import portable
 from deploy.cli import main
 from deploy.commands.demo import SAMPLES
 from shared.bundle import find_bundle
-from shared.heatmap import draw_overlay, fit_overlay, saliency
+from shared.heatmap import draw_overlay, fit_overlay, scale_to_saliency
 from shared.photograph import decode_photograph
 from tests import images
 from tests.browsing import SIZES, find_faults, serving
@@ -146,7 +146,7 @@ class Expected:
         photograph, pixels = self._prepare(data)
         probabilities, maps = self._session.run(["probabilities", "maps"], {"pixels": pixels})
         small = photograph.resize(fit_overlay(photograph.size), Image.Resampling.BILINEAR)
-        return probabilities[0], draw_overlay(small, saliency(maps[0, drawn], self._scales[drawn]))
+        return probabilities[0], draw_overlay(small, scale_to_saliency(maps[0, drawn], self._scales[drawn]))
 
     def _prepare(self, data: bytes) -> tuple[Image.Image, np.ndarray]:
         side = self._session.get_inputs()[0].shape[1]

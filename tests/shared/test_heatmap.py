@@ -14,7 +14,7 @@ from shared.heatmap import (
     encode_png,
     fit_overlay,
     overlay_as_png,
-    saliency,
+    scale_to_saliency,
 )
 from tests import images
 
@@ -25,15 +25,15 @@ def constant(value: float) -> np.ndarray:
 
 def test_saliency_is_a_share_of_the_models_scale_and_not_of_the_maps_own_maximum():
     activation_map = np.array([[0.0, 0.5], [2.0, 6.0]], np.float16)
-    shares = saliency(activation_map, 4.0)
-    assert shares.dtype == np.float32
-    assert shares.tolist() == [[0.0, 0.125], [0.5, 1.0]]
+    saliency = scale_to_saliency(activation_map, 4.0)
+    assert saliency.dtype == np.float32
+    assert saliency.tolist() == [[0.0, 0.125], [0.5, 1.0]]
 
 
 def test_a_harmless_lesion_shows_no_hot_spot():
     faint = np.zeros((7, 7), np.float32)
     faint[3, 3] = 0.1
-    red, _, blue = draw_heatmap(saliency(faint, 5.0), (70, 70)).split()
+    red, _, blue = draw_heatmap(scale_to_saliency(faint, 5.0), (70, 70)).split()
     assert red.getextrema()[1] < blue.getextrema()[1]
 
 
@@ -91,11 +91,11 @@ def test_opacity_follows_saliency():
 
 
 def test_drawing_leaves_photograph_and_map_as_they_were():
-    photograph, shares = images.lesion(), constant(0.5)
+    photograph, saliency = images.lesion(), constant(0.5)
     before = photograph.tobytes()
-    draw_overlay(photograph, shares)
+    draw_overlay(photograph, saliency)
     assert photograph.tobytes() == before
-    assert (shares == 0.5).all()
+    assert (saliency == 0.5).all()
 
 
 def test_a_png_holds_the_pixels_and_nothing_else():

@@ -1,7 +1,8 @@
 """The few kinds of error that are treated differently, each with a stable code that a client can match.
 
-`code` is part of the interface: it never changes once released. `detail` is a sentence for a human and may be reworded;
-it must hold no path, no SQL, no key and no personal data, because it is sent to clients as it is.
+`code` is part of the interface: it never changes once released. `detail` is a sentence for a human and may be reworded.
+What is raised for a request or ends a case is sent to clients as it is: it must hold no path, no SQL, no key and no
+personal data. What keeps a process from starting, or ends a command, is read by whoever gave it, and may name paths.
 """
 
 
@@ -51,8 +52,15 @@ class ObjectMissing(DermQueueError):
 
 
 class ModelUnusable(DermQueueError):
-    """The bundle is damaged, or the network gave something that is no probability. A human must look."""
+    """The bundle is damaged, or the network gave something that is no probability. A human must look.
+
+    The first is said as the bundle is loaded; the second ends a case.
+    """
 
 
 class ConfigurationInvalid(DermQueueError):
-    """A setting is unknown, malformed or missing; the process must not start."""
+    """A setting, or the state of what it names (a database, a folder, a port), does not let the process start."""
+
+
+class InputUnusable(DermQueueError):
+    """What a command was given cannot be used: images, labels, weights, predictions, a recipe, a folder of a run."""

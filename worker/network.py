@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from shared.bundle import Architecture, Preprocessing
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.efficientnet_lite import EfficientNetLite0
 from worker.resnet import ResNet50V1
 
@@ -52,7 +52,7 @@ def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str
     The classifier is taken over where the file says that it was made for the same classes, and stays random otherwise.
 
     Raises:
-        ConfigurationInvalid: the file is no safetensors, or a weight is missing or has another shape.
+        InputUnusable: the file is no safetensors, or a weight is missing or has another shape.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -63,9 +63,7 @@ def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str
             network.classifier.load_state_dict(_below("classifier.", weights))
         network.features.load_state_dict(_below("features.", weights) or network.features.rename(weights))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ConfigurationInvalid(
-            "weights_unusable", f"{path} does not hold a {network.architecture}: {error}"
-        ) from error
+        raise InputUnusable("weights_unusable", f"{path} does not hold a {network.architecture}: {error}") from error
 
 
 def save_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:

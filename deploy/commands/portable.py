@@ -8,7 +8,7 @@ import click
 
 from deploy.commands.demo import SAMPLES
 from shared.bundle import find_bundle, read_manifest
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from shared.photograph import decode_photograph
 
 
@@ -40,7 +40,7 @@ def export(bundle, file_format, int8, out, web) -> None:
     if not out and not web:
         raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
     if web and read_manifest(find_bundle(bundle)).preprocessing.retouches:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "web_unfit",
             "This bundle has hairs painted over or dim photographs brightened, which the page does not do. Export one"
             " whose recipe sets neither `cleaned` nor `least_light`, such as portable, or write it to --out alone.",

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from shared.bundle import Figure
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from shared.heatmap import upsample
 from worker.training.figures import Readings, find_figures, mean
 from worker.training.labels import SUFFIXES
@@ -41,13 +41,11 @@ def measure_attention(readings: Readings, maps: np.ndarray, masks: Path) -> list
     outline; a mask shows the same frame as its image, at whatever size.
 
     Raises:
-        ConfigurationInvalid: `masks_unusable`: one is missing, or shows no lesion.
+        InputUnusable: `masks_unusable`: one is missing, or shows no lesion.
     """
     files = {file.stem.removesuffix(_MASK_SUFFIX): file for file in masks.iterdir() if file.suffix.lower() in SUFFIXES}
     if missing := [image_id for image_id in readings.ids if image_id not in files]:
-        raise ConfigurationInvalid(
-            "masks_unusable", f"{masks} has no mask of {len(missing)} images, {missing[0]} for one."
-        )
+        raise InputUnusable("masks_unusable", f"{masks} has no mask of {len(missing)} images, {missing[0]} for one.")
     shares = np.array([_shares(map_, files[i]) for i, map_ in zip(readings.ids, maps, strict=True)])
     among = [readings.labels == i for i in range(len(CLASSES))]
     return [
@@ -81,9 +79,9 @@ def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float
         with Image.open(mask) as image:
             inside = np.asarray(image.convert("L")) >= _INSIDE
     except OSError as error:
-        raise ConfigurationInvalid("masks_unusable", f"{mask} is no image.") from error
+        raise InputUnusable("masks_unusable", f"{mask} is no image.") from error
     if not inside.any():
-        raise ConfigurationInvalid("masks_unusable", f"{mask} shows no lesion.")
+        raise InputUnusable("masks_unusable", f"{mask} shows no lesion.")
     height, width = activation_map.shape
     cells = Image.fromarray(inside.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     energy, peak = _inside(activation_map, inside)

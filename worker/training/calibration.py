@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_curve
 
 from shared.domain import OperatingPoint
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.conformal import choose_plausible_from, find_all_plausible
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.predictions import Predictions
@@ -49,7 +49,7 @@ def read_nested(predictions: Predictions) -> Readings:
     was read with. What is plausible is that at `screening`.
 
     Raises:
-        ConfigurationInvalid: `predictions_one_fold`: without a second fold there is nothing to calibrate on.
+        InputUnusable: `predictions_one_fold`: without a second fold there is nothing to calibrate on.
     """
     ids, logits, labels = np.array(predictions.ids), predictions.logits, predictions.labels
     probabilities, referred = np.empty_like(logits), {name: np.empty(len(ids), bool) for name in POINTS}
@@ -58,7 +58,7 @@ def read_nested(predictions: Predictions) -> Readings:
         inside = predictions.folds == fold
         others = ~np.isin(ids, ids[inside])
         if not 0 < (labels[others] == MELANOMA).sum() < others.sum():
-            raise ConfigurationInvalid(
+            raise InputUnusable(
                 "predictions_one_fold",
                 f"Beside fold {fold} there are no other folds with melanomas and other lesions to calibrate on:"
                 " the predictions must come from `dermqueue cross-validate`.",

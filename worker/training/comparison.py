@@ -6,7 +6,7 @@ from scipy.stats import norm, rankdata
 
 from shared.bundle import Figure
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.figures import KERATOSIS, MELANOMA, Ranking, Readings, auc_mean, intervals
 
 
@@ -32,7 +32,7 @@ def compare(first: Readings, second: Readings) -> Comparison:
     """Compare two networks on the images that both have read, class by class.
 
     Raises:
-        ConfigurationInvalid: `readings_differ`: not the same images, or one of them several times.
+        InputUnusable: `readings_differ`: not the same images, or one of them several times.
     """
     second = _in_order_of(first, second)
     by_class = {
@@ -89,12 +89,12 @@ def _in_order_of(first: Readings, second: Readings) -> Readings:
     """Return the second network's rows in the first one's order."""
     row_of = {image_id: row for row, image_id in enumerate(second.ids)}
     if len(set(first.ids)) < len(first) or len(row_of) < len(second):
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "readings_differ", "An image was read several times: only two networks that read each once can be compared."
         )
     if set(first.ids) != row_of.keys():
-        raise ConfigurationInvalid("readings_differ", "The two networks have not read the same images.")
+        raise InputUnusable("readings_differ", "The two networks have not read the same images.")
     ordered = second.take(np.array([row_of[image_id] for image_id in first.ids]))
     if (ordered.labels != first.labels).any():
-        raise ConfigurationInvalid("readings_differ", "The two networks' images do not have the same labels.")
+        raise InputUnusable("readings_differ", "The two networks' images do not have the same labels.")
     return ordered

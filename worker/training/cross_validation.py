@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.network import LesionNetwork
 from worker.training.dataset import LabelledImages, UnlabelledImages, digest_rows, prepare
 from worker.training.fine_tune import OnStep, predict
@@ -41,7 +41,7 @@ def cross_validate(
     Where `starting_weights` is a finished cross-validation's folder, each fold goes on from its own network there.
 
     Raises:
-        ConfigurationInvalid: the recipe tells other classes apart, a class is too small for so many folds, teachers are
+        InputUnusable: the recipe tells other classes apart, a class is too small for so many folds, teachers are
             named to whom the recipe does not listen, the weights learnt from these images, or a network to go on from
             learnt from other images than its fold.
     """
@@ -71,9 +71,9 @@ def _check(
     recipe: Recipe | SvmRecipe, images: LabelledImages, teachers: tuple, unlabelled: UnlabelledImages | None
 ) -> None:
     if images.classes != CLASSES:
-        raise ConfigurationInvalid("recipe_unfit", f"Cross-validation is for recipes that tell apart {CLASSES}.")
+        raise InputUnusable("recipe_unfit", f"Cross-validation is for recipes that tell apart {CLASSES}.")
     if teachers and (isinstance(recipe, SvmRecipe) or unlabelled):
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "teacher_unfit", "Files of predictions teach networks alone, and nothing of unlabelled images."
         )
 
@@ -90,7 +90,7 @@ def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
     if (weights.parent / MANIFEST_NAME).exists():
         learnt.add(read_manifest(weights.parent).data_sha256)
     if images.digest in learnt:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "weights_unusable",
             f"{weights} learnt from these very images, so no fold would be kept aside from it. Start from weights that"
             " have not seen them, or go on from a cross-validation's folder.",
@@ -103,7 +103,7 @@ def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:
         return weights
     place = _place(weights, fold)
     if read_record(place).get("data_sha256") != data_sha256:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "weights_unusable",
             f"{place} does not hold a finished network of this fold's images: it might have learnt from those that are"
             " kept aside. Go on from a cross-validation of the same data and as many folds.",

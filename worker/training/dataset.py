@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shared.bundle import Preprocessing
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid, ImageRejected
+from shared.errors import ImageRejected, InputUnusable
 from shared.photograph import decode_photograph
 from worker.frame import DECODED_SIDE, TRAINING_SIDE, prepare_frame, retouch_frame, squash_frame
 from worker.training.batches import OnDone
@@ -97,7 +97,7 @@ def read_images(
     `classes` is what is to be told apart, None all the diagnoses that there are.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`, with every row, image and class that is wrong or missing.
+        InputUnusable: `data_unusable`, with every row, image and class that is wrong or missing.
     """
     problems: list[str] = []
     found = _find_images(sources, problems)
@@ -110,7 +110,7 @@ def read_images(
         problems.append(f"{', '.join(labels.name for _, labels in sources)}: there is no image of the class {name}.")
     pixels, digests = _decode_all([path for _, path in kept], preprocessing, problems, on_image)
     if problems:
-        raise ConfigurationInvalid("data_unusable", _summary(problems))
+        raise InputUnusable("data_unusable", _summary(problems))
     rows = [label for label, _ in kept]
     lines = (f"{row.image_id},{row.diagnosis},{digest}" for row, digest in zip(rows, digests, strict=True))
     return LabelledImages(
@@ -128,13 +128,13 @@ def read_unlabelled(folder: Path, on_image: OnDone = lambda done, total: None) -
     """Read every image of a folder, whole frames squashed to `TRAINING_SIDE` px.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`: there is none, or one cannot be decoded.
+        InputUnusable: `data_unusable`: there is none, or one cannot be decoded.
     """
     paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     problems = [] if paths else [f"There is no image ({', '.join(SUFFIXES)}) in {folder}."]
     pixels, digests = _decode_all(paths, None, problems, on_image)
     if problems:
-        raise ConfigurationInvalid("data_unusable", _summary(problems))
+        raise InputUnusable("data_unusable", _summary(problems))
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
     return UnlabelledImages(tuple(path.stem for path in paths), torch.from_numpy(pixels), digest)
 

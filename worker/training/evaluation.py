@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 
 from shared.bundle import Manifest
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.model import Model
 from worker.training.batches import OnProgress, in_batches
 from worker.training.calibration import POINTS, read_nested
@@ -46,7 +46,7 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnPro
     """Run a bundle over labelled images as a worker would; not every class has to be among them.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`.
+        InputUnusable: `data_unusable`.
     """
     manifest = model.manifest
     images = read_images(sources, manifest.preprocessing, classes=None, on_image=partial(on_progress, "decoding"))
@@ -79,7 +79,7 @@ def read_cross_validation(path: Path) -> Subject:
     """Take a cross-validation's predictions, each calibrated on the other folds.
 
     Raises:
-        ConfigurationInvalid: `predictions_malformed`; `predictions_one_fold`.
+        InputUnusable: `predictions_malformed`; `predictions_one_fold`.
     """
     predictions = read_predictions(path)
     folds = len(set(predictions.folds.tolist()))
@@ -91,7 +91,7 @@ def evaluate(subject: Subject, people: People, against: Subject | None) -> Repor
     """Return all figures, those by group where it is known, and the comparison with a second subject.
 
     Raises:
-        ConfigurationInvalid: `readings_differ`.
+        InputUnusable: `readings_differ`.
     """
     readings = subject.readings
     answers = readings.probabilities.argmax(axis=1)
@@ -125,5 +125,5 @@ def _known(images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
     index_of = np.array([CLASSES.index(name) if name in CLASSES else -1 for name in images.classes], int)
     labels = index_of[images.labels.numpy()]
     if not (labels >= 0).any():
-        raise ConfigurationInvalid("data_unusable", f"No image has one of the diagnoses {', '.join(CLASSES)}.")
+        raise InputUnusable("data_unusable", f"No image has one of the diagnoses {', '.join(CLASSES)}.")
     return np.flatnonzero(labels >= 0), labels[labels >= 0]

@@ -28,7 +28,7 @@ from shared.bundle import (
     read_manifest,
 )
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.model import Model, choose_device, load_model
 from worker.network import leave_out_shared, name_classes
 from worker.quality import NOT_DERMOSCOPIC
@@ -76,7 +76,7 @@ def read_run(path: Path) -> Run:
     """Read a run's `run.json`.
 
     Raises:
-        ConfigurationInvalid: `run_malformed`.
+        InputUnusable: `run_malformed`.
     """
     try:
         run = json.loads(path.read_bytes())
@@ -89,11 +89,11 @@ def read_run(path: Path) -> Run:
         classes = tuple(run["classes"])
         found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
         ) from error
     if classes != CLASSES:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "run_malformed", f"{path}: its network tells apart {', '.join(classes)}; a bundle's, {', '.join(CLASSES)}."
         )
     return found
@@ -114,7 +114,7 @@ def write_bundle(
     sees on the images of `sources`. It is there as a whole or not at all; one that was there before stays until then.
 
     Raises:
-        ConfigurationInvalid: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
+        InputUnusable: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
         ModelUnusable: what was written cannot be loaded.
     """
     nested = read_nested(predictions)
@@ -179,7 +179,7 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProg
     """Let a bundle that was made without know its training images' features; weights and figures stay.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`.
+        InputUnusable: `data_unusable`.
         ModelUnusable: the bundle cannot be loaded.
     """
     model = load_model(folder, choose_device("auto"), with_familiarity=False)
@@ -193,11 +193,11 @@ def note_flags(folder: Path, flags: Sequence[Flags]) -> None:
     """Write into manifest and card which share of images of each kind was not taken for dermoscopy.
 
     Raises:
-        ConfigurationInvalid: `familiarity_missing`: the bundle does not tell.
+        InputUnusable: `familiarity_missing`: the bundle does not tell.
     """
     manifest = read_manifest(folder)
     if manifest.familiarity is None:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "familiarity_missing", f"The bundle in {folder} does not know its training images: `dermqueue gate learn`."
         )
     flagged = {each.kind: each.of(NOT_DERMOSCOPIC) for each in flags}
@@ -230,17 +230,17 @@ def _write_half(weights: Path, target: Path) -> str:
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise ConfigurationInvalid("weights_unusable", f"{weights} is no safetensors file.") from error
+        raise InputUnusable("weights_unusable", f"{weights} is no safetensors file.") from error
     for key in ("classifier.weight", "classifier.bias"):
         if key in state:
             state[key] = leave_out_shared(state[key])
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     if broken := [key for key, value in half.items() if not torch.isfinite(value).all()]:
-        raise ConfigurationInvalid("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")
+        raise InputUnusable("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")
     save_file({key: value.contiguous() for key, value in half.items()}, target, metadata=name_classes(CLASSES))
     if (size := target.stat().st_size) > MAX_WEIGHTS_BYTES:
         at_most = f"a bundle's weights have {MAX_WEIGHTS_BYTES / 1e6:.0f} MB at the most"
-        raise ConfigurationInvalid("weights_unusable", f"{target} has {size / 1e6:.0f} MB; {at_most}.")
+        raise InputUnusable("weights_unusable", f"{target} has {size / 1e6:.0f} MB; {at_most}.")
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.bundle import Preprocessing
-from shared.errors import ConfigurationInvalid, ModelUnusable
+from shared.errors import InputUnusable, ModelUnusable
 from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment, draw_hairs
@@ -54,14 +54,14 @@ class FineTuning:
         trained on, changed and blended ("patient and consistent": Beyer et al. 2022, arXiv 2106.05237).
 
         Raises:
-            ConfigurationInvalid: there are fewer images than a batch takes.
+            InputUnusable: there are fewer images than a batch takes.
         """
         self.recipe, self.folder, self.train, self.val, self.tutor = recipe, folder, train, val, tutor
         self.network = network.to(memory_format=torch.channels_last)
         self.device = network.classifier.weight.device
         self.steps_per_epoch = len(train) // recipe.batch_size
         if not self.steps_per_epoch:
-            raise ConfigurationInvalid(
+            raise InputUnusable(
                 "batch_too_large", f"A batch takes {recipe.batch_size} images, and there are {len(train)}."
             )
         self.ranges, self.hairs = _split_hairs(recipe)
@@ -79,7 +79,7 @@ class FineTuning:
         """Train to the end, from the last checkpoint if there is one, and return the network with averaged weights.
 
         Raises:
-            ConfigurationInvalid: `run_of_another_kind`, the folder holds another recipe's run or one on other data.
+            InputUnusable: `run_of_another_kind`, the folder holds another recipe's run or one on other data.
             ModelUnusable: `training_diverged`, the loss is no longer a number.
         """
         self._resume()
@@ -95,7 +95,7 @@ class FineTuning:
     def refuse_other(self, identity: str) -> None:
         """Raise `run_of_another_kind` unless what the folder holds came from the same recipe, data and weights."""
         if identity != self.identity:
-            raise ConfigurationInvalid(
+            raise InputUnusable(
                 "run_of_another_kind",
                 f"{self.folder} holds a run of another recipe, on other data or from other weights."
                 " Give this one a folder of its own, or remove that one.",

@@ -7,7 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.dataset import LabelledImages
 
 # Of 256. In ISIC-2017's training and validation parts 18 pairs are that close, and 14 of them, by eye, one photograph
@@ -21,13 +21,13 @@ def assign_folds(images: LabelledImages, n_folds: int, seed: int) -> np.ndarray:
     """Return for each image the fold that keeps it aside, int64 (n,) from 0.
 
     Raises:
-        ConfigurationInvalid: a class has fewer lesions or patients than there are folds.
+        InputUnusable: a class has fewer lesions or patients than there are folds.
     """
     groups, labels = join_groups(images), images.labels.numpy()
     for at, name in enumerate(images.classes):
         n_groups = len(np.unique(groups[labels == at]))
         if n_groups < n_folds:
-            raise ConfigurationInvalid(
+            raise InputUnusable(
                 "too_few_for_folds", f"{name} has {n_groups} lesions or patients; {n_folds} folds need one each."
             )
     folds = np.zeros(len(images), np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from shared.bundle import Figure
-from shared.errors import ConfigurationInvalid, ImageRejected
+from shared.errors import ImageRejected, InputUnusable
 from shared.photograph import decode_photograph
 from worker.familiarity import Familiarity
 from worker.frame import DECODED_SIDE, prepare_frame, squash_frame
@@ -91,7 +91,7 @@ def flag_images(model: Model, kind: str, folder: Path, on_progress: OnProgress) 
     """Say of every image in a folder, and below it, what a worker would say.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`: there is none.
+        InputUnusable: `data_unusable`: there is none.
     """
     return Flags(kind, tuple(_flag(model, _read_frame, _find(folder), partial(on_progress, kind))))
 
@@ -100,7 +100,7 @@ def flag_worse(model: Model, kind: str, folder: Path, on_progress: OnProgress) -
     """Yield what a worker would say of a folder's images in each way of `WORSE`.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`: there is no image.
+        InputUnusable: `data_unusable`: there is no image.
     """
     files = _find(folder)
     for way, worsen in WORSE.items():
@@ -115,7 +115,7 @@ def flag_worse(model: Model, kind: str, folder: Path, on_progress: OnProgress) -
 def _find(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ConfigurationInvalid("data_unusable", f"There is no image ({', '.join(SUFFIXES)}) in {folder}.")
+        raise InputUnusable("data_unusable", f"There is no image ({', '.join(SUFFIXES)}) in {folder}.")
     return files
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from shared.bundle import Figure
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.figures import Readings, measure
 from worker.training.labels import image_id_of
 
@@ -47,7 +47,7 @@ def read_people(paths: Sequence[Path]) -> People:
     """Read CSV files with a column `image_id`, and `age` (or `age_approximate`), `sex`, `fitzpatrick` or several.
 
     Raises:
-        ConfigurationInvalid: `metadata_malformed`; the sentence names the file.
+        InputUnusable: `metadata_malformed`; the sentence names the file.
     """
     people = {}
     for path in paths:
@@ -56,7 +56,7 @@ def read_people(paths: Sequence[Path]) -> People:
             present = set(rows.fieldnames or ())
             columns = {what: next((n for n in names if n in present), None) for what, names in _COLUMNS.items()}
             if not columns["image"] or not any(columns[what] for what in _ORDER):
-                raise ConfigurationInvalid(
+                raise InputUnusable(
                     "metadata_malformed",
                     f"{path.name} needs the columns image_id and age (or age_approximate), sex or fitzpatrick.",
                 )

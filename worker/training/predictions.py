@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 
 COLUMNS = ("image_id", "label", "fold", *(f"logit_{name}" for name in CLASSES))
 _INDEX = {name: index for index, name in enumerate(CLASSES)}
@@ -45,13 +45,13 @@ def read_predictions(path: Path) -> Predictions:
     """Read what `write_predictions` wrote.
 
     Raises:
-        ConfigurationInvalid: a column is missing, a row cannot be used, or there is none; the sentence names the line.
+        InputUnusable: a column is missing, a row cannot be used, or there is none; the sentence names the line.
     """
     ids, labels, folds, logits = [], [], [], []
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationInvalid("predictions_malformed", f"{path.name} is no CSV file: {error}.") from error
+        raise InputUnusable("predictions_malformed", f"{path.name} is no CSV file: {error}.") from error
     for line, row in enumerate(rows, start=2):
         try:
             ids.append(row["image_id"])
@@ -59,12 +59,12 @@ def read_predictions(path: Path) -> Predictions:
             folds.append(int(row["fold"]))
             logits.append([_finite(row[column]) for column in COLUMNS[3:]])
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigurationInvalid(
+            raise InputUnusable(
                 "predictions_malformed",
                 f"{path.name} line {line}: needs {', '.join(COLUMNS)}; trouble with {error}.",
             ) from error
     if not ids:
-        raise ConfigurationInvalid("predictions_malformed", f"{path.name} has no row under {', '.join(COLUMNS)}.")
+        raise InputUnusable("predictions_malformed", f"{path.name} has no row under {', '.join(COLUMNS)}.")
     return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds))
 
 
@@ -72,7 +72,7 @@ def mean_probabilities(parts: Sequence[Predictions], ids: Sequence[str]) -> np.n
     """Return float64 (len(ids), classes): each image's probabilities, averaged over all its rows.
 
     Raises:
-        ConfigurationInvalid: `predictions_incomplete`, an image has no row.
+        InputUnusable: `predictions_incomplete`, an image has no row.
     """
     rows: dict[str, list[np.ndarray]] = {}
     for part in parts:
@@ -80,7 +80,7 @@ def mean_probabilities(parts: Sequence[Predictions], ids: Sequence[str]) -> np.n
             rows.setdefault(image_id, []).append(probabilities)
     missing = [image_id for image_id in ids if image_id not in rows]
     if missing:
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "predictions_incomplete", f"{len(missing)} images have no prediction, {missing[0]} for one."
         )
     return np.stack([np.mean(rows[image_id], axis=0) for image_id in ids])

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.bundle import Architecture, Preprocessing
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -115,7 +115,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
     Each of `changes` puts another value in the place of the file's: `epochs=20`, `loss.mixup_alpha=0.2`.
 
     Raises:
-        ConfigurationInvalid: there is none, or a field is unknown or out of range.
+        InputUnusable: there is none, or a field is unknown or out of range.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -127,18 +127,18 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
         return (SvmRecipe if "method" in values else Recipe).model_validate(values)
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigurationInvalid("recipe_unknown", f"No recipe {name_or_path!r}; shipped: {known}.") from error
+        raise InputUnusable("recipe_unknown", f"No recipe {name_or_path!r}; shipped: {known}.") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationInvalid("recipe_malformed", f"{path.name}: {wrong}.") from error
+        raise InputUnusable("recipe_malformed", f"{path.name}: {wrong}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationInvalid("recipe_malformed", f"{path.name} or a change to it: {error}.") from error
+        raise InputUnusable("recipe_malformed", f"{path.name} or a change to it: {error}.") from error
 
 
 def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
     """Raise `recipe_unfit` if no worker could do what the recipe does: such a one can only be measured."""
     if isinstance(recipe, SvmRecipe):
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "recipe_unfit",
             "A support vector machine is a baseline and never becomes a bundle: no worker could read photographs with"
             " it. `dermqueue cross-validate` and `dermqueue evaluate --predictions` measure it.",

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from shared.bundle import Figure
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.frame import squash
 from worker.model import Model
 from worker.training.batches import OnDone, OnProgress, in_batches
@@ -39,10 +39,10 @@ def measure_robustness(
     """Disturb every image that was read, as it is at `TRAINING_SIDE` before the bundle's preprocessing, and read it.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`: there are no melanomas among the images, or nothing else.
+        InputUnusable: `data_unusable`: there are no melanomas among the images, or nothing else.
     """
     if undisturbed.melanoma.all() or not undisturbed.melanoma.any():
-        raise ConfigurationInvalid("data_unusable", "Disturbances are measured on melanomas and other lesions.")
+        raise InputUnusable("data_unusable", "Disturbances are measured on melanomas and other lesions.")
     images = read_images(sources, classes=None)
     pixels = dict(zip(images.ids, images.pixels.numpy(), strict=True))
     found = []

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.model import Model, choose_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
 from worker.training.dataset import LabelledImages
@@ -38,7 +38,7 @@ def train_network(
     of every image beforehand, `tutor` is asked as the training goes.
 
     Raises:
-        ConfigurationInvalid: weights, teachers or folder do not fit the recipe and the data.
+        InputUnusable: weights, teachers or folder do not fit the recipe and the data.
         ModelUnusable: the training diverged, or the manifest beside the weights is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def read_record(folder: Path) -> dict:
 
 def _check_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], tutor: Model | None) -> None:
     if bool(teachers) + bool(tutor) != bool(recipe.loss.teacher_share):
-        raise ConfigurationInvalid(
+        raise InputUnusable(
             "teacher_unfit",
             "A recipe whose loss.teacher_share is above 0 needs predictions or a bundle to learn from, one of the two;"
             " any other takes none.",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.dataset import Images, LabelledImages, UnlabelledImages
 from worker.training.folds import NEAR_DUPLICATE_BITS, near_duplicates, perceptual_hashes
 
@@ -56,7 +56,7 @@ def without_known(unlabelled: UnlabelledImages, images: LabelledImages) -> Unlab
     Otherwise a fold's network could learn from images that the fold keeps aside, though without their labels.
 
     Raises:
-        ConfigurationInvalid: `data_unusable`, none is left.
+        InputUnusable: `data_unusable`, none is left.
     """
     hashes = perceptual_hashes(torch.cat([images.pixels, unlabelled.pixels]).numpy())
     pairs = near_duplicates(hashes, NEAR_DUPLICATE_BITS)
@@ -64,5 +64,5 @@ def without_known(unlabelled: UnlabelledImages, images: LabelledImages) -> Unlab
     named = np.flatnonzero(np.isin(unlabelled.ids, images.ids))
     left = np.setdiff1d(np.arange(len(unlabelled)), np.union1d(alike, named))
     if not len(left):
-        raise ConfigurationInvalid("data_unusable", "Every unlabelled image is among the labelled ones, too.")
+        raise InputUnusable("data_unusable", "Every unlabelled image is among the labelled ones, too.")
     return unlabelled.subset(left)

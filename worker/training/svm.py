@@ -30,7 +30,7 @@ class FeatureSvm:
         """Read the features of all images that will be asked for; the network that gives them is not trained.
 
         Raises:
-            ConfigurationInvalid: `weights_unusable`.
+            InputUnusable: `weights_unusable`.
         """
         self.recipe, self.features = recipe, {}
         network = LesionNetwork(architecture=recipe.network)

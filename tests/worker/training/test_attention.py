@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.attention import measure_attention
 from worker.training.figures import Readings
 
@@ -80,8 +80,8 @@ def test_a_mask_may_have_any_size_and_the_images_own_name(tmp_path):
 
 
 def test_a_missing_mask_and_one_without_a_lesion_are_told_by_name(masks):
-    with pytest.raises(ConfigurationInvalid, match="no mask of 1 images, image-6"):
+    with pytest.raises(InputUnusable, match="no mask of 1 images, image-6"):
         measure_attention(readings_of([0] * 7), np.zeros((7, 4, 4), np.float32), masks)
     write_mask(masks / "image-0_segmentation.png", slice(0, 0), ALL)
-    with pytest.raises(ConfigurationInvalid, match=r"image-0_segmentation\.png shows no lesion"):
+    with pytest.raises(InputUnusable, match=r"image-0_segmentation\.png shows no lesion"):
         measure_attention(readings_of([0]), map_of(ALL, LEFT)[None], masks)

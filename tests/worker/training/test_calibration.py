@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.training.readings import made_up_predictions
 from worker.training.calibration import calibrate, choose_thresholds, describe_points, fit_temperature, read_nested
 from worker.training.conformal import find_all_plausible
@@ -84,5 +84,5 @@ def test_the_sensitivity_that_is_told_is_the_nested_one_with_its_interval():
 
 
 def test_predictions_of_one_fold_cannot_be_calibrated_without_flattery():
-    with pytest.raises(ConfigurationInvalid, match="cross-validate"):
+    with pytest.raises(InputUnusable, match="cross-validate"):
         read_nested(made_up_predictions(60, folds=1))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.training.readings import made_up_readings
 from worker.training.comparison import compare, delong
 from worker.training.figures import Ranking, Readings, intervals
@@ -59,6 +59,6 @@ def test_what_is_not_the_same_images_is_not_compared(other):
         "twice": second.take(np.r_[np.arange(300), 0]),
         "relabelled": Readings(second.ids, second.labels[::-1], second.probabilities, {}),
     }[other]
-    with pytest.raises(ConfigurationInvalid) as refusal:
+    with pytest.raises(InputUnusable) as refusal:
         compare(first, second)
     assert refusal.value.code == "readings_differ"

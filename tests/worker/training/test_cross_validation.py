@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.networks import tiny_manifest
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.network import save_weights
@@ -63,7 +63,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, weights):
         one = run(lambda done, total, loss: steps.append(done)).state_dict()
     assert steps == [1, 2, 3, 4, 5, 6]
     assert all(torch.equal(one[k], v) for k, v in load_file(tmp_path / "run" / "weights.safetensors").items())
-    with pytest.raises(ConfigurationInvalid, match="another recipe"):
+    with pytest.raises(InputUnusable, match="another recipe"):
         train_network(tiny_recipe(epochs=2), weights, tmp_path / "run", coloured_images(side=64), ignore)
 
 
@@ -115,9 +115,9 @@ def test_a_teachers_probabilities_become_part_of_the_targets(tmp_path, weights):
 
 def test_a_teacher_and_a_recipe_that_ignores_it_are_refused_and_the_reverse(tmp_path, weights):
     images = coloured_images(side=64)
-    with pytest.raises(ConfigurationInvalid, match="one of the two"):
+    with pytest.raises(InputUnusable, match="one of the two"):
         train_network(tiny_recipe(), weights, tmp_path, images, ignore, teachers=(teacher_of(images, 1),))
-    with pytest.raises(ConfigurationInvalid, match="one of the two"):
+    with pytest.raises(InputUnusable, match="one of the two"):
         train_network(tiny_recipe(loss={"teacher_share": 0.5}), weights, tmp_path, images, ignore)
 
 
@@ -148,11 +148,11 @@ def test_no_fold_goes_on_from_a_network_that_may_have_learnt_from_its_images(tmp
     images = coloured_images(side=64)
     cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)
     for n_folds, others in ((2, images), (3, coloured_images(side=64, seed=1))):
-        with pytest.raises(ConfigurationInvalid, match="fold-1 does not hold") as refusal:
+        with pytest.raises(InputUnusable, match="fold-1 does not hold") as refusal:
             cross_validate(tiny_recipe(), tmp_path / "first", tmp_path / "second", others, n_folds, ignore)
         assert refusal.value.code == "weights_unusable"
     (tmp_path / "first" / "fold-3" / "run.json").unlink()
-    with pytest.raises(ConfigurationInvalid, match="fold-3 does not hold"):
+    with pytest.raises(InputUnusable, match="fold-3 does not hold"):
         cross_validate(tiny_recipe(), tmp_path / "first", tmp_path / "second", images, 3, ignore)
     assert not (tmp_path / "second").exists()
 
@@ -165,7 +165,7 @@ def test_weights_that_have_learnt_from_these_images_start_no_fold(tmp_path, weig
     if beside == "bundle":
         (learnt.parent / "run.json").unlink()
         (learnt.parent / MANIFEST_NAME).write_text(tiny_manifest(data_sha256=images.digest).model_dump_json())
-    with pytest.raises(ConfigurationInvalid, match="these very images"):
+    with pytest.raises(InputUnusable, match="these very images"):
         cross_validate(tiny_recipe(), learnt, tmp_path / "cv", images, 2, ignore)
     assert not (tmp_path / "cv").exists()
 
@@ -180,7 +180,7 @@ def test_a_record_says_from_which_bundle_its_run_went_on(tmp_path):
 
 def test_recipes_for_other_classes_are_not_cross_validated(tmp_path, weights):
     images = replace(coloured_images(), classes=("a", "b", "c"))
-    with pytest.raises(ConfigurationInvalid, match="tell apart"):
+    with pytest.raises(InputUnusable, match="tell apart"):
         cross_validate(tiny_recipe(target="diagnosis"), weights, tmp_path, images, 2, ignore)
 
 

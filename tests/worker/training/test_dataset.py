@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from shared.photograph import decode_photograph
 from tests import images
 from tests.worker.networks import preprocess_to
@@ -26,7 +26,7 @@ def named(dataset) -> list[tuple[str, str]]:
 
 
 def complaint(*sources) -> str:
-    with pytest.raises(ConfigurationInvalid) as refusal:
+    with pytest.raises(InputUnusable) as refusal:
         read_images(sources, preprocess_to(32))
     assert refusal.value.code == "data_unusable"
     return refusal.value.detail
@@ -173,7 +173,7 @@ def test_unlabelled_images_are_read_like_labelled_ones(tmp_path):
 def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
     if content:
         (tmp_path / "A.jpg").write_bytes(content)
-    with pytest.raises(ConfigurationInvalid, match=said):
+    with pytest.raises(InputUnusable, match=said):
         read_unlabelled(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_a_csv_of_no_images_is_refused_whatever_is_to_be_told_apart(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     labels.write_text(f"{ISIC_2017}\n")
     for classes in (CLASSES, None):
-        with pytest.raises(ConfigurationInvalid, match=r"labels\.csv: no image is named"):
+        with pytest.raises(InputUnusable, match=r"labels\.csv: no image is named"):
             read_images([(photographs, labels)], classes=classes)
 
 

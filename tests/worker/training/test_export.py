@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from deploy.cli import main
 from shared.bundle import MAX_WEIGHTS_BYTES, read_manifest
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.training.data import write_data
 from tests.worker.training.readings import made_up_predictions
 from worker.model import load_model
@@ -212,5 +212,5 @@ def test_a_bundle_that_cannot_be_made_leaves_the_one_that_was_there(workplace, t
 def test_a_run_that_tells_other_classes_apart_becomes_no_bundle(workplace, tmp_path):
     run = json.loads((workplace / "run" / "run.json").read_text()) | {"classes": sorted(CLASSES)}
     (tmp_path / "run.json").write_text(json.dumps(run))
-    with pytest.raises(ConfigurationInvalid, match="tells apart melanoma, nevus, seborrheic_keratosis"):
+    with pytest.raises(InputUnusable, match="tells apart melanoma, nevus, seborrheic_keratosis"):
         read_run(tmp_path / "run.json")

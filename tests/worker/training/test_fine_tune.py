@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
 
-from shared.errors import ConfigurationInvalid, ModelUnusable
+from shared.errors import InputUnusable, ModelUnusable
 from tests.worker.networks import SIDE, tiny_model
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.model import Model
@@ -118,7 +118,7 @@ def test_a_folder_with_a_run_of_another_kind_is_left_alone(tmp_path, other):
     with pytest.raises(Killed):
         start(tmp_path, tiny_recipe(**share)).run(kill_at(7))
     other["recipe"] = other["recipe"].model_copy(update={"loss": tiny_recipe(**share).loss})
-    with pytest.raises(ConfigurationInvalid, match="another recipe"):
+    with pytest.raises(InputUnusable, match="another recipe"):
         start(tmp_path, **other).run(ignore)
 
 
@@ -198,7 +198,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
-    with pytest.raises(ConfigurationInvalid, match="A batch takes 25 images, and there are 24"):
+    with pytest.raises(InputUnusable, match="A batch takes 25 images, and there are 24"):
         start(tmp_path, tiny_recipe(batch_size=25))
 
 

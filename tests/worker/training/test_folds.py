@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 import deploy
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests import images
 from tests.worker.training.data import coloured_images
 from worker.training.folds import NEAR_DUPLICATE_BITS, assign_folds, join_groups, near_duplicates, perceptual_hashes
@@ -64,5 +64,5 @@ def test_distances_are_counted_in_bits():
 
 def test_a_class_that_is_too_small_is_named():
     data = coloured_images(n=9, side=64)
-    with pytest.raises(ConfigurationInvalid, match="melanoma has 3 lesions or patients; 4 folds"):
+    with pytest.raises(InputUnusable, match="melanoma has 3 lesions or patients; 4 folds"):
         assign_folds(data, 4, seed=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.training.readings import made_up_readings
 from worker.training.figures import measure
 from worker.training.groups import age_band, measure_groups, read_people
@@ -79,7 +79,7 @@ def test_several_files_add_to_each_other(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "image_id,melanoma\nA,1\n", "name,age\nA,30\n"])
 def test_a_file_that_tells_nothing_of_people_is_refused_by_its_name(tmp_path, text):
-    with pytest.raises(ConfigurationInvalid, match=r"people\.csv needs"):
+    with pytest.raises(InputUnusable, match=r"people\.csv needs"):
         read_people([write(tmp_path, text)])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.training.predictions import Predictions, mean_probabilities, read_predictions, write_predictions
 
 HEADER = "image_id,label,fold,logit_melanoma,logit_seborrheic_keratosis,logit_nevus"
@@ -38,7 +38,7 @@ def test_labels_are_written_as_names(tmp_path):
 )
 def test_a_file_that_cannot_be_used_is_refused_with_the_place(tmp_path, text, named):
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(ConfigurationInvalid, match=named):
+    with pytest.raises(InputUnusable, match=named):
         read_predictions(tmp_path / "p.csv")
 
 
@@ -47,7 +47,7 @@ def test_a_spreadsheets_mark_is_no_column_and_what_is_no_text_is_refused(tmp_pat
     path.write_text(f"{HEADER}\nA,nevus,0,1,2,3\n", encoding="utf-8-sig")
     assert read_predictions(path).ids == ("A",)
     path.write_bytes(b"\xff\xfe\x00PK")
-    with pytest.raises(ConfigurationInvalid, match="no CSV file"):
+    with pytest.raises(InputUnusable, match="no CSV file"):
         read_predictions(path)
 
 
@@ -61,5 +61,5 @@ def test_probabilities_are_averaged_over_an_images_rows_in_all_files():
 
 def test_an_image_without_a_prediction_is_named():
     one = Predictions(("A",), np.array([0]), np.zeros((1, 3)), np.array([0]))
-    with pytest.raises(ConfigurationInvalid, match="2 images have no prediction, C"):
+    with pytest.raises(InputUnusable, match="2 images have no prediction, C"):
         mean_probabilities((one,), ("A", "C", "D"))

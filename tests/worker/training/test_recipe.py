@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from worker.network import normalise
 from worker.training.recipe import RECIPES, read_recipe
 
@@ -37,7 +37,7 @@ def test_single_values_can_be_changed_also_those_in_a_table():
 
 def test_a_support_vector_machine_has_neither_epochs_nor_augmentation():
     assert read_recipe("svm", ["penalty=10"]).penalty == 10
-    with pytest.raises(ConfigurationInvalid, match="epochs: Extra"):
+    with pytest.raises(InputUnusable, match="epochs: Extra"):
         read_recipe("svm", ["epochs=3"])
 
 
@@ -52,10 +52,10 @@ def test_a_support_vector_machine_has_neither_epochs_nor_augmentation():
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(change, named):
-    with pytest.raises(ConfigurationInvalid, match=named):
+    with pytest.raises(InputUnusable, match=named):
         read_recipe("default", [change])
 
 
 def test_an_unknown_recipe_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigurationInvalid, match="default, paper, portable, pretrain, svm"):
+    with pytest.raises(InputUnusable, match="default, paper, portable, pretrain, svm"):
         read_recipe("nonsense")

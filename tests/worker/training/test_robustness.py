@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.networks import tiny_manifest
 from worker.model import Reading
 from worker.training.evaluation import read_with_bundle
@@ -64,5 +64,5 @@ def test_a_drop_is_that_of_the_ranking_with_an_interval_of_its_own(tmp_path):
 
 
 def test_without_melanomas_there_is_nothing_to_rank(tmp_path):
-    with pytest.raises(ConfigurationInvalid, match="melanomas and other lesions"):
+    with pytest.raises(InputUnusable, match="melanomas and other lesions"):
         measure(tmp_path, {"A,0,0": 120, "B,0,1": 70})

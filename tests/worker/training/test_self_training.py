@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.network import save_weights
 from worker.training.cross_validation import cross_validate
@@ -50,7 +50,7 @@ def test_what_is_among_the_labelled_images_is_left_out_by_name_and_by_its_looks(
     pixels[2] = (images.pixels[5].float() * 0.8).byte()
     others = replace(others, ids=("a", "I3", "b", "c"), pixels=pixels)
     assert without_known(others, images).ids == ("a", "c")
-    with pytest.raises(ConfigurationInvalid, match="Every unlabelled image"):
+    with pytest.raises(InputUnusable, match="Every unlabelled image"):
         without_known(unlabelled(images), images)
 
 
@@ -89,7 +89,7 @@ def test_no_folds_teacher_has_seen_what_the_fold_keeps_aside(monkeypatch, tmp_pa
 
 def test_files_of_predictions_do_not_teach_where_images_have_no_labels(tmp_path):
     images = coloured_images(n=27)
-    with pytest.raises(ConfigurationInvalid, match="nothing of unlabelled"):
+    with pytest.raises(InputUnusable, match="nothing of unlabelled"):
         cross_validate(
             tiny_recipe(), tmp_path, tmp_path, images, 3, ignore, teachers=(None,), unlabelled=unlabelled(images)
         )

@@ -13,7 +13,7 @@ from torchvision.models import resnet50
 
 from deploy.cli import main
 from shared.domain import CLASSES
-from shared.errors import ConfigurationInvalid
+from shared.errors import InputUnusable
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import TinyLesionNetwork, write_data
 from worker.efficientnet_lite import EfficientNetLite0
@@ -168,5 +168,5 @@ def test_stride_two_sits_where_the_imagenet_weights_expect_it(imagenet):
 def test_a_file_that_holds_another_network_is_refused(tmp_path, content):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content) if content else save_file({"conv1.weight": torch.zeros(3)}, path)
-    with pytest.raises(ConfigurationInvalid, match="does not hold a resnet50-v1"):
+    with pytest.raises(InputUnusable, match="does not hold a resnet50-v1"):
         load_starting_weights(LesionNetwork(), path, CLASSES)

@@ -25,9 +25,9 @@ from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
 from shared.storage import ObjectStore, digest_in_key, overlay_key
+from worker.counters import stage
 from worker.frame import DECODED_SIDE, prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion
-from worker.measures import stage
 from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 

@@ -17,9 +17,9 @@ from shared.store.workers import Worker
 from shared.tracing import start_tracing
 from worker.analysis import Analyst
 from worker.bundle_source import local_bundle
-from worker.exporter import serve_measures
 from worker.heartbeat import Heartbeat, process_name
 from worker.housekeeping import Housekeeping
+from worker.metrics import serve_metrics
 from worker.model import Model, choose_device, describe_device, load_model
 from worker.tasks import register_tasks
 from worker.triage import Triage
@@ -64,7 +64,7 @@ def run_worker(settings: Settings) -> int:
     worker_shutting_down.connect(stop)
     log.info("worker_ready model=%s version=%s", model.manifest.name, model.manifest.version)
     if settings.metrics_port:
-        serve_measures(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
+        serve_metrics(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
     myself = Worker(uuid4(), process_name(), describe_device(device), settings.batch_size, model.digest, None)
     with Heartbeat(database, myself, triage.meter).beating():
         worker.start()

@@ -20,8 +20,8 @@ from shared.settings import Settings
 from shared.storage import ObjectStore
 from shared.store import cases, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
+from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.heartbeat import Meter
-from worker.measures import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.watchdog import Watchdog
 
 _SLICE_S = 5.0

@@ -32,7 +32,7 @@ def learn(bundle, data) -> None:
     Writes features.safetensors, and says so in the manifest and on the card; a result then warns of photographs that
     are not like these. The weights stay as they are, and the bundle gets another digest.
     """
-    from worker.training.export import add_familiarity
+    from worker.training.bundling import add_familiarity
 
     with progress() as on_progress:
         add_familiarity(bundle, data, on_progress)
@@ -56,7 +56,7 @@ def measure(bundle, images, worse, note) -> None:
     """Print which share of images of each kind is warned of or rejected, with intervals of 95 %, and by which code."""
     from shared.bundle import find_bundle
     from worker.model import choose_device, load_model
-    from worker.training.export import note_flags
+    from worker.training.bundling import note_flags
     from worker.training.gate import flag_images, flag_worse
 
     if not (images or worse):

@@ -63,7 +63,7 @@ def bundle(weights, run, predictions, data, name, version, licence, sources, met
         --licence-of-data "ISIC-2017 Part 3 (CC0 1.0), ISIC Archive" \\
         --licence-of-data "ImageNet ResNet-50 v1 weights (MIT)" --out bundles/mine
     """
-    from worker.training.export import Description, read_run, write_bundle
+    from worker.training.bundling import Description, read_run, write_bundle
     from worker.training.groups import read_people
     from worker.training.predictions import read_predictions
 

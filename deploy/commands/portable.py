@@ -63,7 +63,7 @@ def _write_checked(bundle: Path, file: Path, int8: bool) -> None:
     import numpy as np
 
     from worker.frame import DECODED_SIDE, squash  # torch is loaded only where it is used
-    from worker.portable import write_onnx
+    from worker.onnx_export import write_onnx
 
     preprocessing = read_manifest(bundle).preprocessing
     samples = (decode_photograph(sample.read_bytes(), DECODED_SIDE) for sample in sorted(SAMPLES.glob("*.jpg")))

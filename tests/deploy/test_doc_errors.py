@@ -9,7 +9,7 @@ import pytest
 from api.problems import status_of
 from shared import errors
 from tests.deploy.pages import PAGES, REPOSITORY
-from worker.measures import FAILURES
+from worker.counters import FAILURES
 
 KINDS = ("ImageRejected", "RequestInvalid", "NotAuthenticated", "NotAllowed", "NotFound", "Conflict", "TooMany")
 KINDS += ("Unavailable", "ObjectMissing")

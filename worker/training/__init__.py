@@ -1,1 +1,1 @@
-"""How a bundle is made: read labelled images, fine-tune, calibrate, evaluate, export."""
+"""How a bundle is made: read labelled images, fine-tune, calibrate, evaluate, bundle."""

@@ -16,8 +16,8 @@ from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
 from worker.model import load_model
 from worker.training import gate
+from worker.training.bundling import rewrite, write_familiarity
 from worker.training.card import describe_gate
-from worker.training.export import rewrite, write_familiarity
 
 LABELS = ("1,0", "0,1", "0,0")
 

@@ -18,7 +18,7 @@ from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import TinyLesionNetwork, write_data
 from worker.efficientnet_lite import EfficientNetLite0
 from worker.network import LesionNetwork, load_starting_weights, save_weights
-from worker.training.export import read_run
+from worker.training.bundling import read_run
 from worker.training.predictions import read_predictions
 from worker.training.run import RECORD_NAME
 

@@ -1,4 +1,4 @@
-"""What this worker measures for Prometheus. None of it tells of a clinic or a case."""
+"""What this worker counts and times for Prometheus. None of it tells of a clinic or a case."""
 
 import time
 from collections.abc import Iterable, Iterator

@@ -12,10 +12,10 @@ from tests import images
 from tests.factories import add_photograph
 from tests.worker.networks import tiny_model
 from tests.worker.test_triage import jpeg, lapse_leases
-from worker import exporter
-from worker.exporter import measure_memory, serve_measures
+from worker import metrics
+from worker.counters import STAGES
 from worker.heartbeat import Meter
-from worker.measures import STAGES
+from worker.metrics import measure_memory, serve_metrics
 
 
 class Figures:
@@ -95,7 +95,7 @@ def test_a_result_that_comes_too_late_is_counted_as_such_alone(make_triage, data
 
 
 def test_workers_on_one_machine_take_one_port_each(monkeypatch):
-    monkeypatch.setattr(exporter, "_PORTS_TRIED", 1)
+    monkeypatch.setattr(metrics, "_PORTS_TRIED", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -111,7 +111,7 @@ def test_workers_on_one_machine_take_one_port_each(monkeypatch):
 
 
 def serve(first_port: int) -> int:
-    return serve_measures("127.0.0.1", first_port, tiny_model(), torch.device("cpu"), Meter())
+    return serve_metrics("127.0.0.1", first_port, tiny_model(), torch.device("cpu"), Meter())
 
 
 def test_a_processors_memory_is_the_machines():

@@ -17,9 +17,9 @@ from tests.worker.training.data import write_data
 from tests.worker.training.readings import made_up_predictions
 from worker.model import load_model
 from worker.network import LesionNetwork, load_starting_weights
+from worker.training.bundling import read_run
 from worker.training.calibration import calibrate, read_nested
 from worker.training.dataset import read_images
-from worker.training.export import read_run
 from worker.training.figures import measure
 from worker.training.predictions import write_predictions
 
@@ -191,7 +191,7 @@ def test_weights_that_cannot_be_shipped_are_refused(workplace, tmp_path, monkeyp
     if change == "no safetensors":
         weights.write_bytes(b"nothing")
     if change == "too large":
-        monkeypatch.setattr("worker.training.export.MAX_WEIGHTS_BYTES", 50)
+        monkeypatch.setattr("worker.training.bundling.MAX_WEIGHTS_BYTES", 50)
     done = make(workplace, tmp_path / "bundle", weights=weights, run=workplace / "run" / "run.json")
     assert done.exit_code == 1
     assert "weights_unusable" in done.output

@@ -25,7 +25,7 @@ _MEMORY = Gauge(
 log = logging.getLogger(__name__)
 
 
-def serve_measures(host: str, first_port: int, model: Model, device: torch.device, meter: Meter) -> int:
+def serve_metrics(host: str, first_port: int, model: Model, device: torch.device, meter: Meter) -> int:
     """Serve `/metrics` from a thread of its own and return the port: the first free one, for workers side by side."""
     _INFO.labels(model.manifest.name, model.manifest.version, describe_device(device)).set(1)
     _RATE.set_function(lambda: meter.images_per_minute() or 0)

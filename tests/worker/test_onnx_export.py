@@ -13,9 +13,9 @@ from shared.bundle import read_manifest
 from shared.errors import ModelUnusable
 from tests.worker.networks import preprocess_to, tiny_manifest
 from tests.worker.training.bundles import write_light_bundle
-from worker import portable
+from worker import onnx_export
 from worker.model import load_model, load_network
-from worker.portable import NOTICE, describe, write_onnx
+from worker.onnx_export import NOTICE, describe, write_onnx
 
 SIDE = 64
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
@@ -88,7 +88,7 @@ def test_int8_spares_the_first_convolutions_and_fits_a_phone(file):
 def test_a_file_that_disagrees_with_torch_is_not_written(bundle, tmp_path, monkeypatch):
     network = load_network(bundle, read_manifest(bundle))
     network.classifier.bias.data[0] += 1
-    monkeypatch.setattr(portable, "load_network", lambda *_: network)
+    monkeypatch.setattr(onnx_export, "load_network", lambda *_: network)
     with pytest.raises(ModelUnusable, match="away from torch's") as refusal:
         write_onnx(bundle, tmp_path / "wrong.onnx", PIXELS)
     assert refusal.value.code == "export_disagrees"

@@ -237,8 +237,9 @@ def decide(melanoma_probability: float, point: OperatingPoint) -> Decision:
 def find_plausible(
     probabilities: Sequence[float], plausible_from: Sequence[float], decision: Decision
 ) -> tuple[str, ...]:
-    """Return the diagnoses that cannot be ruled out: whose probability reaches what the bundle names for them, and the
-    most probable one. Melanoma is among them wherever the case is referred, so that the two never contradict.
+    """Return the prediction set, the diagnoses that cannot be ruled out: whose probability reaches what the bundle
+    names for them, and the most probable one. Melanoma is among them wherever the case is referred, so that the two
+    never contradict.
     """
     return tuple(
         name

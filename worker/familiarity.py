@@ -1,4 +1,4 @@
-"""How far a photograph's features lie from those of the images that the network learnt from."""
+"""Out-of-distribution detection: how far a photograph's features lie from those of the network's training images."""
 
 import hashlib
 from collections.abc import Sequence

@@ -62,9 +62,9 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
       dermqueue evaluate --bundle open --data images/ labels.csv --disturb --masks masks/ --out report/
       dermqueue evaluate --predictions cv/new/predictions.csv --against cv/old/predictions.csv
     """
-    from worker.training.attention import measure_attention
     from worker.training.evaluation import evaluate, read_cross_validation, write_evaluation
     from worker.training.groups import read_people
+    from worker.training.localisation import measure_localisation
     from worker.training.robustness import measure_robustness
 
     if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
@@ -81,7 +81,7 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
         first, second = _read_with(model, data), other and _read_with(other, data)
     report = evaluate(first, people, second)
     if masks:
-        report.attention = measure_attention(first.readings, first.maps, masks)
+        report.attention = measure_localisation(first.readings, first.maps, masks)
     if disturb:
         with progress() as on_progress:
             report.robustness = measure_robustness(model, data, first.readings, on_progress)

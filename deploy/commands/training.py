@@ -96,12 +96,12 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 
     chosen = read_recipe(recipe, changes)
     refuse_baseline(chosen)
-    taught_by = tuple(read_predictions(teacher) for teacher in teachers)
-    tutor = _load_tutor(teacher_bundle) if teacher_bundle else None
+    teacher_predictions = tuple(read_predictions(file) for file in teachers)
+    teacher = _load_teacher(teacher_bundle) if teacher_bundle else None
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
         val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
-        train_network(chosen, weights, out, images, on_step, val, taught_by, tutor)
+        train_network(chosen, weights, out, images, on_step, val, teacher_predictions, teacher)
     click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
     if chosen.target == "class":
         click.echo("`dermqueue bundle` makes of them, and of a cross-validation, what a worker can load.")
@@ -159,19 +159,19 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     from worker.training.recipe import read_recipe
 
     chosen = read_recipe(recipe, changes)
-    taught_by = tuple(read_predictions(teacher) for teacher in teachers)
+    teacher_predictions = tuple(read_predictions(file) for file in teachers)
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
         if images.groups == images.ids:
             click.echo("No lesion or patient is named: only near-duplicates are kept in one fold.", err=True)
         others = read_unlabelled(unlabelled, on_image) if unlabelled else None
-        predictions = run_folds(chosen, weights, out, images, folds, on_step, taught_by, others)
+        predictions = run_folds(chosen, weights, out, images, folds, on_step, teacher_predictions, others)
     for name, value in challenge_figures(predictions).items():
         click.echo(f"{name:<26} {value:.3f}")
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
 
 
-def _load_tutor(bundle: str):
+def _load_teacher(bundle: str):
     """Load what is asked about every image, with torch where that is faster for its bfloat16."""
     from worker.model import choose_device, load_model
     from worker.training.precision import bfloat16_pays

@@ -52,12 +52,12 @@ _LEAST_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left in its `run.json`. `tutor`: the bundle that was asked about every image, if any."""
+    """What a training run left in its `run.json`. `teacher`: the bundle that was asked about every image, if any."""
 
     recipe: Recipe
     data_sha256: str
     trained_on: str
-    tutor: str | None
+    teacher: str | None
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def read_run(path: Path) -> Run:
     try:
         run = json.loads(path.read_bytes())
         taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
-        if tutor := run.get("tutor"):
-            taught = f", taught by the bundle {tutor}"
+        if teacher := run.get("tutor"):
+            taught = f", taught by the bundle {teacher}"
         trained_on = (
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
         classes = tuple(run["classes"])
-        found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, tutor)
+        found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, teacher)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputUnusable(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
@@ -149,7 +149,7 @@ def _describe(
 ) -> Manifest:
     """Return the manifest; the scales of its heatmaps are not known yet."""
     calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
-    alone = ", without its teacher," if run.tutor else ""
+    alone = ", without its teacher," if run.teacher else ""
     return Manifest(
         name=description.name,
         version=description.version,

@@ -1,4 +1,4 @@
-"""Which diagnoses cannot be ruled out: class-conditional conformal prediction (Sadinle, Lei and Wasserman 2019)."""
+"""Prediction sets: which diagnoses cannot be ruled out, by class-conditional conformal prediction."""
 
 import numpy as np
 

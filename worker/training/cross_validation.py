@@ -31,7 +31,7 @@ def cross_validate(
     images: LabelledImages,
     n_folds: int,
     on_step: OnStep,
-    teachers: tuple[Predictions, ...] = (),
+    teacher_predictions: tuple[Predictions, ...] = (),
     unlabelled: UnlabelledImages | None = None,
 ) -> Predictions:
     """Learn once per fold, in `fold-1` and so on, and write what is said of each fold's images to `predictions.csv`.
@@ -45,7 +45,7 @@ def cross_validate(
             named to whom the recipe does not listen, the weights learnt from these images, or a network to go on from
             learnt from other images than its fold.
     """
-    _check(recipe, images, teachers, unlabelled)
+    _check(recipe, images, teacher_predictions, unlabelled)
     _refuse_learnt(starting_weights, images)
     folds = assign_folds(images, n_folds, recipe.seed)
     unlabelled = unlabelled and without_known(unlabelled, images)
@@ -58,7 +58,9 @@ def cross_validate(
         aside, place = np.flatnonzero(folds == fold), _place(folder, fold)
         train, val = images.subset(learnt[fold]), images.subset(aside)
         report = partial(_report_within, fold, n_folds, on_step)
-        learn: Learn = machine.learn if machine else partial(_learn, recipe, starts[fold], report, val, teachers)
+        learn: Learn = (
+            machine.learn if machine else partial(_learn, recipe, starts[fold], report, val, teacher_predictions)
+        )
         read = self_train(learn, train, unlabelled, place) if unlabelled else learn(train, place)
         logits[aside] = read(val)
     predictions = Predictions(images.ids, images.labels.numpy(), logits, folds)
@@ -68,11 +70,11 @@ def cross_validate(
 
 
 def _check(
-    recipe: Recipe | SvmRecipe, images: LabelledImages, teachers: tuple, unlabelled: UnlabelledImages | None
+    recipe: Recipe | SvmRecipe, images: LabelledImages, teacher_predictions: tuple, unlabelled: UnlabelledImages | None
 ) -> None:
     if images.classes != CLASSES:
         raise InputUnusable("recipe_unfit", f"Cross-validation is for recipes that tell apart {CLASSES}.")
-    if teachers and (isinstance(recipe, SvmRecipe) or unlabelled):
+    if teacher_predictions and (isinstance(recipe, SvmRecipe) or unlabelled):
         raise InputUnusable(
             "teacher_unfit", "Files of predictions teach networks alone, and nothing of unlabelled images."
         )
@@ -116,12 +118,12 @@ def _learn(
     starting_weights: Path,
     report: OnStep,
     val: LabelledImages,
-    teachers: tuple[Predictions, ...],
+    teacher_predictions: tuple[Predictions, ...],
     train: LabelledImages,
     folder: Path,
 ) -> Reader:
     judged = replace(val, pixels=prepare(val.pixels, recipe.preprocessing))
-    network: LesionNetwork = train_network(recipe, starting_weights, folder, train, report, judged, teachers)
+    network: LesionNetwork = train_network(recipe, starting_weights, folder, train, report, judged, teacher_predictions)
     return lambda seen: (
         predict(network, prepare(seen.pixels, recipe.preprocessing), recipe.preprocessing).double().numpy()
     )

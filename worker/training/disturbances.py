@@ -1,5 +1,6 @@
 """Changes of a photograph that a diagnosis must not depend on: light, distance, focus, compression, hair, a ruler.
 
+For corruption robustness, as Hendrycks and Dietterich 2019 (arXiv 1903.12261) measure it on everyday photographs.
 Each is a function of an RGB image of `TRAINING_SIDE` (256 px) and a source of chance; all sizes in px are at that side.
 """
 

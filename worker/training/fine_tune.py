@@ -45,18 +45,18 @@ class FineTuning:
         folder: Path,
         train: LabelledImages,
         val: LabelledImages | None = None,
-        teacher: Tensor | None = None,
-        tutor: Model | None = None,
+        soft_labels: Tensor | None = None,
+        teacher: Model | None = None,
     ):
         """Prepare a run on the network's device.
 
-        `teacher` holds probabilities (n, classes) for `train`; `tutor` is asked anew about every image as it is
+        `soft_labels` are probabilities (n, classes) for `train`; `teacher` is asked anew about every image as it is
         trained on, changed and blended ("patient and consistent": Beyer et al. 2022, arXiv 2106.05237).
 
         Raises:
             InputUnusable: there are fewer images than a batch takes.
         """
-        self.recipe, self.folder, self.train, self.val, self.tutor = recipe, folder, train, val, tutor
+        self.recipe, self.folder, self.train, self.val, self.teacher = recipe, folder, train, val, teacher
         self.network = network.to(memory_format=torch.channels_last)
         self.device = network.classifier.weight.device
         self.steps_per_epoch = len(train) // recipe.batch_size
@@ -69,7 +69,7 @@ class FineTuning:
         self.pixels = add_lesions(frames) if recipe.loss.off_lesion else frames
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self.optimizer = self._make_optimizer()
-        self.targets = make_targets(train.labels, len(train.classes), recipe.loss, teacher)
+        self.targets = make_targets(train.labels, len(train.classes), recipe.loss, soft_labels)
         weights = weigh_classes(train.labels, len(train.classes), recipe.loss.class_balance)
         self.class_weights = weights.to(self.device)
         self.history: list[Epoch] = []
@@ -129,8 +129,8 @@ class FineTuning:
             if recipe.loss.mixup_alpha:
                 images, targets = mix(images, targets, recipe.loss.mixup_alpha, generator)
             images, lesions = images[:, :3], images[:, 3:]
-            if self.tutor:
-                targets = targets.lerp(ask(self.tutor, images), recipe.loss.teacher_share)
+            if self.teacher:
+                targets = targets.lerp(ask(self.teacher, images), recipe.loss.teacher_share)
             loss, logits = self._learn(images, lesions, targets, done / total)
             losses.append(loss)
             correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
@@ -191,7 +191,7 @@ class FineTuning:
         log.info("training_resumed epoch=%d", len(self.history))
 
     def _identify(self) -> str:
-        taught_by = self.tutor.digest if self.tutor else ""
+        taught_by = self.teacher.digest if self.teacher else ""
         digest = hashlib.sha256((self.recipe.model_dump_json() + self.train.digest + taught_by).encode())
         for value in (self.targets, *self.network.state_dict().values()):
             digest.update(value.cpu().contiguous().numpy())
@@ -204,16 +204,16 @@ def _split_hairs(recipe: Recipe) -> tuple[Augmentation, int]:
     return (ranges.model_copy(update={"hairs": 0}), ranges.hairs) if recipe.cleaned else (ranges, 0)
 
 
-def ask(tutor: Model, images: Tensor) -> Tensor:
+def ask(teacher: Model, images: Tensor) -> Tensor:
     """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side.
 
     They are read as they are: augmented images are not retouched once more.
     """
-    side = tutor.manifest.preprocessing.input_side
+    side = teacher.manifest.preprocessing.input_side
     seen = functional.interpolate(images, (side, side), mode="bilinear")
     pixels = seen.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()
     with half_precision(images.device):
-        reading = tutor.read(pixels.cpu().numpy())
+        reading = teacher.read(pixels.cpu().numpy())
     return torch.from_numpy(reading.probabilities).float().to(images.device)
 
 

@@ -1,4 +1,4 @@
-"""What is needed to tell photographs that are not like the training images, and how often what is told is right."""
+"""Out-of-distribution detection: fitted to the training images' features, and how often its warnings are right."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,6 @@
-"""Teaches a network to look at the lesion: what of its heatmaps lies beside it costs something.
+"""An explanation loss ("right for the right reasons", Ross et al. 2017, arXiv 1703.03717).
 
+It teaches a network to look at the lesion: what of its heatmaps lies beside it costs something.
 Nobody drew the lesions: they are guessed by their colour (`worker.lesion`), so that no outline of another licence is
 learnt from, and the outlines stay for measuring. A heatmap here is the sum that makes up the logit (`worker.gradcam`),
 so what moves is what the network goes by, not how it is drawn.

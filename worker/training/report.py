@@ -5,9 +5,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from shared.bundle import Figure
-from worker.training.attention import Attention
 from worker.training.comparison import Comparison
 from worker.training.groups import LEAST, Group
+from worker.training.localisation import Localisation
 from worker.training.malignancy import MALIGNANT, MalignantAuc
 from worker.training.pictures import CALIBRATION, CONFUSION, ROBUSTNESS, ROC
 from worker.training.robustness import TARGET_DROP, Robustness
@@ -20,7 +20,7 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 class Report(BaseModel):
-    """`report.json`. `operating_point` is that of the groups' rates.
+    """`report.json`. `operating_point` is that of the groups' rates, `attention` the heatmaps' localisation.
 
     `confusion`: rows are diagnoses, columns the network's answers, in the order of the classes.
     """
@@ -38,7 +38,7 @@ class Report(BaseModel):
     against: str | None = None
     comparison: Comparison | None = None
     robustness: list[Robustness] = []
-    attention: list[Attention] = []
+    attention: list[Localisation] = []
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -64,7 +64,7 @@ def tables(report: Report) -> dict[str, Table]:
             _robustness_table(report.robustness)
         )
     if report.attention:
-        found["Heatmaps of melanoma and the lesions' outlines"] = _attention_table(report.attention)
+        found["Heatmaps of melanoma and the lesions' outlines"] = _localisation_table(report.attention)
     return found
 
 
@@ -118,7 +118,7 @@ def _robustness_table(robustness: list[Robustness]) -> Table:
     return ("disturbance", "AUC melanoma", "drop", "95 % interval", "sensitivity", "decisions that turn"), rows
 
 
-def _attention_table(attention: list[Attention]) -> Table:
+def _localisation_table(localisation: list[Localisation]) -> Table:
     shown = ("energy_inside", "peak_inside", "best_energy", "lesion_share")
     rows = [
         (
@@ -127,7 +127,7 @@ def _attention_table(attention: list[Attention]) -> Table:
             str(found.blank),
             *(_value_and_span(getattr(found, name)) for name in shown),
         )
-        for found in attention
+        for found in localisation
     ]
     columns = (
         "diagnosis",

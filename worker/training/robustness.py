@@ -1,4 +1,4 @@
-"""How much a bundle's answer depends on what the lesion has no part in: each disturbance against none, in pairs."""
+"""Corruption robustness (Hendrycks and Dietterich 2019, arXiv 1903.12261): each disturbance against none, in pairs."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

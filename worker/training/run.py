@@ -28,14 +28,14 @@ def train_network(
     train: LabelledImages,
     on_step: OnStep,
     val: LabelledImages | None = None,
-    teachers: tuple[Predictions, ...] = (),
-    tutor: Model | None = None,
+    teacher_predictions: tuple[Predictions, ...] = (),
+    teacher: Model | None = None,
 ) -> LesionNetwork:
     """Train to the end, or go on with what the folder holds, and return the network with averaged weights.
 
     The folder gets `weights.safetensors` (float32), `run.json`, `history.csv`, `curves.png` and `tensorboard/`. What is
-    finished there already is not done again. `val` has the recipe's input side. `teachers` have said what they think
-    of every image beforehand, `tutor` is asked as the training goes.
+    finished there already is not done again. `val` has the recipe's input side. `teacher_predictions`, averaged, say
+    beforehand what teachers think of every image; `teacher` is asked as the training goes.
 
     Raises:
         InputUnusable: weights, teachers or folder do not fit the recipe and the data.
@@ -46,16 +46,16 @@ def train_network(
     network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
     start = _describe_start(starting_weights)
-    _check_teachers(recipe, teachers, tutor)
-    teacher = torch.from_numpy(mean_probabilities(teachers, train.ids)) if teachers else None
-    tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, teacher, tutor)
+    _check_teachers(recipe, teacher_predictions, teacher)
+    soft_labels = torch.from_numpy(mean_probabilities(teacher_predictions, train.ids)) if teacher_predictions else None
+    tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, soft_labels, teacher)
     if (folder / RECORD_NAME).exists():
         tuning.refuse_other(json.loads((folder / RECORD_NAME).read_text())["identity"])
         network.load_state_dict(load_file(folder / WEIGHTS_NAME))
         return network
     averaged = tuning.run(on_step)
     save_weights(averaged, folder / WEIGHTS_NAME, train.classes)
-    _write_record(tuning, start, len(teachers))
+    _write_record(tuning, start, len(teacher_predictions))
     (folder / "checkpoint.pt").unlink()
     return averaged
 
@@ -69,8 +69,8 @@ def read_record(folder: Path) -> dict:
     return record if isinstance(record, dict) else {}
 
 
-def _check_teachers(recipe: Recipe, teachers: tuple[Predictions, ...], tutor: Model | None) -> None:
-    if bool(teachers) + bool(tutor) != bool(recipe.loss.teacher_share):
+def _check_teachers(recipe: Recipe, predictions: tuple[Predictions, ...], teacher: Model | None) -> None:
+    if bool(predictions) + bool(teacher) != bool(recipe.loss.teacher_share):
         raise InputUnusable(
             "teacher_unfit",
             "A recipe whose loss.teacher_share is above 0 needs predictions or a bundle to learn from, one of the two;"
@@ -91,7 +91,7 @@ def _describe_start(weights: Path) -> str:
 
 
 def _write_record(tuning: FineTuning, start: str, n_teachers: int) -> None:
-    train, history, tutor = tuning.train, tuning.history, tuning.tutor
+    train, history, teacher = tuning.train, tuning.history, tuning.teacher
     record = {
         "identity": tuning.identity,
         "recipe": tuning.recipe.model_dump(),
@@ -102,7 +102,7 @@ def _write_record(tuning: FineTuning, start: str, n_teachers: int) -> None:
         "left_out": train.left_out,
         "starting_weights": start,
         "n_teachers": n_teachers,
-        "tutor": f"{tutor.manifest.name} {tutor.manifest.version}" if tutor else None,
+        "tutor": f"{teacher.manifest.name} {teacher.manifest.version}" if teacher else None,
         "seconds": round(sum(epoch.seconds for epoch in history), 3),
         "last_epoch": vars(history[-1]),
         "device": str(tuning.device),

@@ -106,8 +106,8 @@ def test_a_teachers_probabilities_become_part_of_the_targets(tmp_path, weights):
     run = partial(train_network, recipe, weights, train=images, on_step=ignore)
     right, wrong, none = teacher_of(images, 5), teacher_of(images, -5), teacher_of(images, 0)
     one, same, other = (
-        run(tmp_path / name, teachers=teachers).state_dict()["classifier.bias"]
-        for name, teachers in (("one", (right, wrong)), ("same", (wrong, right)), ("other", (none,)))
+        run(tmp_path / name, teacher_predictions=said).state_dict()["classifier.bias"]
+        for name, said in (("one", (right, wrong)), ("same", (wrong, right)), ("other", (none,)))
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -116,7 +116,7 @@ def test_a_teachers_probabilities_become_part_of_the_targets(tmp_path, weights):
 def test_a_teacher_and_a_recipe_that_ignores_it_are_refused_and_the_reverse(tmp_path, weights):
     images = coloured_images(side=64)
     with pytest.raises(InputUnusable, match="one of the two"):
-        train_network(tiny_recipe(), weights, tmp_path, images, ignore, teachers=(teacher_of(images, 1),))
+        train_network(tiny_recipe(), weights, tmp_path, images, ignore, teacher_predictions=(teacher_of(images, 1),))
     with pytest.raises(InputUnusable, match="one of the two"):
         train_network(tiny_recipe(loss={"teacher_share": 0.5}), weights, tmp_path, images, ignore)
 

@@ -108,10 +108,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights_to_the_last_bit(tmp_p
         {"recipe": tiny_recipe(epochs=4)},
         {"recipe": tiny_recipe(), "seed": 1},
         {"recipe": tiny_recipe(), "network_seed": 1},
-        {"recipe": tiny_recipe(), "teacher": torch.full((24, 3), 1 / 3)},
-        {"recipe": tiny_recipe(), "tutor": tiny_model()},
+        {"recipe": tiny_recipe(), "soft_labels": torch.full((24, 3), 1 / 3)},
+        {"recipe": tiny_recipe(), "teacher": tiny_model()},
     ],
-    ids=["recipe", "data", "weights", "teacher", "tutor"],
+    ids=["recipe", "data", "weights", "soft labels", "teacher"],
 )
 def test_a_folder_with_a_run_of_another_kind_is_left_alone(tmp_path, other):
     share = {"loss": {"teacher_share": 0.1}}
@@ -129,11 +129,11 @@ def test_a_tutor_is_asked_about_the_images_as_they_are_trained_on(tmp_path):
             return super().read(pixels, *measured)
 
     seen, plain = [], tiny_model()
-    tutor = Recorder(plain.manifest, plain.digest, plain.card, plain._runtime)
+    teacher = Recorder(plain.manifest, plain.digest, plain.card, plain._runtime)
     recipe = tiny_recipe(epochs=1, loss={"teacher_share": 1.0}, augmentation={"brightness": 0.5}, input_side=64)
-    tuning = start(tmp_path, recipe, tutor=tutor)
+    tuning = start(tmp_path, recipe, teacher=teacher)
     tuning.run(ignore)
-    assert [pixels.shape for pixels in seen] == [(4, 32, 32, 3)] * 6  # of the tutor's own side
+    assert [pixels.shape for pixels in seen] == [(4, 32, 32, 3)] * 6  # of the teacher's own side
     as_they_were = {pixels.float().mean().item() for pixels in tuning.train.pixels}
     assert not as_they_were & {pixels.mean() for batch in seen for pixels in batch}
 
@@ -146,10 +146,10 @@ def test_a_tutors_answer_is_that_of_its_bundle_for_the_same_pixels():
 
 
 def test_a_network_learns_what_its_tutor_says_whatever_the_labels(tmp_path):
-    tutor, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
-    tuning = start(tmp_path, recipe, tutor=tutor)
+    teacher, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
+    tuning = start(tmp_path, recipe, teacher=teacher)
     pixels = prepare(tuning.train.pixels, recipe.preprocessing)
-    said = tutor.read(pixels.numpy()).probabilities
+    said = teacher.read(pixels.numpy()).probabilities
     learnt = predict(tuning.run(ignore), pixels, recipe.preprocessing).softmax(dim=1).numpy()
     assert np.abs(learnt - said).mean() < 0.05
 

@@ -46,8 +46,8 @@ def test_a_class_weighs_in_the_loss():
 
 
 def test_a_teacher_has_its_share_of_the_target():
-    teacher = torch.tensor([[0.2, 0.2, 0.6], [0.0, 0.5, 0.5]], dtype=torch.float64)
-    targets = make_targets(LABELS, 3, Loss(teacher_share=0.25), teacher)
+    soft_labels = torch.tensor([[0.2, 0.2, 0.6], [0.0, 0.5, 0.5]], dtype=torch.float64)
+    targets = make_targets(LABELS, 3, Loss(teacher_share=0.25), soft_labels)
     torch.testing.assert_close(targets, torch.tensor([[0.8, 0.05, 0.15], [0.0, 0.875, 0.125]]))
 
 

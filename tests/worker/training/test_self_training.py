@@ -91,7 +91,14 @@ def test_files_of_predictions_do_not_teach_where_images_have_no_labels(tmp_path)
     images = coloured_images(n=27)
     with pytest.raises(InputUnusable, match="nothing of unlabelled"):
         cross_validate(
-            tiny_recipe(), tmp_path, tmp_path, images, 3, ignore, teachers=(None,), unlabelled=unlabelled(images)
+            tiny_recipe(),
+            tmp_path,
+            tmp_path,
+            images,
+            3,
+            ignore,
+            teacher_predictions=(None,),
+            unlabelled=unlabelled(images),
         )
 
 

@@ -134,8 +134,8 @@ def test_a_light_network_is_trained_from_imagenet_weights_and_taught_by_a_bundle
     torch.manual_seed(3)
     state = EfficientNetLite0().state_dict()
     save_file({theirs(key): value.half() for key, value in state.items()}, tmp_path / "lite.safetensors")
-    data, tutor = write_data(tmp_path, ROWS), write_random_bundle(tmp_path / "tutor")
-    how = ("--recipe", "portable", "--teacher-bundle", tutor, "--weights", tmp_path / "lite.safetensors")
+    data, teacher = write_data(tmp_path, ROWS), write_random_bundle(tmp_path / "teacher")
+    how = ("--recipe", "portable", "--teacher-bundle", teacher, "--weights", tmp_path / "lite.safetensors")
     done = call("train", *how, "--data", *data, *SHORT, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "run" / RECORD_NAME).read_text())

@@ -1,4 +1,8 @@
-"""Whether a bundle looks at the lesion: how much of the heatmap of melanoma lies inside the lesion's outline."""
+"""Localisation: how much of the heatmap of melanoma lies inside the lesion's outline.
+
+`peak_inside` is the pointing game (Zhang et al. 2018, IJCV 126:1084), `energy_inside` the energy-based pointing game
+(Wang et al. 2020, Score-CAM, arXiv 1910.01279).
+"""
 
 from functools import partial
 from pathlib import Path
@@ -18,7 +22,7 @@ _MASK_SUFFIX = "_segmentation"  # of the ISIC archive's masks
 _INSIDE = 128  # of 255
 
 
-class Attention(BaseModel):
+class Localisation(BaseModel):
     """Of one diagnosis: the share of the heatmaps' energy (the sum of values) inside the outline, and of peaks.
 
     `best_energy`: what the outline itself would get, drawn by a map of as few cells. `lesion_share`: of the picture,
@@ -34,7 +38,7 @@ class Attention(BaseModel):
     lesion_share: Figure
 
 
-def measure_attention(readings: Readings, maps: np.ndarray, masks: Path) -> list[Attention]:
+def measure_localisation(readings: Readings, maps: np.ndarray, masks: Path) -> list[Localisation]:
     """Compare raw Grad-CAM of melanoma, float32 (n, h, w), with the masks of the same images.
 
     `masks` is a folder with one image per lesion, named as it is or with `_segmentation` behind, white inside the
@@ -55,7 +59,7 @@ def measure_attention(readings: Readings, maps: np.ndarray, masks: Path) -> list
     ]
 
 
-def _measure(name: str, readings: Readings, shares: np.ndarray) -> Attention:
+def _measure(name: str, readings: Readings, shares: np.ndarray) -> Localisation:
     drawn = ~np.isnan(shares[:, 0])
     energy, peak, best, lesion = shares[drawn].T
     figures = find_figures(
@@ -67,7 +71,7 @@ def _measure(name: str, readings: Readings, shares: np.ndarray) -> Attention:
         },
         {"peak_inside": (peak == 1, np.full(len(peak), True))},
     )
-    return Attention(diagnosis=name, blank=int((~drawn).sum()), **figures)
+    return Localisation(diagnosis=name, blank=int((~drawn).sum()), **figures)
 
 
 def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float, float]:

@@ -19,7 +19,7 @@ from worker.training.predictions import Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe
 from worker.training.run import read_record, train_network
 from worker.training.self_training import Learn, Reader, self_train, without_known
-from worker.training.svm import FeatureSvm
+from worker.training.svm import FeatureSvm, read_features
 
 PREDICTIONS_NAME = "predictions.csv"
 
@@ -50,7 +50,9 @@ def cross_validate(
     folds = assign_folds(images, n_folds, recipe.seed)
     unlabelled = unlabelled and without_known(unlabelled, images)
     seen = [images, unlabelled] if unlabelled else [images]
-    machine = FeatureSvm(recipe, starting_weights, seen, on_step) if isinstance(recipe, SvmRecipe) else None
+    machine = None
+    if isinstance(recipe, SvmRecipe):
+        machine = FeatureSvm(recipe, read_features(recipe, starting_weights, seen, on_step))
     learnt = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
     starts = [_find_start(starting_weights, fold, digest_rows(images.digest, learnt[fold])) for fold in range(n_folds)]
     logits = np.zeros((len(images), len(CLASSES)))

@@ -30,7 +30,7 @@ _CHALLENGE = ("melanoma", "seborrheic_keratosis")
 _PREDICTED_AT_ONCE = 64
 
 OnStep = Callable[[int, int, float], None]
-"""(steps done, steps in all, loss of the step before)"""
+"""Told the steps done, the steps in all, and the loss of the step before; nan: nothing is learnt yet."""
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from shared.bundle import Preprocessing
 from worker.model import choose_device
 from worker.network import LesionNetwork, load_starting_weights, normalise
+from worker.training.batches import in_batches
 from worker.training.dataset import Images, LabelledImages, prepare
 from worker.training.fine_tune import OnStep
 from worker.training.folds import assign_folds
@@ -19,29 +21,48 @@ from worker.training.precision import half_precision
 from worker.training.recipe import SvmRecipe
 from worker.training.self_training import Reader
 
-_BATCH = 32
 _PLATT_FOLDS = 5
+
+
+def read_features(
+    recipe: SvmRecipe, starting_weights: Path, seen: Sequence[Images], on_step: OnStep
+) -> dict[str, np.ndarray]:
+    """Return by image id the averages of a network's last feature maps, float32 (K,); it is not trained.
+
+    Raises:
+        InputUnusable: `weights_unusable`.
+    """
+    network = LesionNetwork(architecture=recipe.network)
+    load_starting_weights(network, starting_weights, ())
+    network = network.to(choose_device("auto"), memory_format=torch.channels_last).eval()
+    features, total = {}, sum(map(len, seen))
+
+    def on_done(done: int, _: int) -> None:
+        on_step(len(features) + done, total, float("nan"))
+
+    for images in seen:
+        batches = in_batches(images.pixels, on_done)
+        rows = np.concatenate([_average_maps(network, frames, recipe.preprocessing) for frames in batches])
+        features |= dict(zip(images.ids, rows, strict=True))
+    return features
+
+
+@torch.inference_mode()
+def _average_maps(network: LesionNetwork, frames: torch.Tensor, preprocessing: Preprocessing) -> np.ndarray:
+    """Return float32 (n, K) for squashed frames, uint8 (n, 256, 256, 3)."""
+    device = network.classifier.weight.device
+    pixels = prepare(frames, preprocessing).to(device)
+    with half_precision(device):
+        _, maps = network(normalise(pixels, preprocessing))
+    return maps.float().mean(dim=(2, 3)).cpu().numpy()
 
 
 class FeatureSvm:
     """What learns from deep features, as Mahbod et al. 2017 (arXiv 1702.08434) did on the same images."""
 
-    def __init__(self, recipe: SvmRecipe, starting_weights: Path, seen: Sequence[Images], on_step: OnStep):
-        """Read the features of all images that will be asked for; the network that gives them is not trained.
-
-        Raises:
-            InputUnusable: `weights_unusable`.
-        """
-        self.recipe, self.features = recipe, {}
-        network = LesionNetwork(architecture=recipe.network)
-        load_starting_weights(network, starting_weights, ())
-        network = network.to(choose_device("auto"), memory_format=torch.channels_last).eval()
-        total = sum(map(len, seen))
-        for images in seen:
-            for chosen in np.array_split(np.arange(len(images)), -(-len(images) // _BATCH)):
-                rows = self._see(network, prepare(images.pixels[chosen], recipe.preprocessing))
-                self.features |= dict(zip((images.ids[at] for at in chosen), rows, strict=True))
-                on_step(len(self.features), total, float("nan"))
+    def __init__(self, recipe: SvmRecipe, features: dict[str, np.ndarray]):
+        """Take the features of all images that will be asked for."""
+        self.recipe, self.features = recipe, features
 
     def learn(self, train: LabelledImages, folder: Path) -> Reader:
         """Return what gives log-probabilities, float64 (n, classes); there is nothing to keep in the folder.
@@ -59,11 +80,3 @@ class FeatureSvm:
 
     def _of(self, images: Images) -> np.ndarray:
         return np.stack([self.features[image_id] for image_id in images.ids])
-
-    @torch.inference_mode()
-    def _see(self, network: LesionNetwork, pixels: torch.Tensor) -> np.ndarray:
-        """Return the last feature maps' averages, float32 (n, K), for pixels uint8 (n, side, side, 3)."""
-        device = network.classifier.weight.device
-        with half_precision(device):
-            _, maps = network(normalise(pixels.to(device), self.recipe.preprocessing))
-        return maps.float().mean(dim=(2, 3)).cpu().numpy()

@@ -15,7 +15,7 @@ from worker.training.dataset import prepare
 from worker.training.folds import assign_folds
 from worker.training.predictions import read_predictions
 from worker.training.recipe import SvmRecipe
-from worker.training.svm import FeatureSvm
+from worker.training.svm import read_features
 
 RECIPE = SvmRecipe(method="svm", network="resnet50-v1", input_side=32, penalty=1.0, seed=1)
 
@@ -39,12 +39,12 @@ def ignore(done: int, total: int, loss: float) -> None:
 
 def test_features_are_the_averages_of_the_networks_last_maps(network, weights):
     images, steps = coloured_images(n=40), []
-    machine = FeatureSvm(RECIPE, weights, [images], lambda done, total, loss: steps.append((done, total)))
+    features = read_features(RECIPE, weights, [images], lambda done, total, loss: steps.append((done, total)))
     with torch.no_grad():
         maps = network.features(normalise(prepare(images.pixels, RECIPE.preprocessing), RECIPE.preprocessing))
-    read = np.stack([machine.features[image_id] for image_id in images.ids])
+    read = np.stack([features[image_id] for image_id in images.ids])
     np.testing.assert_allclose(read, maps.mean(dim=(2, 3)).numpy(), atol=0.02)  # bfloat16 on some machines
-    assert steps == [(20, 40), (40, 40)]
+    assert steps == [(32, 40), (40, 40)]
 
 
 def test_each_fold_is_judged_on_the_folds_of_any_recipe_as_probabilities(weights, tmp_path):

@@ -18,7 +18,7 @@ from worker.training.folds import assign_folds
 from worker.training.predictions import Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe
 from worker.training.run import read_record, train_network
-from worker.training.self_training import Learn, Reader, self_train, without_known
+from worker.training.self_training import Learn, Predict, self_train, without_known
 from worker.training.svm import FeatureSvm, read_features
 
 PREDICTIONS_NAME = "predictions.csv"
@@ -123,7 +123,7 @@ def _learn(
     teacher_predictions: tuple[Predictions, ...],
     train: LabelledImages,
     folder: Path,
-) -> Reader:
+) -> Predict:
     judged = replace(val, pixels=prepare(val.pixels, recipe.preprocessing))
     network: LesionNetwork = train_network(recipe, starting_weights, folder, train, report, judged, teacher_predictions)
     return lambda seen: (

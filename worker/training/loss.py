@@ -8,15 +8,15 @@ from torch.nn import functional
 from worker.training.recipe import Loss
 
 
-def make_targets(labels: Tensor, n_classes: int, recipe: Loss, soft_labels: Tensor | None = None) -> Tensor:
+def make_targets(labels: Tensor, n_classes: int, loss: Loss, soft_labels: Tensor | None = None) -> Tensor:
     """Return float32 (n, classes), rows sum to one: labels, mixed with soft ones, then smoothed.
 
     `soft_labels` are a teacher's probabilities (n, classes) (distillation: Hinton et al. 2015, arXiv 1503.02531).
     """
     targets = functional.one_hot(labels, n_classes).float()
     if soft_labels is not None:
-        targets = (1 - recipe.teacher_share) * targets + recipe.teacher_share * soft_labels.float()
-    return (1 - recipe.label_smoothing) * targets + recipe.label_smoothing / n_classes
+        targets = (1 - loss.teacher_share) * targets + loss.teacher_share * soft_labels.float()
+    return (1 - loss.label_smoothing) * targets + loss.label_smoothing / n_classes
 
 
 def weigh_classes(labels: Tensor, n_classes: int, exponent: float) -> Tensor:

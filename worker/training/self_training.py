@@ -18,14 +18,14 @@ KEPT_SHARE = 0.5
 which nearly all would pass that look like the commonest class and none that look like the rarest (Zou et al. 2018,
 arXiv 1810.07911). Not tuned."""
 
-Reader = Callable[[Images], np.ndarray]
+Predict = Callable[[Images], np.ndarray]
 """Returns logits, float (n, classes), of images of `TRAINING_SIDE`."""
 
-Learn = Callable[[LabelledImages, Path], Reader]
+Learn = Callable[[LabelledImages, Path], Predict]
 """Learns from labelled images, keeping in a folder what it needs to go on after an interruption."""
 
 
-def self_train(learn: Learn, train: LabelledImages, unlabelled: UnlabelledImages, folder: Path) -> Reader:
+def self_train(learn: Learn, train: LabelledImages, unlabelled: UnlabelledImages, folder: Path) -> Predict:
     """Learn from `train` (in `folder/teacher`), then anew from it together with images that the teacher labelled.
 
     Pseudo-labels (Lee 2013) with the student changed at random as in any training (Xie et al. 2020, arXiv 1911.04252).

@@ -19,7 +19,7 @@ from worker.training.fine_tune import OnStep
 from worker.training.folds import assign_folds
 from worker.training.precision import half_precision
 from worker.training.recipe import SvmRecipe
-from worker.training.self_training import Reader
+from worker.training.self_training import Predict
 
 _PLATT_FOLDS = 5
 
@@ -64,7 +64,7 @@ class FeatureSvm:
         """Take the features of all images that will be asked for."""
         self.recipe, self.features = recipe, features
 
-    def learn(self, train: LabelledImages, folder: Path) -> Reader:
+    def learn(self, train: LabelledImages, folder: Path) -> Predict:
         """Return what gives log-probabilities, float64 (n, classes); there is nothing to keep in the folder.
 
         A radial kernel on standardised features, one class against each other one, an image weighing the more the

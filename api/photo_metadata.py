@@ -41,9 +41,11 @@ def strip_metadata(data: bytes, media_type: str) -> bytes:
     media_type: as `inspect_photograph` told it, of a file that it took. Dropped: EXIF but for the orientation, XMP,
     IPTC, comments, previews, second pictures, vendors' and unknown parts, all bytes after the end of the picture.
 
-    Raises ImageRejected `image_header_damaged` when the file cannot be walked: it must not pass with its metadata. One
-    that merely breaks off after its picture began is kept to its end; decoding it fails later as `image_truncated`.
-    Damage that happens to disguise a part as one of the kept kinds cannot be told from a sound file here.
+    A file that merely breaks off after its picture began is kept to its end; decoding it fails later as
+    `image_truncated`. Damage that happens to disguise a part as one of the kept kinds cannot be told from a sound file.
+
+    Raises:
+        ImageRejected: `image_header_damaged`: the file cannot be walked, and must not pass with its metadata.
     """
     exif = minimal_exif(read_orientation(data, media_type))
     stripped = {JPEG: _strip_jpeg, PNG: _strip_png, WEBP: _strip_webp}[media_type](data, exif)

@@ -167,7 +167,8 @@ def webp_parts(data: bytes) -> Iterator[Part]:
 def read_size(data: bytes, media_type: str) -> tuple[int, int]:
     """Return (width, height) in pixels as stored, before the orientation is applied.
 
-    Raises ImageRejected: `image_header_damaged`, `image_type_unsupported` for a JPEG of a rare kind.
+    Raises:
+        ImageRejected: `image_header_damaged`; `image_type_unsupported`: a JPEG of a rare kind.
     """
     size = {JPEG: _jpeg_size, PNG: _png_size, WEBP: _webp_size}[media_type](data)
     if size is None or min(size) < 1:

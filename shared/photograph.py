@@ -90,8 +90,9 @@ class PhotographHeader:
 def inspect_photograph(data: bytes) -> PhotographHeader:
     """Tell what was uploaded from its header alone; no pixel is decoded.
 
-    Raises ImageRejected: `image_empty`, `image_type_unsupported`, `image_header_damaged`, `image_too_large`,
-    `image_too_small`, `image_too_narrow`, `image_animated`.
+    Raises:
+        ImageRejected: `image_empty`, `image_type_unsupported`, `image_header_damaged`, `image_too_large`,
+            `image_too_small`, `image_too_narrow`, `image_animated`.
     """
     media_type = _recognise(data)
     width, height = read_size(data, media_type)
@@ -149,7 +150,8 @@ def decode_photograph(data: bytes, min_side: int) -> Image.Image:
     is decoded at a smaller scale that stays at or above that (a 24-megapixel JPEG: 80 ms instead of 340); it is never
     enlarged. Twice the size that it will be resized to keeps the difference under 1 of 255.
 
-    Raises ImageRejected: all that `inspect_photograph` raises, `image_truncated`, `image_damaged`, `image_flat`.
+    Raises:
+        ImageRejected: all that `inspect_photograph` raises, `image_truncated`, `image_damaged`, `image_flat`.
     """
     header = inspect_photograph(data)
     try:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from shared.domain import CLASSES
+
 file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
 _folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -64,7 +66,8 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
     """
     from worker.training.evaluation import evaluate, read_cross_validation, write_evaluation
     from worker.training.groups import read_people
-    from worker.training.localisation import measure_localisation
+    from worker.training.labels import ids_of
+    from worker.training.localisation import find_masks, measure_localisation
     from worker.training.robustness import measure_robustness
 
     if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
@@ -74,14 +77,15 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
     if predictions and (disturb or masks):
         raise click.UsageError("--disturb and --masks need a --bundle.")
     people = read_people(metadata)
+    found_masks = masks and find_masks(masks, ids_of((labels for _, labels in data), CLASSES))
     if predictions:
         first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))
     else:
         model, other = _load(bundle), against and _load(against)  # both, before an hour is spent on one
         first, second = _read_with(model, data), other and _read_with(other, data)
     report = evaluate(first, people, second)
-    if masks:
-        report.attention = measure_localisation(first.readings, first.maps, masks)
+    if found_masks:
+        report.attention = measure_localisation(first.readings, first.maps, found_masks)
     if disturb:
         with progress() as on_progress:
             report.robustness = measure_robustness(model, data, first.readings, on_progress)

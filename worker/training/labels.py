@@ -1,7 +1,7 @@
 """Reads the CSV files that the ISIC archive and others keep diagnoses in; which layout it is, the columns tell."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,12 @@ def read_labels(ground_truth: Path, problems: list[str]) -> list[Label]:
     except (OSError, UnicodeDecodeError, csv.Error, _UnknownLayout) as error:
         problems.append(f"{ground_truth.name}: {error}")
     return labels
+
+
+def ids_of(ground_truths: Iterable[Path], diagnoses: Sequence[str]) -> list[str]:
+    """Return the ids of the images of these diagnoses; of rows that cannot be used, `read_labels` tells."""
+    labels = (label for file in ground_truths for label in read_labels(file, problems=[]))
+    return [label.image_id for label in labels if label.diagnosis in diagnoses]
 
 
 class _UnknownLayout(Exception):

@@ -4,6 +4,7 @@
 (Wang et al. 2020, Score-CAM, arXiv 1910.01279).
 """
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -38,19 +39,27 @@ class Localisation(BaseModel):
     lesion_share: Figure
 
 
-def measure_localisation(readings: Readings, maps: np.ndarray, masks: Path) -> list[Localisation]:
-    """Compare raw Grad-CAM of melanoma, float32 (n, h, w), with the masks of the same images.
-
-    `masks` is a folder with one image per lesion, named as it is or with `_segmentation` behind, white inside the
-    outline; a mask shows the same frame as its image, at whatever size.
+def find_masks(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
+    """Return each image's mask: named as the image is, or with `_segmentation` behind.
 
     Raises:
-        InputUnusable: `masks_unusable`: one is missing, or shows no lesion.
+        InputUnusable: `masks_unusable`: one is missing.
     """
-    files = {file.stem.removesuffix(_MASK_SUFFIX): file for file in masks.iterdir() if file.suffix.lower() in SUFFIXES}
-    if missing := [image_id for image_id in readings.ids if image_id not in files]:
-        raise InputUnusable("masks_unusable", f"{masks} has no mask of {len(missing)} images, {missing[0]} for one.")
-    shares = np.array([_shares(map_, files[i]) for i, map_ in zip(readings.ids, maps, strict=True)])
+    files = {file.stem.removesuffix(_MASK_SUFFIX): file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
+    if missing := [image_id for image_id in ids if image_id not in files]:
+        raise InputUnusable("masks_unusable", f"{folder} has no mask of {len(missing)} images, {missing[0]} for one.")
+    return files
+
+
+def measure_localisation(readings: Readings, maps: np.ndarray, masks: dict[str, Path]) -> list[Localisation]:
+    """Compare raw Grad-CAM of melanoma, float32 (n, h, w), with the masks of the same images.
+
+    A mask is white inside the lesion's outline, and shows the same frame as its image, at whatever size.
+
+    Raises:
+        InputUnusable: `masks_unusable`: one is no image, or shows no lesion.
+    """
+    shares = np.array([_shares(map_, masks[i]) for i, map_ in zip(readings.ids, maps, strict=True)])
     among = [readings.labels == i for i in range(len(CLASSES))]
     return [
         _measure(name, readings.take(rows), shares[rows])

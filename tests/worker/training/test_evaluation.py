@@ -78,6 +78,14 @@ def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle
         assert picture.getextrema()[0][0] < 255
 
 
+def test_a_missing_mask_is_told_before_any_image_is_read(data, bundle, tmp_path):
+    write_mask(tmp_path / "A.png", slice(20, 44), slice(20, 44))
+    (unread := tmp_path / "images").mkdir()
+    done = run("--bundle", bundle, "--data", unread, data[1], "--masks", tmp_path)
+    assert done.exit_code == 1
+    assert "has no mask of 7 images, B for one" in done.output
+
+
 def test_a_bundle_says_of_images_what_a_worker_would_say(data):
     model = tiny_model()
     subject = read_with_bundle(model, [data], on_progress=lambda *step: None)

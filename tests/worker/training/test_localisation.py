@@ -8,7 +8,7 @@ from PIL import Image
 
 from shared.errors import InputUnusable
 from worker.training.figures import Readings
-from worker.training.localisation import measure_localisation
+from worker.training.localisation import Localisation, find_masks, measure_localisation
 
 SIDE = 64
 
@@ -28,6 +28,10 @@ def map_of(rows: slice, columns: slice) -> np.ndarray:
     cells = np.zeros((4, 4), np.float32)
     cells[rows, columns] = 3.0
     return cells
+
+
+def measure(readings: Readings, maps: np.ndarray, masks: Path) -> list[Localisation]:
+    return measure_localisation(readings, maps, find_masks(masks, readings.ids))
 
 
 ALL, LEFT, RIGHT = slice(None), slice(0, 2), slice(2, 4)
@@ -52,7 +56,7 @@ def test_energy_and_peak_are_told_by_diagnosis_and_blank_maps_do_not_count(masks
             map_of(ALL, slice(3, 4)),
         ]
     )
-    melanoma, nevus = measure_localisation(readings_of([0, 0, 0, 2, 2, 2]), maps, masks)
+    melanoma, nevus = measure(readings_of([0, 0, 0, 2, 2, 2]), maps, masks)
     assert (melanoma.diagnosis, melanoma.blank, melanoma.energy_inside.n) == ("melanoma", 1, 2)
     assert (melanoma.peak_inside.value, nevus.peak_inside.value) == (0.5, pytest.approx(2 / 3))
     assert melanoma.energy_inside.value == pytest.approx(0.5)  # one in, one out, each by as much
@@ -61,13 +65,13 @@ def test_energy_and_peak_are_told_by_diagnosis_and_blank_maps_do_not_count(masks
 
 
 def test_a_coarse_map_of_the_outline_itself_is_the_best_that_is_told(masks):
-    (found,) = measure_localisation(readings_of([0]), map_of(ALL, LEFT)[None], masks)
+    (found,) = measure(readings_of([0]), map_of(ALL, LEFT)[None], masks)
     assert found.energy_inside.value == pytest.approx(found.best_energy.value)
     assert 0.9 < found.best_energy.value < 1  # what is smeared over the edge is lost
 
 
 def test_a_map_that_is_the_same_everywhere_gets_the_lesions_share(masks):
-    (found,) = measure_localisation(readings_of([0]), map_of(ALL, ALL)[None], masks)
+    (found,) = measure(readings_of([0]), map_of(ALL, ALL)[None], masks)
     assert found.energy_inside.value == pytest.approx(found.lesion_share.value)
 
 
@@ -75,13 +79,13 @@ def test_a_mask_may_have_any_size_and_the_images_own_name(tmp_path):
     Image.fromarray(np.repeat([[255, 0]], 1, axis=0).astype(np.uint8)).resize((30, 20), 0).save(
         tmp_path / "image-0.png"
     )
-    (found,) = measure_localisation(readings_of([2]), map_of(ALL, LEFT)[None], tmp_path)
+    (found,) = measure(readings_of([2]), map_of(ALL, LEFT)[None], tmp_path)
     assert found.peak_inside.value == 1
 
 
 def test_a_missing_mask_and_one_without_a_lesion_are_told_by_name(masks):
     with pytest.raises(InputUnusable, match="no mask of 1 images, image-6"):
-        measure_localisation(readings_of([0] * 7), np.zeros((7, 4, 4), np.float32), masks)
+        find_masks(masks, [f"image-{number}" for number in range(7)])
     write_mask(masks / "image-0_segmentation.png", slice(0, 0), ALL)
     with pytest.raises(InputUnusable, match=r"image-0_segmentation\.png shows no lesion"):
-        measure_localisation(readings_of([0]), map_of(ALL, LEFT)[None], masks)
+        measure(readings_of([0]), map_of(ALL, LEFT)[None], masks)

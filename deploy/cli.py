@@ -23,7 +23,10 @@ from deploy.commands import (
 from deploy.logs import set_up_logging
 from shared.errors import DermQueueError
 
-_OF_EXTRAS = {"matplotlib", "safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision"}
+_OF_EXTRAS = {
+    *("onnx", "onnxruntime", "safetensors", "scipy", "torch", "torchvision"),
+    *("matplotlib", "sklearn", "tensorboard"),
+}
 """Packages that the API's machine can do without."""
 
 _TRAINING = {"bundle", "cross-validate", "evaluate", "gate", "train"}

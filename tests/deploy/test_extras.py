@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import json, sys, traceback
-sys.modules |= dict.fromkeys(["torch", "scipy"])
+sys.modules |= dict.fromkeys(sys.argv[1:])
 from click.testing import CliRunner
 from deploy.cli import main
 
@@ -29,13 +29,21 @@ NEED = (
 )
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, tuple[int, str]]:
-    """What each of these commands ended with and said, in a process that finds neither torch nor scipy."""
-    command = [sys.executable, "-c", PROGRAM]
+def try_without(*packages: str) -> dict[str, tuple[int, str]]:
+    """Return what each of these commands ended with and said, in a process that does not find the packages."""
+    command = [sys.executable, "-c", PROGRAM, *packages]
     done = subprocess.run(command, input=json.dumps(NEED), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def said(command: str, missing: str, extra: str) -> str:
+    return f"Error: `dermqueue {command}` needs {missing}, which is not installed: pip install 'dermqueue[{extra}]'\n"
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, tuple[int, str]]:
+    return try_without("torch", "scipy")
 
 
 @pytest.mark.parametrize(
@@ -49,5 +57,10 @@ def outcomes() -> dict[str, tuple[int, str]]:
     ],
 )
 def test_a_command_whose_extra_is_not_installed_says_how_to_install_it(outcomes, command, missing, extra):
-    said = f"Error: `dermqueue {command}` needs {missing}, which is not installed: pip install 'dermqueue[{extra}]'\n"
-    assert outcomes[command] == [1, said]
+    assert outcomes[command] == [1, said(command, missing, extra)]
+
+
+def test_a_command_that_finds_torch_but_no_onnx_says_how_to_install_it():
+    outcomes = try_without("onnx", "onnxruntime")
+    assert outcomes["export"] == [1, said("export", "onnx", "worker")]
+    assert outcomes["worker"] == [1, said("worker", "onnxruntime", "worker")]

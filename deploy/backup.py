@@ -16,19 +16,18 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from deploy.backup_file import (
-    DATABASE,
-    BackupError,
-    BackupFile,
-    BackupWriter,
-    Track,
-    object_name,
-    open_backup,
-    write_backup,
-)
+from deploy.backup_file import BackupError, BackupFile, BackupWriter, Track, object_name, open_backup, write_backup
 from deploy.embedded.program import write_private
 from deploy.embedded.supervisor import OnEvent
-from deploy.stack import KEYS, RESTORING, keeps_data_elsewhere, local_store, own_folder
+from deploy.stack import (
+    DATABASE,
+    KEYS,
+    RESTORING,
+    keeps_data_elsewhere,
+    local_store,
+    own_folder,
+    own_if_free,
+)
 from shared.database import Database, open_database
 from shared.durability import sync_disk_of
 from shared.errors import ConfigurationInvalid, ObjectMissing
@@ -159,13 +158,8 @@ def _fetch(store: ObjectStore, promise: PromisedObject) -> bytes | None:
 @contextmanager
 def _reachable_store(data_dir: Path, on_event: OnEvent) -> Iterator[ObjectStore]:
     """Reach the store of the stack that runs on a folder; where none runs, run the store alone."""
-    with ExitStack() as resources:
-        try:
-            resources.enter_context(own_folder(data_dir))
-        except ConfigurationInvalid:
-            settings = load_settings(data_dir)
-        else:
-            settings = resources.enter_context(local_store(data_dir, on_event))
+    with own_if_free(data_dir) as is_ours, ExitStack() as resources:
+        settings = resources.enter_context(local_store(data_dir, on_event)) if is_ours else load_settings(data_dir)
         yield open_object_store(settings)
 
 

@@ -21,12 +21,11 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from deploy.stack import DATABASE, KEYS
 from shared.errors import DermQueueError
 from shared.migrations import is_known
 
 FORMAT = 1
-DATABASE = "dermqueue.sqlite3"
-KEYS = "keys.json"
 _MANIFEST = "manifest.json"
 _OBJECTS = "objects/"
 

@@ -28,9 +28,10 @@ from shared.storage import open_object_store
 from shared.store import access
 
 CONNECTION = "connection.json"
+DATABASE = "dermqueue.sqlite3"
 KEYS = "keys.json"
 MODEL_VARIABLE = "DERMQUEUE_MODEL"
-RESTORING = "dermqueue.sqlite3.restoring"
+RESTORING = f"{DATABASE}.restoring"
 """The database's name until all is restored: its being there marks a restore that was cut off."""
 
 _DEMO_CLINIC = "Demo clinic"
@@ -129,6 +130,18 @@ def own_folder(data_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def own_if_free(data_dir: Path) -> Iterator[bool]:
+    """Own a data folder unless another process does, and yield whether it is ours; either way the block runs."""
+    with ExitStack() as resources:
+        try:
+            resources.enter_context(own_folder(data_dir))
+            is_ours = True
+        except ConfigurationInvalid:
+            is_ours = False
+        yield is_ours
+
+
 def keeps_data_elsewhere() -> bool:
     """Tell whether the database or the object store is given by URL and so not in the data folder."""
     return "DERMQUEUE_DATABASE_URL" in os.environ or _s3_server_is_given()
@@ -149,7 +162,7 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
     programs = []
     if "DERMQUEUE_DATABASE_URL" not in os.environ:
         # Not kept as it was: a folder that was moved or copied must not open the database of the old one.
-        kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / 'dermqueue.sqlite3'}"
+        kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / DATABASE}"
     else:
         kept.pop("DERMQUEUE_DATABASE_URL", None)  # a command without the variable must not take the old one for it
     if "DERMQUEUE_BROKER_URL" not in os.environ:
@@ -186,14 +199,9 @@ def chosen_model(data_dir: Path) -> str:
 def choose_model(data_dir: Path, model: str) -> bool:
     """Keep a model in `stack.env` for the next start; return whether a stack runs, which goes on with its own."""
     path = data_dir / STACK_ENV
-    with ExitStack() as resources:
-        try:
-            resources.enter_context(own_folder(data_dir))
-            is_running = False
-        except ConfigurationInvalid:
-            is_running = True
+    with own_if_free(data_dir) as is_ours:
         _keep(path, (dict(dotenv_values(path)) if path.exists() else {}) | {MODEL_VARIABLE: model})
-    return is_running
+    return not is_ours
 
 
 def _keep(path: Path, variables: dict[str, str | None]) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from deploy.backup_file import BackupError, BackupFile, BackupWriter, Track, object_name, open_backup, write_backup
-from deploy.embedded.program import write_private
 from deploy.embedded.supervisor import OnEvent
+from deploy.private_files import write_private
 from deploy.stack import (
     DATABASE,
     KEYS,

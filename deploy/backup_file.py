@@ -21,6 +21,7 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from deploy.private_files import create_private, sync, sync_folder
 from deploy.stack import DATABASE, KEYS
 from shared.errors import DermQueueError
 from shared.migrations import is_known
@@ -104,26 +105,6 @@ class BackupFile:
 def object_name(key: str) -> str:
     """Return the name of the member that holds an object."""
     return _OBJECTS + key
-
-
-def create_private(path: Path) -> BinaryIO:
-    """Create a file that only its owner may read. Raises FileExistsError when there is one."""
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def sync(file: BinaryIO) -> None:
-    """Return when the file has reached the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names in a folder have reached the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

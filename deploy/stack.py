@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 from dotenv import dotenv_values
 
-from deploy.embedded.program import Program, find_free_port, is_free, write_private
+from deploy.embedded.program import Program, find_free_port, is_free
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url, store_folder
 from deploy.embedded.supervisor import OnEvent, Supervisor
 from deploy.embedded.valkey import valkey_program, valkey_url
+from deploy.private_files import write_private
 from shared.database import Database, open_database, read_clock
 from shared.domain import Role
 from shared.errors import ConfigurationInvalid, DermQueueError

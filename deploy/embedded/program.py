@@ -1,6 +1,5 @@
 """A program that the supervisor keeps alive, and what all of them need: their binary, and a port that is free."""
 
-import os
 import random
 import signal
 import socket
@@ -75,15 +74,6 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner may read, in one step."""
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)
 
 
 def _speak_for(port: int) -> bool:

@@ -10,7 +10,8 @@ from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.embedded.program import Program, packaged_binary, write_private
+from deploy.embedded.program import Program, packaged_binary
+from deploy.private_files import write_private
 from shared.errors import ConfigurationInvalid
 
 # Five servers in one process, on neighbouring ports; S3 is the only one that we talk to. Each also takes its port

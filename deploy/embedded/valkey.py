@@ -5,7 +5,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.embedded.program import Program, packaged_binary, write_private
+from deploy.embedded.program import Program, packaged_binary
+from deploy.private_files import write_private
 
 # Valkey's own snapshots stay on beside the append-only file. `noeviction`: a full broker must refuse a message, not
 # forget one.

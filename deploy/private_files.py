@@ -1,0 +1,38 @@
+"""Files that only their owner may read, and the wait until what was written is on the disk."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner may read, in one step."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with create_private(partial) as file:
+        file.write(text.encode())
+    partial.replace(path)
+
+
+def create_private(path: Path) -> BinaryIO:
+    """Create a file that only its owner may read.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def sync(file: BinaryIO) -> None:
+    """Return when the file has reached the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder have reached the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

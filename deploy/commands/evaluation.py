@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from deploy.bundles import BUNDLE_NAMES, opened_bundle
+from deploy.commands import data_dir_option
 from shared.domain import CLASSES
 
 file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -22,7 +24,7 @@ def data_option(**details):
 
 
 @click.command()
-@click.option("--bundle", help="What is measured: a shipped bundle's name, or a bundle's folder.")
+@click.option("--bundle", help=f"What is measured: {BUNDLE_NAMES}.")
 @data_option(help="A folder of images and the CSV of their diagnoses, as the ISIC archive has them; can be repeated.")
 @click.option(
     "--predictions", type=file_type, help="Instead of both: what `dermqueue cross-validate` wrote, predictions.csv."
@@ -40,9 +42,14 @@ def data_option(**details):
     help="Folder of the lesions' masks, white inside, each named as its image or with _segmentation behind: how much of"
     " the heatmap of melanoma lies inside.",
 )
-@click.option("--against", metavar="BUNDLE|CSV", help="Compare with another bundle, or with other predictions.")
+@click.option(
+    "--against",
+    metavar="BUNDLE|CSV",
+    help="Compare with another bundle, named as --bundle is, or with other predictions.",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with pictures there.")
-def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) -> None:
+@data_dir_option
+def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, data_dir) -> None:
     """Measure a bundle on labelled images, or a cross-validation by its predictions.
 
     Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95 %
@@ -81,7 +88,8 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
     if predictions:
         first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))
     else:
-        model, other = _load(bundle), against and _load(against)  # both, before an hour is spent on one
+        # Both are loaded before an hour is spent on one.
+        model, other = _load(bundle, data_dir), against and _load(against, data_dir)
         first, second = _read_with(model, data), other and _read_with(other, data)
     report = evaluate(first, people, second)
     if found_masks:
@@ -95,11 +103,11 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out) 
         click.echo(f"The report is in {out}")
 
 
-def _load(bundle: str):
-    from shared.bundle import find_bundle
+def _load(bundle: str, data_dir: Path):
     from worker.model import choose_device, load_model
 
-    return load_model(find_bundle(bundle), choose_device("auto"))
+    with opened_bundle(bundle, data_dir) as folder:
+        return load_model(folder, choose_device("auto"))
 
 
 def _read_with(model, sources):

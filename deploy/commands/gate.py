@@ -6,6 +6,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from deploy.bundles import BUNDLE_NAMES, is_remote, opened_bundle
+from deploy.commands import data_dir_option
 from deploy.commands.evaluation import data_option, progress
 
 _folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -40,7 +42,7 @@ def learn(bundle, data) -> None:
 
 
 @gate.command("measure")
-@click.option("--bundle", required=True, help="A shipped bundle's name, or a bundle's folder.")
+@click.option("--bundle", required=True, help=f"What is measured: {BUNDLE_NAMES}.")
 @click.option(
     "--images", type=_kinds_type, multiple=True, metavar="KIND FOLDER", help="Images of a kind; can be repeated."
 )
@@ -52,24 +54,26 @@ def learn(bundle, data) -> None:
     help="Good images, to be blurred and lit badly first; can be repeated.",
 )
 @click.option("--note", is_flag=True, help="Write the shares of --images that are not dermoscopic into the bundle.")
-def measure(bundle, images, worse, note) -> None:
+@data_dir_option
+def measure(bundle, images, worse, note, data_dir) -> None:
     """Print which share of images of each kind is warned of or rejected, with intervals of 95 %, and by which code."""
-    from shared.bundle import find_bundle
     from worker.model import choose_device, load_model
     from worker.training.bundling import note_flags
     from worker.training.gate import flag_images, flag_worse
 
     if not (images or worse):
         raise click.UsageError("Give --images or --worse.")
-    folder = find_bundle(bundle)
-    model = load_model(folder, choose_device("auto"))
-    with progress() as on_progress:
-        flags = [flag_images(model, *kind, on_progress) for kind in images]
-        made_worse = [each for kind in worse for each in flag_worse(model, *kind, on_progress)]
-    _print_flags([*flags, *made_worse])
-    if note:
-        note_flags(folder, flags)
-        click.echo(f"What was measured stands in {folder}.")
+    if note and is_remote(bundle):
+        raise click.UsageError("--note writes into the bundle, and one in S3 is only read: give its folder.")
+    with opened_bundle(bundle, data_dir) as folder:
+        model = load_model(folder, choose_device("auto"))
+        with progress() as on_progress:
+            flags = [flag_images(model, *kind, on_progress) for kind in images]
+            made_worse = [each for kind in worse for each in flag_worse(model, *kind, on_progress)]
+        _print_flags([*flags, *made_worse])
+        if note:
+            note_flags(folder, flags)
+            click.echo(f"What was measured stands in {folder}.")
 
 
 def _print_flags(flags) -> None:

@@ -2,21 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from deploy.bundles import MODELS, is_remote, opened_bundle, resolve_bundle
 from deploy.commands import data_dir_option
 from deploy.commands.evaluation import data_option, file_type, progress
 from deploy.stack import MODEL_VARIABLE, choose_model, chosen_model
-from shared.bundle import S3_SCHEME, SHIPPED_BUNDLES, find_bundle, read_card, read_manifest
+from shared.bundle import SHIPPED_BUNDLES, find_bundle, read_card, read_manifest
 from shared.errors import ModelUnusable
-from shared.settings import load_settings
-
-_MODELS = "models"
-"""The folder in the stack's data folder where bundles of one's own may lie, to be named as the shipped ones are."""
 
 
 @click.command()
@@ -93,9 +88,9 @@ def model() -> None:
 @data_dir_option
 def model_list(as_json: bool, data_dir: Path) -> None:
     """List the shipped bundles, those in DATA_DIR/models, and the one in use, which is marked with a star."""
-    chosen = _resolve(chosen_model(data_dir), data_dir)
-    folders = [folder for place in (SHIPPED_BUNDLES, data_dir / _MODELS) for folder in sorted(place.glob("*/"))]
-    found = {_resolve(str(folder), data_dir): folder for folder in folders} | {chosen: find_bundle(chosen)}
+    chosen = resolve_bundle(chosen_model(data_dir), data_dir)
+    folders = [folder for place in (SHIPPED_BUNDLES, data_dir / MODELS) for folder in sorted(place.glob("*/"))]
+    found = {resolve_bundle(str(folder), data_dir): folder for folder in folders} | {chosen: find_bundle(chosen)}
     listed = [{"model": name, "in_use": name == chosen, **_look_into(name, found[name])} for name in found]
     if as_json:
         click.echo(json.dumps(listed, indent=2))
@@ -108,7 +103,7 @@ def model_list(as_json: bool, data_dir: Path) -> None:
 
 def _look_into(name: str, folder: Path) -> dict:
     """Return a bundle's manifest, or why it cannot be told."""
-    if _is_remote(name):
+    if is_remote(name):
         return {"manifest": None, "problem": "lies in S3; `dermqueue model show` fetches it"}
     try:
         return {"manifest": read_manifest(folder).model_dump(mode="json"), "problem": None}
@@ -129,7 +124,7 @@ def _line(manifest: dict) -> str:
 @data_dir_option
 def model_show(name: str, as_json: bool, data_dir: Path) -> None:
     """Print a bundle's card: its data, figures with intervals, operating points and limits."""
-    with _opened(_resolve(name, data_dir), data_dir) as folder:
+    with opened_bundle(name, data_dir) as folder:
         shown = read_manifest(folder).model_dump_json(indent=2) if as_json else read_card(folder)
     click.echo(shown)
 
@@ -139,7 +134,7 @@ def model_show(name: str, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def model_verify(name: str, data_dir: Path) -> None:
     """Check a bundle's digests, load it and let it read an image; exit 1 if anything is wrong."""
-    click.echo(f"{_verify(_resolve(name, data_dir), data_dir)} is whole, loads, and gives finite numbers.")
+    click.echo(f"{_verify(name, data_dir)} is whole, loads, and gives finite numbers.")
 
 
 @model.command("use")
@@ -150,7 +145,7 @@ def model_use(name: str, data_dir: Path) -> None:
 
     Workers that are started one by one take it from DERMQUEUE_MODEL, as on other machines.
     """
-    resolved = _resolve(name, data_dir)
+    resolved = resolve_bundle(name, data_dir)
     verified = _verify(resolved, data_dir)
     is_running = choose_model(data_dir, resolved)
     click.echo(f"{verified} is what the stack of {data_dir} starts with from now on.")
@@ -160,39 +155,17 @@ def model_use(name: str, data_dir: Path) -> None:
         click.echo(f"But {MODEL_VARIABLE} is set to {os.environ[MODEL_VARIABLE]}, which wins: unset it.", err=True)
 
 
-def _verify(resolved: str, data_dir: Path) -> str:
+def _verify(name: str, data_dir: Path) -> str:
     """Return a bundle's name and version after it has read an image of noise; raise `ModelUnusable` if it cannot."""
     import numpy as np
 
     from worker.model import choose_device, load_model  # torch is loaded only where it is used
 
-    with _opened(resolved, data_dir) as folder:
+    with opened_bundle(name, data_dir) as folder:
         loaded = load_model(folder, choose_device("auto"))
     side = loaded.manifest.preprocessing.input_side
     loaded.read(np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8))
     return f"{loaded.manifest.name} {loaded.manifest.version}"
-
-
-def _resolve(name: str, data_dir: Path) -> str:
-    """Return what DERMQUEUE_MODEL must be to mean this bundle from any folder."""
-    kept = data_dir / _MODELS / name
-    if _is_remote(name):
-        return name
-    if (shipped := find_bundle(name)).parent == SHIPPED_BUNDLES:
-        return shipped.name
-    return str((kept if kept.is_dir() else Path(name)).resolve())
-
-
-def _is_remote(name: str) -> bool:
-    return name.startswith(S3_SCHEME)
-
-
-@contextmanager
-def _opened(resolved: str, data_dir: Path) -> Iterator[Path]:
-    from worker.bundle_source import local_bundle
-
-    with local_bundle(resolved, load_settings(data_dir) if _is_remote(resolved) else None) as folder:
-        yield folder
 
 
 COMMANDS = (bundle, model)

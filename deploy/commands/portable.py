@@ -6,14 +6,16 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from deploy.bundles import BUNDLE_NAMES, opened_bundle
+from deploy.commands import data_dir_option
 from deploy.commands.demo import SAMPLES
-from shared.bundle import find_bundle, read_manifest
+from shared.bundle import read_manifest
 from shared.errors import InputUnusable
 from shared.photograph import decode_photograph
 
 
 @click.command()
-@click.option("--bundle", required=True, help="What is exported: a shipped bundle's name, or a bundle's folder.")
+@click.option("--bundle", required=True, help=f"What is exported: {BUNDLE_NAMES}.")
 @click.option("--format", "file_format", type=click.Choice(["onnx"]), default="onnx", show_default=True)
 @click.option(
     "--int8", is_flag=True, help="Store weights as whole numbers and in half precision: 6 MB for a light network."
@@ -24,7 +26,8 @@ from shared.photograph import decode_photograph
     type=click.Path(file_okay=False, path_type=Path),
     help="A folder with the file and a page that reads photographs by it, in the browser: for any file server.",
 )
-def export(bundle, file_format, int8, out, web) -> None:
+@data_dir_option
+def export(bundle, file_format, int8, out, web, data_dir) -> None:
     """Write a bundle as one file that ONNX Runtime runs with nothing of ours.
 
     Its input is the photograph's pixels, its outputs are the probabilities of a result and the class activation maps.
@@ -39,15 +42,11 @@ def export(bundle, file_format, int8, out, web) -> None:
     """
     if not out and not web:
         raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
-    if web and read_manifest(find_bundle(bundle)).preprocessing.retouches:
-        raise InputUnusable(
-            "web_unfit",
-            "This bundle has hairs painted over or dim photographs brightened, which the page does not do. Export one"
-            " whose recipe sets neither `cleaned` nor `least_light`, such as portable, or write it to --out alone.",
-        )
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        _write_checked(find_bundle(bundle), file, int8)
+    with opened_bundle(bundle, data_dir) as folder, TemporaryDirectory() as made:
+        if web:
+            _refuse_retouching(folder)
+        file = Path(made) / "model.onnx"
+        _write_checked(folder, file, int8)
         size = f"{file.stat().st_size / 1e6:.1f} MB"
         if out:
             shutil.copyfile(file, out)
@@ -57,6 +56,15 @@ def export(bundle, file_format, int8, out, web) -> None:
 
             write_folder(web, file)
             click.echo(f"{web} is a page with a model of {size} that answers as torch does. It is no diagnosis.")
+
+
+def _refuse_retouching(bundle: Path) -> None:
+    if read_manifest(bundle).preprocessing.retouches:
+        raise InputUnusable(
+            "web_unfit",
+            "This bundle has hairs painted over or dim photographs brightened, which the page does not do. Export one"
+            " whose recipe sets neither `cleaned` nor `least_light`, such as portable, or write it to --out alone.",
+        )
 
 
 def _write_checked(bundle: Path, file: Path, int8: bool) -> None:

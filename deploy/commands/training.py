@@ -9,8 +9,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deploy.bundles import BUNDLE_NAMES, opened_bundle
+from deploy.commands import data_dir_option
 from deploy.commands.evaluation import data_option, file_type
-from shared.bundle import find_bundle
 
 _folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 _out_type = click.Path(file_okay=False, path_type=Path)
@@ -65,11 +66,12 @@ def _training_options(command: Callable) -> Callable:
 @click.option(
     "--teacher-bundle",
     metavar="MODEL",
-    help="A bundle, by its folder or as a shipped one's name, that is asked about every image as it is trained on,"
-    " augmented, in place of --teacher. Not for `cross-validate`: it would have learnt from the images kept aside.",
+    help="A bundle that is asked about every image as it is trained on, augmented, in place of --teacher:"
+    f" {BUNDLE_NAMES}. Not for `cross-validate`: it would have learnt from the images kept aside.",
 )
 @click.option("--out", type=_out_type, required=True, help="The run's folder.")
-def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, out) -> None:
+@data_dir_option
+def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, out, data_dir) -> None:
     """Train one network on all its data.
 
     OUT gets weights.safetensors (an average over the last steps' weights), history.csv and curves.png (loss and
@@ -97,7 +99,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     chosen = read_recipe(recipe, changes)
     refuse_baseline(chosen)
     teacher_predictions = tuple(read_predictions(file) for file in teachers)
-    teacher = _load_teacher(teacher_bundle) if teacher_bundle else None
+    teacher = _load_teacher(teacher_bundle, data_dir) if teacher_bundle else None
     with _progress() as (on_image, on_step):
         images = _read(data, chosen, on_image)
         val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
@@ -171,13 +173,14 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
 
 
-def _load_teacher(bundle: str):
+def _load_teacher(bundle: str, data_dir: Path):
     """Load what is asked about every image, with torch where that is faster for its bfloat16."""
     from worker.model import choose_device, load_model
     from worker.training.precision import bfloat16_pays
 
     device = choose_device("auto")
-    return load_model(find_bundle(bundle), device, "torch" if bfloat16_pays(device.type) else "auto")
+    with opened_bundle(bundle, data_dir) as folder:
+        return load_model(folder, device, "torch" if bfloat16_pays(device.type) else "auto")
 
 
 def _read(sources, recipe, on_image):

@@ -86,6 +86,14 @@ def test_a_missing_mask_is_told_before_any_image_is_read(data, bundle, tmp_path)
     assert "has no mask of 7 images, B for one" in done.output
 
 
+def test_two_bundles_of_the_stacks_folder_are_compared_by_their_names(data, bundle, tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in ("new", "old"):
+        (tmp_path / "models" / name).symlink_to(bundle)
+    done = run("--bundle", "new", "--against", "old", "--data", *data, "--data-dir", tmp_path)
+    assert done.exit_code == 0, done.output
+
+
 def test_a_bundle_says_of_images_what_a_worker_would_say(data):
     model = tiny_model()
     subject = read_with_bundle(model, [data], on_progress=lambda *step: None)

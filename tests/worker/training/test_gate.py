@@ -102,6 +102,12 @@ def test_measuring_nothing_is_a_usage_error_and_an_empty_folder_is_named(bundle,
     assert "data_unusable" in done.output
 
 
+def test_nothing_is_noted_in_a_bundle_of_which_only_a_copy_is_here(others):
+    done = run("measure", "--bundle", "s3://models/mine", "--images", "others", others, "--note")
+    assert done.exit_code == 2
+    assert "one in S3 is only read" in done.output
+
+
 def test_a_bundle_that_does_not_know_its_images_cannot_note_anything(tmp_path, others):
     done = run("measure", "--bundle", write_random_bundle(tmp_path / "random"), "--images", "others", others, "--note")
     assert done.exit_code == 1

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from deploy.backup import Report, back_up, restore
-from deploy.commands import data_dir_option
-from deploy.commands.photographs import make_console, make_progress
-from deploy.commands.serve import print_event
+from deploy.commands import data_dir_option, file_type
+from deploy.terminal import make_console, make_progress, print_event
 
 
 @click.command("backup")
@@ -37,7 +36,7 @@ def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
 
 
 @click.command("restore")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=file_type)
 @data_dir_option
 @click.pass_context
 def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:

@@ -10,10 +10,11 @@ import click
 
 from deploy.client import Client, find_connection
 from deploy.commands import data_dir_option
-from deploy.commands.photographs import case_table, explain_problems, follow_cases, make_console, submit_files
-from deploy.commands.serve import port_type, print_event
+from deploy.commands.photographs import case_table, explain_problems, follow_cases, submit_files
+from deploy.commands.serve import port_type
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION, local_stack
+from deploy.terminal import make_console, print_event
 from shared.errors import ConfigurationInvalid
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -1,26 +1,15 @@
 """Commands that measure a bundle."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from deploy.bundles import BUNDLE_NAMES, opened_bundle
-from deploy.commands import data_dir_option
+from deploy.commands import data_dir_option, data_option, file_type, folder_type
+from deploy.terminal import progress
 from shared.domain import CLASSES
-
-file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
-_folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
-
-
-def data_option(**details):
-    """Return the option that names labelled images."""
-    kind = (_folder_type, file_type)
-    return click.option("--data", type=kind, multiple=True, metavar="IMAGES LABELS", **details)
 
 
 @click.command()
@@ -38,7 +27,7 @@ def data_option(**details):
 @click.option("--disturb", is_flag=True, help="Also read every image disturbed: its light, distance, focus and more.")
 @click.option(
     "--masks",
-    type=_folder_type,
+    type=folder_type,
     help="Folder of the lesions' masks, white inside, each named as its image or with _segmentation behind: how much of"
     " the heatmap of melanoma lies inside.",
 )
@@ -115,21 +104,6 @@ def _read_with(model, sources):
 
     with progress() as on_progress:
         return read_with_bundle(model, sources, on_progress)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar with the time left for each thing that is done, and yield what moves it."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        bars = {}
-
-        def on_progress(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = shown.add_task(what)
-            shown.update(bars[what], completed=done, total=total)
-
-        yield on_progress
 
 
 def print_report(report) -> None:

@@ -1,17 +1,14 @@
 """Commands of the quality gate: what a bundle knows of its training images, and how often warnings are right."""
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.table import Table
 
 from deploy.bundles import BUNDLE_NAMES, is_remote, opened_bundle
-from deploy.commands import data_dir_option
-from deploy.commands.evaluation import data_option, progress
+from deploy.commands import data_dir_option, data_option, folder_type
+from deploy.terminal import progress
 
-_folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
-_kinds_type = (str, _folder_type)
+_kinds_type = (str, folder_type)
 
 
 @click.group()
@@ -26,7 +23,7 @@ def gate() -> None:
 
 
 @gate.command("learn")
-@click.option("--bundle", type=_folder_type, required=True, help="The bundle's folder, which is changed.")
+@click.option("--bundle", type=folder_type, required=True, help="The bundle's folder, which is changed.")
 @data_option(required=True, help="The images that the bundle was trained on, or a part of them.")
 def learn(bundle, data) -> None:
     """Let a bundle know the features of its training images; `dermqueue bundle` does it for new ones.

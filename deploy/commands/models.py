@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from deploy.bundles import MODELS, is_remote, opened_bundle, resolve_bundle
-from deploy.commands import data_dir_option
-from deploy.commands.evaluation import data_option, file_type, progress
+from deploy.commands import data_dir_option, data_option, file_type
 from deploy.stack import MODEL_VARIABLE, choose_model, chosen_model
+from deploy.terminal import progress
 from shared.bundle import SHIPPED_BUNDLES, find_bundle, read_card, read_manifest
 from shared.errors import ModelUnusable
 

@@ -10,16 +10,15 @@ import click
 from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from deploy.client import Client, Refused, find_connection
-from deploy.commands import data_dir_option
+from deploy.commands import data_dir_option, file_type
+from deploy.terminal import make_console, make_progress
 from shared.domain import CLASSES, NOTICE, Priority
 
 _AT_ONCE = 4
 _REFRESH_S = 1.0
-_WIDTH_WITHOUT_TERMINAL = 110
 _STYLE = {"succeeded": "green", "rejected": "yellow", "failed": "red", "refused": "yellow"}
 
 
@@ -35,7 +34,7 @@ def connection_options(command):
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=file_type)
 @click.option("--wait", is_flag=True, help="Wait for the results and print them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one case a line, in the order of FILES.")
 @click.option("--priority", type=click.Choice([p.value for p in Priority]), default="routine", show_default=True)
@@ -134,12 +133,6 @@ def report(case_id, out, url, key, data_dir) -> None:
     click.echo(out)
 
 
-def make_console(stderr: bool = False) -> Console:
-    """Return a console that is wide enough for the table where the output goes to a file or a pipe."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
-
-
 def submit_files(
     client: Client, files: Sequence[Path], console: Console, reference: str | None, **fields
 ) -> list[dict]:
@@ -204,12 +197,6 @@ def explain_problems(console: Console, names: Sequence[str], cases: Sequence[dic
     for name, case in zip(names, cases, strict=True):
         if case["error"]:
             console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]", markup=False)
-
-
-def make_progress(console: Console) -> Progress:
-    """Return a progress bar that counts items and time."""
-    columns = TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return Progress(*columns, console=console)
 
 
 COMMANDS = (submit, watch, fetch, report)

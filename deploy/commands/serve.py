@@ -1,13 +1,13 @@
 """Commands that run something: the whole stack, or one of its processes."""
 
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from deploy.commands import data_dir_option
 from deploy.stack import CONNECTION, local_stack
+from deploy.terminal import print_event
 from shared.database import open_database
 from shared.dispatch import Doorbell, make_celery, request_purge
 from shared.migrations import check_upgraded, find_drift, upgrade
@@ -36,12 +36,6 @@ def up(data_dir: Path, port: int) -> None:
             click.echo(f"ready      {connection['base_url']}  (keys: {data_dir / CONNECTION}; stop with Ctrl-C)")
         stack.run()
         click.echo("stopping")
-
-
-def print_event(name: str, event: str, detail: str) -> None:
-    """Show what the supervisor does. A full disk or a closed terminal must not end it."""
-    with suppress(OSError):
-        click.echo(f"{name:<10} {event} {detail}", err=event in ("broken", "died", "killed"))
 
 
 @click.command()

@@ -1,19 +1,16 @@
 """Commands that train networks: one on all its data, or one per fold of a cross-validation."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy.bundles import BUNDLE_NAMES, opened_bundle
-from deploy.commands import data_dir_option
-from deploy.commands.evaluation import data_option, file_type
+from deploy.commands import data_dir_option, data_option, file_type, folder_type
+from deploy.terminal import progress
 
-_folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 _out_type = click.Path(file_okay=False, path_type=Path)
 
 _WEIGHTS_HELP = (
@@ -58,7 +55,7 @@ def _training_options(command: Callable) -> Callable:
 @_training_options
 @click.option(
     "--val-data",
-    type=(_folder_type, file_type),
+    type=(folder_type, file_type),
     multiple=True,
     metavar="IMAGES LABELS",
     help="Images that are not trained on: their loss and accuracy after every epoch.",
@@ -100,10 +97,11 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     refuse_baseline(chosen)
     teacher_predictions = tuple(read_predictions(file) for file in teachers)
     teacher = _load_teacher(teacher_bundle, data_dir) if teacher_bundle else None
-    with _progress() as (on_image, on_step):
+    with progress() as on_step:
+        on_image = partial(on_step, "reading images")
         images = _read(data, chosen, on_image)
         val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
-        train_network(chosen, weights, out, images, on_step, val, teacher_predictions, teacher)
+        train_network(chosen, weights, out, images, _with_loss(on_step), val, teacher_predictions, teacher)
     click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
     if chosen.target == "class":
         click.echo("`dermqueue bundle` makes of them, and of a cross-validation, what a worker can load.")
@@ -120,7 +118,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 @_training_options
 @click.option(
     "--unlabelled",
-    type=_folder_type,
+    type=folder_type,
     metavar="IMAGES",
     help="Self-training: each fold's network first says what these images show, whatever is known of them, and another"
     " one learns from those of which it is surest, too.",
@@ -162,12 +160,13 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
 
     chosen = read_recipe(recipe, changes)
     teacher_predictions = tuple(read_predictions(file) for file in teachers)
-    with _progress() as (on_image, on_step):
+    with progress() as on_step:
+        on_image = partial(on_step, "reading images")
         images = _read(data, chosen, on_image)
         if images.groups == images.ids:
             click.echo("No lesion or patient is named: only near-duplicates are kept in one fold.", err=True)
         others = read_unlabelled(unlabelled, on_image) if unlabelled else None
-        predictions = run_folds(chosen, weights, out, images, folds, on_step, teacher_predictions, others)
+        predictions = run_folds(chosen, weights, out, images, folds, _with_loss(on_step), teacher_predictions, others)
     for name, value in challenge_figures(predictions).items():
         click.echo(f"{name:<26} {value:.3f}")
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
@@ -203,26 +202,13 @@ def _read_alike(sources, recipe, classes, on_image):
     return read_images(sources, recipe.preprocessing, classes, on_image)
 
 
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[int, int, float], None]]]:
-    """Show bars with the time left, and yield what moves that of reading and that of training, with its loss."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        bars = {}
+def _with_loss(on_step: Callable[..., None]) -> Callable[[int, int, float], None]:
+    """Return what moves the bar of training, which says the loss."""
 
-        def move(what: str, done: int, total: int, description: str) -> None:
-            if done == 1 or what not in bars:  # what a resumed run had done does not count for the time left
-                bars[what] = shown.add_task(description, total=total, completed=done)
-            shown.update(bars[what], completed=done, total=total, description=description)
+    def move(done: int, total: int, loss: float) -> None:
+        on_step("training", done, total, "reading features" if math.isnan(loss) else f"training, loss {loss:.3f}")
 
-        yield (
-            lambda done, total: move("reading", done, total, "reading images"),
-            lambda done, total, loss: move("training", done, total, _describe_step(loss)),
-        )
-
-
-def _describe_step(loss: float) -> str:
-    return "reading features" if math.isnan(loss) else f"training, loss {loss:.3f}"
+    return move
 
 
 COMMANDS = (train, cross_validate)

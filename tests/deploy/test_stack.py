@@ -1,17 +1,12 @@
 """What the local stack makes of its folder and of the variables."""
 
-import errno
-import io
-import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
-from deploy.commands.serve import print_event
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION, keeps_data_elsewhere, local_stack, prepare_servers
 from shared.errors import ConfigurationInvalid
@@ -54,16 +49,6 @@ def test_an_embedded_server_that_was_given_up_for_another_is_not_taken_for_it(tm
         prepare_servers(tmp_path)
     with pytest.raises(ConfigurationInvalid, match="DERMQUEUE_DATABASE_URL"):
         load_settings(tmp_path)
-
-
-def test_a_full_disk_does_not_end_whoever_tells_what_the_supervisor_does(monkeypatch):
-    class FullDisk(io.StringIO):
-        def flush(self) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(sys, "stdout", FullDisk())
-    print_event("worker", "started", "process 1")
-    assert sys.stdout.getvalue() == "worker     started process 1\n"
 
 
 def test_a_port_on_which_something_listens_is_refused_before_anything_is_started(tmp_path):

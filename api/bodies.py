@@ -9,7 +9,7 @@ from typing import IO, get_origin
 from flask import Request, Response, request
 from pydantic import BaseModel, ValidationError
 
-from api.problems import raise_invalid_field
+from api.problems import checked, raise_invalid_field
 from shared.errors import RequestInvalid, Unavailable
 
 FORM, JSON = "multipart/form-data", "application/json"
@@ -68,11 +68,7 @@ def _read_form(schema: type[BaseModel], check_names: CheckNames) -> BaseModel:
     lists = {name for name, field in schema.model_fields.items() if get_origin(field.annotation) is list}
     if repeated := sorted(name for name in set(names) - lists if names.count(name) > 1):
         raise RequestInvalid("field_repeated", f"The field {repeated[0]!r} was sent more than once.")
-    values = dict(sent) | {name: request.files.getlist(name) for name in lists}
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise_invalid_field(error)
+    return checked(schema, dict(sent) | {name: request.files.getlist(name) for name in lists})
 
 
 class SpoolingRequest(Request):

@@ -1,6 +1,7 @@
 """Errors as clients see them: RFC 9457 problem+json. The only place that knows status codes."""
 
 import logging
+from typing import NoReturn, TypeVar
 
 from flask import Flask, Response, json
 from pydantic import BaseModel, Field, ValidationError
@@ -22,6 +23,8 @@ from shared.errors import (
 RETRY_AFTER_S = {429: 30, 503: 5}
 
 log = logging.getLogger(__name__)
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 _STATUS_OF_CODE = {
     "image_type_unsupported": 415,
@@ -90,8 +93,24 @@ def _example(status: int, code: str) -> dict:
     return _problem(status, code, "What is wrong, and what to do about it.").model_dump()
 
 
-def raise_invalid_field(error: ValidationError) -> None:
-    """Turn pydantic's first complaint into ours."""
+def checked(schema: type[Schema], values: dict, **options: bool) -> Schema:
+    """Return these values as the schema takes them; the options are those of pydantic's `model_validate`.
+
+    Raises:
+        RequestInvalid: see `raise_invalid_field`.
+    """
+    try:
+        return schema.model_validate(values, **options)
+    except ValidationError as error:
+        raise_invalid_field(error)
+
+
+def raise_invalid_field(error: ValidationError) -> NoReturn:
+    """Turn pydantic's first complaint into ours.
+
+    Raises:
+        RequestInvalid: `field_unknown`, `field_missing` or `field_invalid`.
+    """
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "request"
     if first["type"] == "extra_forbidden":

@@ -6,10 +6,10 @@ from functools import wraps
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request, url_for
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from werkzeug.datastructures import ImmutableMultiDict
 
-from api.problems import raise_invalid_field
+from api.problems import checked
 from api.services import services
 from shared.database import read_clock
 from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE
@@ -94,18 +94,12 @@ def checks_form(view: Callable) -> Callable:
 
 def read_query(schema: type[BaseModel]) -> BaseModel:
     """Return the address's query as a route under `/v1` takes it, without fields that a form left empty."""
-    try:
-        return schema.model_validate({name: value for name, value in request.args.items() if value})
-    except ValidationError as error:
-        raise_invalid_field(error)
+    return checked(schema, {name: value for name, value in request.args.items() if value})
 
 
 def ask_with_form(view: Callable, schema: type[BaseModel], defaults: dict | None = None, **arguments) -> Response:
     """Call a view under `/v1` whose JSON body these fields are."""
-    try:
-        sent = schema.model_validate((defaults or {}) | request.form.to_dict(), strict=False)
-    except ValidationError as error:
-        raise_invalid_field(error)
+    sent = checked(schema, (defaults or {}) | request.form.to_dict(), strict=False)
     return view.__wrapped__(sent=sent, **arguments)
 
 

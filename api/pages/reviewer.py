@@ -3,12 +3,11 @@
 from datetime import UTC, date, datetime, time, timedelta
 
 from flask import Response, redirect, request, url_for
-from pydantic import ValidationError
 
 from api import cases, reviews, worklist
 from api.auth import allow, caller
 from api.pages.frame import guarded_pages, show, word_problems_by
-from api.problems import raise_invalid_field
+from api.problems import checked
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
 from api.services import services
 from api.worklist_schemas import ReviewIn, WorklistQuery
@@ -68,11 +67,8 @@ def review(case_id: str) -> Response:
         raise RequestInvalid("precondition_malformed", "The form does not say which review it follows. Reload it.")
     if "note" in sent:
         sent["note"] = sent["note"].replace("\r\n", "\n")  # as forms send lines
-    try:
-        checked = ReviewIn.model_validate(sent, strict=False)
-    except ValidationError as error:
-        raise_invalid_field(error)
-    reviews.save_review(caller(), cases.parse_case_id(case_id), checked, int(version))
+    said = checked(ReviewIn, sent, strict=False)
+    reviews.save_review(caller(), cases.parse_case_id(case_id), said, int(version))
     return redirect(url_for("pages.reviewer.go_on", case_id=case_id, **_filters()), 303)
 
 
@@ -92,10 +88,7 @@ def _of_case(case_id: str) -> dict:
 
 
 def _shown_class() -> str:
-    try:
-        return HeatmapQuery.model_validate({"class": request.args.get("class", "melanoma")}).class_
-    except ValidationError as error:
-        raise_invalid_field(error)
+    return checked(HeatmapQuery, {"class": request.args.get("class", "melanoma")}).class_
 
 
 def _filters() -> dict[str, str]:
@@ -110,10 +103,7 @@ def _read_query() -> WorklistQuery:
         asked["submitted_from"] = _begin_of(sent_from)
     if sent_until:
         asked["submitted_before"] = _begin_of(sent_until) + timedelta(days=1)
-    try:
-        return WorklistQuery.model_validate(asked | {"limit": _PAGE_LENGTH})
-    except ValidationError as error:
-        raise_invalid_field(error)
+    return checked(WorklistQuery, asked | {"limit": _PAGE_LENGTH})
 
 
 def _begin_of(day: str) -> datetime:

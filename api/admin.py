@@ -3,9 +3,9 @@
 from flask import Response
 
 from api.admin_schemas import AuditPageOut
+from api.answers import answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
-from api.cases import answer, parse_case_id
 from api.problems import problem_responses
 from api.schemas import AuditQuery, CasePath, FailedCaseOut, FailedListOut, FailedQuery
 from api.services import services

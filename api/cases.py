@@ -4,28 +4,27 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response, request
-from pydantic import BaseModel
 
+from api.answers import POLL_AFTER_S, answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
 from api.intake import submit_photograph, submit_upload
 from api.problems import problem_responses
+from api.read_audit import note_reads
 from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader, SubmitUpload
 from api.services import services
 from shared.database import read_clock
-from shared.domain import Caller, Case, Role
-from shared.errors import NotFound, RequestInvalid, Unavailable
+from shared.domain import Case, Role
+from shared.errors import RequestInvalid, Unavailable
 from shared.store import cases, trail, webhooks
 
-POLL_AFTER_S = 2
 LONGEST_WAIT_S = 30
 _LOOKS_PER_DOUBLING = 16
 """How often a case is looked at while the time that was waited for it doubles: its end is known a sixteenth of it late,
@@ -137,34 +136,9 @@ def delete_case(path: CasePath) -> Response:
     return Response(status=202)
 
 
-def parse_case_id(text: str) -> UUID:
-    """Return the id that a client wrote; what is not even one names no case.
-
-    Raises:
-        NotFound: `case_not_found`.
-    """
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise NotFound("case_not_found", "There is no such case.") from error
-
-
 def _read(case_id: UUID) -> Case:
     with services().database.looking() as connection:
         return cases.read_case(connection, caller(), case_id)
-
-
-def note_reads(shown: Sequence[Case], reader: Caller) -> None:
-    """Audit which results this key has seen, each once: whoever polls would bury the rest of the trail."""
-    results = services().reads.unknown(reader, [case.id for case in shown if case.analysis])
-    if not results:
-        return
-    with services().database.looking() as connection:
-        unread = trail.find_unread(connection, reader, results)
-    if unread:
-        with services().database.writing() as session:
-            trail.audit(session, reader, trail.CASE_READ, unread, read_clock(session))
-    services().reads.note(reader, results)
 
 
 def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
@@ -207,8 +181,3 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
         raise RequestInvalid(
             "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
         ) from error
-
-
-def answer(body: BaseModel, status: int) -> Response:
-    """Return a model as JSON."""
-    return Response(body.model_dump_json(), status, mimetype="application/json")

@@ -20,10 +20,10 @@ from api.admin_schemas import (
     KeyPath,
     KeyRotationIn,
 )
+from api.answers import answer, parse_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
-from api.cases import answer
 from api.problems import problem_responses
 from api.services import services
 from shared.database import read_clock
@@ -69,7 +69,7 @@ def add_clinic(sent: ClinicIn) -> Response:
 @reads_body(json=ClinicChangeIn)
 def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
     """Change a clinic's limits."""
-    clinic_id = _parse(path.clinic_id, NotFound("clinic_not_found", "There is no such clinic."))
+    clinic_id = parse_id(path.clinic_id, NotFound("clinic_not_found", "There is no such clinic."))
 
     def change(session, _now: datetime) -> ClinicOut:
         access.read_clinic(session, clinic_id)
@@ -140,11 +140,4 @@ def _do(action: str, change: Callable):
 
 
 def _parse_key_id(path: KeyPath) -> UUID:
-    return _parse(path.key_id, NotFound("key_not_found", "There is no valid key with this id."))
-
-
-def _parse(text: str, otherwise: NotFound) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise otherwise from error
+    return parse_id(path.key_id, NotFound("key_not_found", "There is no valid key with this id."))

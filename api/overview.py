@@ -6,9 +6,9 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from api.admin_schemas import ClinicLoadOut, HourOut, QueueOut, QueueQuery, WorkerOut
+from api.answers import answer
 from api.auth import allow
 from api.blueprints import guarded_blueprint
-from api.cases import answer
 from api.problems import problem_responses
 from api.services import services
 from shared.database import read_clock

@@ -8,9 +8,9 @@ import numpy as np
 from flask import Response
 from PIL import Image
 
+from api.answers import parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
-from api.cases import parse_case_id
 from api.problems import problem_responses
 from api.schemas import CasePath, HeatmapQuery
 from api.services import seated, services

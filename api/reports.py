@@ -13,9 +13,9 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from ttf_opensans import OPENSANS_BOLD, OPENSANS_REGULAR
 
+from api.answers import parse_case_id
 from api.auth import allow
 from api.blueprints import guarded_blueprint
-from api.cases import parse_case_id
 from api.percentages import percent, tell_apart
 from api.pictures import decode_stored, read_audited, read_drawing
 from api.problems import problem_responses

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from flask import Response
 
+from api.answers import answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
-from api.cases import answer, parse_case_id
 from api.problems import problem_responses
 from api.schemas import CasePath
 from api.services import services

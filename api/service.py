@@ -2,6 +2,7 @@
 
 from flask import Response, jsonify
 
+from api.answers import answer
 from api.auth import allow
 from api.blueprints import guarded_blueprint, open_blueprint
 from api.schemas import CurrentModelOut, HealthOut, ReadyOut
@@ -23,8 +24,7 @@ def read_current_model() -> Response:
     """
     with services().database.reading() as session:
         row = models.read_current_model(session)
-        answer = CurrentModelOut(digest=row.digest, manifest=row.manifest, card=row.card)
-    return Response(answer.model_dump_json(), mimetype="application/json")
+        return answer(CurrentModelOut(digest=row.digest, manifest=row.manifest, card=row.card), 200)
 
 
 @health_blueprint.get("/healthz", responses={200: HealthOut})

@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from api.answers import POLL_AFTER_S, answer, parse_id
 from api.archive import list_photographs
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
-from api.cases import POLL_AFTER_S, answer
 from api.counters import REFUSED
 from api.intake import Item, digest_request, read_up_to, submit_item
 from api.problems import problem_responses
@@ -88,11 +88,8 @@ def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
 @allow(Role.CLINIC)
 def read_submission(path: SubmissionPath) -> Response:
     """Read what became of the photographs that were submitted together."""
-    try:
-        submission_id = UUID(path.submission_id)
-    except ValueError as error:
-        raise NotFound("submission_not_found", "There is no such submission.") from error
-    return _answer(submission_id, 200)
+    missing = NotFound("submission_not_found", "There is no such submission.")
+    return _answer(parse_id(path.submission_id, missing), 200)
 
 
 def _answer(submission_id: UUID, status: int) -> Response:

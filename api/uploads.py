@@ -5,10 +5,10 @@ from uuid import uuid4
 
 from flask import Response
 
+from api.answers import answer
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
-from api.cases import answer
 from api.problems import problem_responses
 from api.services import services
 from api.submission_schemas import UploadIn, UploadOut

@@ -6,10 +6,10 @@ from uuid import UUID
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.answers import answer, parse_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
-from api.cases import answer
 from api.problems import problem_responses
 from api.services import services
 from shared.database import read_clock
@@ -124,10 +124,7 @@ def _list(clinic_id: UUID | None) -> Response:
 
 
 def _change(change, path: WebhookPath, action: str) -> Response:
-    try:
-        webhook_id = UUID(path.webhook_id)
-    except ValueError as error:
-        raise NotFound("webhook_not_found", "There is no such webhook.") from error
+    webhook_id = parse_id(path.webhook_id, NotFound("webhook_not_found", "There is no such webhook."))
     with services().database.writing() as session:
         change(session, caller().clinic_id, webhook_id)
         trail.audit(session, caller(), action, [None], read_clock(session))

@@ -9,10 +9,11 @@ from uuid import UUID
 from flask import Response
 from pydantic import Field, TypeAdapter, ValidationError
 
+from api.answers import answer
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
-from api.cases import answer, note_reads
 from api.problems import problem_responses
+from api.read_audit import note_reads
 from api.services import services
 from api.worklist_schemas import (
     ClinicNameOut,

@@ -6,6 +6,7 @@ from flask import Response, request
 from PIL import Image
 
 from api import cases, pictures, reports, service
+from api.answers import parse_case_id
 from api.auth import allow, caller
 from api.pages.frame import guarded_pages, read_query, show
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
@@ -52,7 +53,7 @@ def show_report(case_id: str) -> Response:
 def show_thumbnail(case_id: str) -> Response:
     """Send a small photograph; a browser keeps it, and asks each time whether it may still show it."""
     with services().database.reading() as session:
-        found = case_store.read_case(session, caller(), cases.parse_case_id(case_id))
+        found = case_store.read_case(session, caller(), parse_case_id(case_id))
     response = Response(headers={"Cache-Control": "private, no-cache"}, mimetype="image/jpeg")
     response.set_etag(f"{found.photograph.sha256}-{THUMBNAIL_SIDE}")
     if request.if_none_match.contains(response.get_etag()[0]):

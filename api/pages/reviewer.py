@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from flask import Response, redirect, request, url_for
 
 from api import cases, reviews, worklist
+from api.answers import parse_case_id
 from api.auth import allow, caller
 from api.pages.frame import guarded_pages, show, word_problems_by
 from api.problems import checked
@@ -48,7 +49,7 @@ def show_work(case_id: str) -> Response:
 def go_on(case_id: str) -> Response:
     """Go to the case that follows on the list, or back to the list at its end."""
     with services().database.reading() as session:
-        found = case_store.read_case(session, caller(), cases.parse_case_id(case_id))
+        found = case_store.read_case(session, caller(), parse_case_id(case_id))
         probability = found.analysis.melanoma_probability if found.analysis else None
         rank = rank_for_review(int(found.priority == Priority.ROUTINE), probability)
         following = list_worklist(session, _wanted((rank, found.submitted_at, found.id)), 1)
@@ -68,7 +69,7 @@ def review(case_id: str) -> Response:
     if "note" in sent:
         sent["note"] = sent["note"].replace("\r\n", "\n")  # as forms send lines
     said = checked(ReviewIn, sent, strict=False)
-    reviews.save_review(caller(), cases.parse_case_id(case_id), said, int(version))
+    reviews.save_review(caller(), parse_case_id(case_id), said, int(version))
     return redirect(url_for("pages.reviewer.go_on", case_id=case_id, **_filters()), 303)
 
 

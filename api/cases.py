@@ -1,12 +1,9 @@
 """The routes of cases: submit, read, wait, list, cancel, delete."""
 
-import base64
-import binascii
 import re
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response, request
@@ -16,12 +13,13 @@ from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
 from api.intake import submit_photograph, submit_upload
+from api.paging import link_to_next, read_cursor, write_cursor
 from api.problems import problem_responses
 from api.read_audit import note_reads
 from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader, SubmitUpload
 from api.services import services
 from shared.database import read_clock
-from shared.domain import Case, Role
+from shared.domain import Caller, Case, Role
 from shared.errors import RequestInvalid, Unavailable
 from shared.store import cases, trail, webhooks
 
@@ -91,15 +89,9 @@ def list_cases(query: ListQuery) -> Response:
 
     A further page is named by the header `Link: <…>; rel="next"`.
     """
-    wanted = cases.CaseFilter(query.state, query.reference, _read_cursor(query.cursor))
-    with services().database.reading() as session:
-        found = cases.list_cases(session, caller(), wanted, query.limit + 1)
-    page = found[: query.limit]
-    note_reads(page, caller())
-    response = answer(CaseListOut(cases=[CaseOut.of(case) for case in page]), 200)
-    if len(found) > query.limit:
-        following = query.model_dump(mode="json", exclude_none=True) | {"cursor": _write_cursor(page[-1])}
-        response.headers["Link"] = f'</v1/cases?{urlencode(following)}>; rel="next"'
+    page, following = list_page(caller(), query)
+    response = answer(page, 200)
+    link_to_next(response, "/v1/cases", query, following)
     return response
 
 
@@ -136,6 +128,26 @@ def delete_case(path: CasePath) -> Response:
     return Response(status=202)
 
 
+def list_page(reader: Caller, query: ListQuery) -> tuple[CaseListOut, str | None]:
+    """Return a page of cases and the cursor of the next one, having audited what is shown."""
+    wanted = cases.CaseFilter(query.state, query.reference, read_cursor(query.cursor, _parse_place))
+    with services().database.reading() as session:
+        found = cases.list_cases(session, reader, wanted, query.limit + 1)
+    page = found[: query.limit]
+    note_reads(page, reader)
+    shown = CaseListOut(cases=[CaseOut.of(case) for case in page])
+    return shown, _cursor_after(page[-1]) if len(found) > len(page) else None
+
+
+def _cursor_after(case: Case) -> str:
+    return write_cursor(f"{case.submitted_at.isoformat()} {case.id}".encode())
+
+
+def _parse_place(text: bytes) -> tuple[datetime, UUID]:
+    moment, case_id = text.decode().split(" ")
+    return datetime.fromisoformat(moment).astimezone(UTC), UUID(case_id)
+
+
 def _read(case_id: UUID) -> Case:
     with services().database.looking() as connection:
         return cases.read_case(connection, caller(), case_id)
@@ -165,19 +177,3 @@ def _preferred_wait_s(prefer: str) -> float:
     """Return the seconds of `Prefer: wait=…` (RFC 7240), at most `LONGEST_WAIT_S`; 0 without one."""
     match = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer, re.IGNORECASE)
     return min(int(match[1]), LONGEST_WAIT_S) if match else 0
-
-
-def _write_cursor(last: Case) -> str:
-    return base64.urlsafe_b64encode(f"{last.submitted_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
-    if cursor is None:
-        return None
-    try:
-        moment, case_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode().split(" ")
-        return datetime.fromisoformat(moment).astimezone(UTC), UUID(case_id)
-    except (ValueError, OverflowError, binascii.Error) as error:
-        raise RequestInvalid(
-            "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
-        ) from error

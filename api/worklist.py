@@ -1,17 +1,15 @@
 """The route of the worklist: what reviewers should look at, the most pressing first."""
 
-import base64
-import binascii
 from typing import Annotated
-from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from api.answers import answer
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
+from api.paging import link_to_next, read_cursor, write_cursor
 from api.problems import problem_responses
 from api.read_audit import note_reads
 from api.services import services
@@ -25,7 +23,6 @@ from api.worklist_schemas import (
 )
 from shared.database import read_clock
 from shared.domain import Caller, Role
-from shared.errors import RequestInvalid
 from shared.store import access, reviews, worklist
 
 _PLACE = TypeAdapter(tuple[Annotated[float, Field(ge=-1, le=2)], Moment, UUID])
@@ -43,9 +40,7 @@ def read_worklist(query: WorklistQuery) -> Response:
     """
     page, following = list_page(caller(), query)
     response = answer(page, 200)
-    if following:
-        asked = query.model_dump(mode="json", exclude_none=True) | {"cursor": following}
-        response.headers["Link"] = f'</v1/worklist?{urlencode(asked)}>; rel="next"'
+    link_to_next(response, "/v1/worklist", query, following)
     return response
 
 
@@ -61,7 +56,7 @@ def list_clinic_names() -> Response:
 def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | None]:
     """Return a page of the worklist and the cursor of the next one, having audited what is shown."""
     asked = query.model_dump(exclude={"limit", "cursor"})
-    wanted = worklist.WorklistFilter(**asked, after=_read_cursor(query.cursor))
+    wanted = worklist.WorklistFilter(**asked, after=read_cursor(query.cursor, _PLACE.validate_json))
     with services().database.reading() as session:
         found = worklist.list_worklist(session, wanted, query.limit + 1)
         page = found[: query.limit]
@@ -72,19 +67,5 @@ def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | 
     shown = [
         WorklistCaseOut.in_list(entry, names[entry.case.clinic_id], opened.get(entry.case.id, [])) for entry in page
     ]
-    return WorklistOut(cases=shown, count=count), _write_cursor(page[-1].place) if len(found) > len(page) else None
-
-
-def _write_cursor(place: worklist.Place) -> str:
-    return base64.urlsafe_b64encode(_PLACE.dump_json(place)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> worklist.Place | None:
-    if cursor is None:
-        return None
-    try:
-        return _PLACE.validate_json(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
-    except (ValidationError, ValueError, binascii.Error) as error:
-        raise RequestInvalid(
-            "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
-        ) from error
+    following = write_cursor(_PLACE.dump_json(page[-1].place)) if len(found) > len(page) else None
+    return WorklistOut(cases=shown, count=count), following

@@ -1,8 +1,6 @@
 """A clinic's pages: send photographs, follow them, cancel and erase."""
 
-import re
 import secrets
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Response, g, redirect, request, url_for
@@ -23,14 +21,13 @@ clinic = guarded_pages("clinic")
 @allow(Role.CLINIC, Role.REVIEWER)
 def list_cases() -> Response:
     query = read_query(ListQuery)
-    found = cases.list_cases(query=query)
-    following = re.match("<(.*?)>", found.headers.get("Link", ""))
+    page, following = cases.list_page(caller(), query)
     return show(
         "cases.html",
-        cases=found.get_json()["cases"],
+        cases=page.model_dump(mode="json")["cases"],
         query=query,
         states=list(State),
-        following=following and urlsplit(following[1]).query,
+        following=following,
     )
 
 

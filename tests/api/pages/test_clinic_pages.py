@@ -188,8 +188,8 @@ def test_the_list_has_pages_and_filters(clinic_visitor, clinic):
     for number in range(3):
         clinic.submit(reference=f"mole-{number}")
     first = clinic_visitor.get("/cases?limit=2&state=queued").text
-    following = unescape(re.search(r'href="(\?[^"]*cursor[^"]*)"', first)[1])
-    second = clinic_visitor.get(f"/cases{following}").text
+    following = unescape(re.search(r'href="/app(/cases\?[^"]*cursor[^"]*)"', first)[1])
+    second = clinic_visitor.get(following).text
     assert [[number for number in range(3) if f">mole-{number}<" in page] for page in (first, second)] == [[1, 2], [0]]
     assert "no cases here with these filters" in words_of(clinic_visitor.get("/cases?state=failed").text)
     assert clinic_visitor.get("/cases?state=nonsense").status_code == 400

@@ -16,12 +16,11 @@ from ttf_opensans import OPENSANS_BOLD, OPENSANS_REGULAR
 from api.answers import parse_case_id
 from api.auth import allow
 from api.blueprints import guarded_blueprint
-from api.percentages import percent, tell_apart
 from api.pictures import decode_stored, read_audited, read_drawing
 from api.problems import problem_responses
 from api.schemas import CasePath
-from api.warning_words import say_warning
-from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE, Analysis, Case, Role
+from api.words import moment, percent, say_class, say_plausible, say_warning, tell_apart
+from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
 
@@ -97,7 +96,7 @@ def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
     shown, threshold = tell_apart(case.analysis.melanoma_probability, point.threshold)
     for name, probability in zip(CLASSES, case.analysis.probabilities, strict=True):
         number = shown if name == OVERLAY_CLASS else percent(probability)
-        _draw_text(canvas, f"{name.replace('_', ' ').capitalize()}: {number}", y)
+        _draw_text(canvas, f"{say_class(name)}: {number}", y)
         canvas.setFillGray(0.88)
         canvas.rect(_BAR_LEFT, y, _BAR_WIDTH, _BAR_HEIGHT, stroke=0, fill=1)
         canvas.setFillGray(0.35)
@@ -110,27 +109,23 @@ def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
         y -= 1.6 * _LINE
     text = (
         f"The line is the operating point “{point.name}”: refer at {threshold} of melanoma or more. On the"
-        f" card’s images it found {point.sensitivity:.0%} of melanomas and left {point.specificity:.0%} of harmless"
-        " lesions alone."
+        f" card’s images it found {percent(point.sensitivity)} of melanomas and left {percent(point.specificity)} of"
+        " harmless lesions alone."
     )
     y = _draw_text(canvas, text, y)
     if case.analysis.plausible:
-        y = _draw_text(canvas, _plausible_in_words(case.analysis), y)
+        text = (
+            f"{say_plausible(case.analysis.plausible)} Of each diagnosis’s lesions on the card, about"
+            f" {percent(PLAUSIBLE_SHARE)} had theirs among the plausible ones."
+        )
+        y = _draw_text(canvas, text, y)
     return y - _LINE / 2
-
-
-def _plausible_in_words(analysis: Analysis) -> str:
-    named = ", ".join(analysis.plausible).replace("_", " ")
-    return (
-        f"{'Uncertain, plausible are' if analysis.uncertain else 'Plausible is only'}: {named}. Of each diagnosis’s"
-        f" lesions on the card, about {PLAUSIBLE_SHARE:.0%} had theirs among the plausible ones."
-    )
 
 
 def _facts(case: Case) -> Iterator[str]:
     said = {"Age": case.age, "Sex": case.sex, "Site": case.site}
     yield ", ".join(f"{name}: {value}" for name, value in said.items() if value is not None)
-    yield f"Sent {case.submitted_at:%-d %b %Y, %H:%M} UTC, analysed {case.finished_at:%-d %b %Y, %H:%M} UTC"
+    yield f"Sent {moment(case.submitted_at)} UTC, analysed {moment(case.finished_at)} UTC"
     yield f"Model {case.model_name} {case.model_version}, digest {case.analysis.model_digest[:16]}"
     if case.analysis.warnings:
         yield " ".join(map(say_warning, case.analysis.warnings))

@@ -1,8 +1,21 @@
 """The web pages at `/app`. What they show and do, the routes under `/v1` answer: a page asks these and words it."""
 
-from api.pages import access, admin, case, clinic, portable, reviewer, words
+from api import words
+from api.pages import access, admin, case, clinic, portable, reviewer
 from api.pages.frame import pages
 
-words.register(pages)
+for say in (
+    words.say_state,
+    words.say_class,
+    words.say_decision,
+    words.say_verdict,
+    words.say_warning,
+    words.say_plausible,
+    words.percent,
+    words.tell_apart,
+    words.moment,
+    words.size_in_words,
+):
+    pages.app_template_filter()(say)
 for group in (access.access, access.home, clinic.clinic, case.case, portable.portable, reviewer.reviewer, admin.admin):
     pages.register_blueprint(group)

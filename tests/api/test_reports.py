@@ -39,8 +39,8 @@ def test_a_report_is_audited_and_there_is_none_without_a_result(clinic, succeed,
 @pytest.mark.parametrize(
     ("plausible", "words"),
     [
-        (("nevus",), "Plausible is only: nevus."),
-        (("melanoma", "seborrheic_keratosis"), "Uncertain, plausible are: melanoma, seborrheic keratosis."),
+        (("nevus",), "Of the three, nevus alone is plausible."),
+        (("melanoma", "seborrheic_keratosis"), "Uncertain: melanoma and seborrheic keratosis are plausible."),
         (None, None),
     ],
 )

@@ -1,8 +1,20 @@
-"""Numbers beside a decision never seem to contradict it, and nothing looks certain that is not."""
+"""What codes and numbers say to people: nothing looks certain that is not, or seems to contradict a decision."""
+
+import re
 
 import pytest
 
-from api.percentages import percent, tell_apart
+from api.words import WARNINGS, percent, say_warning, tell_apart
+from tests.deploy.pages import PAGES
+
+
+def test_every_warning_of_the_guide_has_a_sentence_and_no_other():
+    (row,) = re.findall(r"^\| `warnings` \| (.+) \|$", (PAGES / "api.md").read_text(), re.MULTILINE)
+    assert set(re.findall("`(.+?)`", row)) == set(WARNINGS)
+
+
+def test_a_photograph_that_is_no_dermoscopy_image_is_said_not_to_be_relied_on():
+    assert "do not rely on this result" in say_warning("not_dermoscopic")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,10 @@ what the schema would say."""
 def reads_body(
     *, form: type[BaseModel] | None = None, check_names: CheckNames | None = None, json: type[BaseModel] | None = None
 ) -> Callable:
-    """Hand the view its body as `sent`, checked by the schema of the kind that came; `/docs` shows both kinds."""
+    """Hand the view its body as `sent`, checked by the schema of the kind that came; `/docs` shows both kinds.
+
+    `view.with_body(sent=…)` is the view for whoever has read the body already.
+    """
     bodies = {kind: schema for kind, schema in ((FORM, form), (JSON, json)) if schema}
 
     def decorate(view: Callable) -> Callable:
@@ -37,7 +40,7 @@ def reads_body(
                 sent=_read_json(json) if request.mimetype == JSON else _read_form(form, check_names), **arguments
             )
 
-        read.bodies = bodies
+        read.bodies, read.with_body = bodies, view
         return read
 
     return decorate

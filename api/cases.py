@@ -148,7 +148,12 @@ def _parse_place(text: bytes) -> tuple[datetime, UUID]:
     return datetime.fromisoformat(moment).astimezone(UTC), UUID(case_id)
 
 
-def _read(case_id: UUID) -> Case:
+def find_case(case_id: UUID) -> Case:
+    """Return a case that this caller may see; nothing of it is noted.
+
+    Raises:
+        NotFound: `case_not_found`.
+    """
     with services().database.looking() as connection:
         return cases.read_case(connection, caller(), case_id)
 
@@ -158,7 +163,7 @@ def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
 
     Only so many threads may wait; for the others a preference is just that.
     """
-    case = _read(case_id)
+    case = find_case(case_id)
     if not wait_s or case.state.is_final:
         return case, wait_s > 0
     if not services().waiting_seats.acquire(blocking=False):
@@ -167,7 +172,7 @@ def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
         began = time.monotonic()
         while not case.state.is_final and (waited_s := time.monotonic() - began) < wait_s:
             time.sleep(min(max(waited_s / _LOOKS_PER_DOUBLING, _FIRST_LOOK_S), _LOOK_EVERY_S))
-            case = _read(case_id)
+            case = find_case(case_id)
         return case, True
     finally:
         services().waiting_seats.release()

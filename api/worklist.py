@@ -22,8 +22,8 @@ from api.worklist_schemas import (
     WorklistQuery,
 )
 from shared.database import read_clock
-from shared.domain import Caller, Role
-from shared.store import access, reviews, worklist
+from shared.domain import Caller, Priority, Role, rank_for_review
+from shared.store import access, cases, reviews, worklist
 
 _PLACE = TypeAdapter(tuple[Annotated[float, Field(ge=-1, le=2)], Moment, UUID])
 
@@ -55,8 +55,7 @@ def list_clinic_names() -> Response:
 
 def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | None]:
     """Return a page of the worklist and the cursor of the next one, having audited what is shown."""
-    asked = query.model_dump(exclude={"limit", "cursor"})
-    wanted = worklist.WorklistFilter(**asked, after=read_cursor(query.cursor, _PLACE.validate_json))
+    wanted = _filter(query, read_cursor(query.cursor, _PLACE.validate_json))
     with services().database.reading() as session:
         found = worklist.list_worklist(session, wanted, query.limit + 1)
         page = found[: query.limit]
@@ -69,3 +68,21 @@ def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | 
     ]
     following = write_cursor(_PLACE.dump_json(page[-1].place)) if len(found) > len(page) else None
     return WorklistOut(cases=shown, count=count), following
+
+
+def find_following(caller: Caller, case_id: UUID, query: WorklistQuery) -> UUID | None:
+    """Return the case that follows this one on the list that is asked for, or None at its end.
+
+    Raises:
+        NotFound: `case_not_found`.
+    """
+    with services().database.reading() as session:
+        case = cases.read_case(session, caller, case_id)
+        probability = case.analysis.melanoma_probability if case.analysis else None
+        rank = rank_for_review(int(case.priority == Priority.ROUTINE), probability)
+        following = worklist.list_worklist(session, _filter(query, (rank, case.submitted_at, case.id)), 1)
+    return following[0].case.id if following else None
+
+
+def _filter(query: WorklistQuery, after: worklist.Place | None) -> worklist.WorklistFilter:
+    return worklist.WorklistFilter(**query.model_dump(exclude={"limit", "cursor"}), after=after)

@@ -7,14 +7,10 @@ from PIL import Image
 
 from api import cases, pictures, reports, service
 from api.answers import parse_case_id
-from api.auth import allow, caller
+from api.auth import allow
 from api.pages.frame import guarded_pages, read_query, show
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
-from api.services import services
-from shared.database import read_clock
 from shared.domain import Role
-from shared.store import cases as case_store
-from shared.store import trail
 
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side: twice what a list shows, for screens of high density."""
@@ -52,15 +48,13 @@ def show_report(case_id: str) -> Response:
 @allow(Role.CLINIC, Role.REVIEWER)
 def show_thumbnail(case_id: str) -> Response:
     """Send a small photograph; a browser keeps it, and asks each time whether it may still show it."""
-    with services().database.reading() as session:
-        found = case_store.read_case(session, caller(), parse_case_id(case_id))
+    found = cases.find_case(parse_case_id(case_id))
     response = Response(headers={"Cache-Control": "private, no-cache"}, mimetype="image/jpeg")
     response.set_etag(f"{found.photograph.sha256}-{THUMBNAIL_SIDE}")
     if request.if_none_match.contains(response.get_etag()[0]):
         return response.make_conditional(request)
-    with services().database.writing() as session:
-        trail.audit(session, caller(), "image.read", [found.id], read_clock(session))
-    response.set_data(_draw_thumbnail(pictures.decode_stored(found, THUMBNAIL_SIDE)))
+    audited = pictures.read_audited(found.id, "image.read")
+    response.set_data(_draw_thumbnail(pictures.decode_stored(audited, THUMBNAIL_SIDE)))
     return response
 
 

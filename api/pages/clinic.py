@@ -8,11 +8,12 @@ from flask import Response, g, redirect, request, url_for
 from api import cases, submissions
 from api.auth import allow, caller
 from api.bodies import reads_body
+from api.intake import submit_photograph
 from api.pages.frame import checks_form, guarded_pages, read_query, show, wants_json, word_problems_by
-from api.schemas import CasePath, ListQuery, ReadHeader, SubmitHeader
+from api.schemas import CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader
 from api.services import services
 from api.submission_schemas import SubmissionForm, SubmissionPath
-from shared.domain import Role, Sex, State
+from shared.domain import Case, Role, Sex, State
 
 clinic = guarded_pages("clinic")
 
@@ -65,7 +66,12 @@ def show_submission(submission_id: str) -> Response:
 @allow(Role.CLINIC)
 def send_one() -> Response:
     word_problems_by("submit.html", **_of_submit_page(), sent=request.form.to_dict())
-    return _go_to_case(cases.submit_case(header=_header()).get_json()["id"])
+    return _go_to_case(str(_submit().id))
+
+
+@reads_body(form=SubmitForm, check_names=cases.check_names)
+def _submit(sent: SubmitForm) -> Case:
+    return submit_photograph(services(), caller(), sent, _header().idempotency_key)
 
 
 @clinic.post("/cases/<case_id>/cancel")

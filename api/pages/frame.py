@@ -100,7 +100,7 @@ def read_query(schema: type[BaseModel]) -> BaseModel:
 def ask_with_form(view: Callable, schema: type[BaseModel], defaults: dict | None = None, **arguments) -> Response:
     """Call a view under `/v1` whose JSON body these fields are."""
     sent = checked(schema, (defaults or {}) | request.form.to_dict(), strict=False)
-    return view.__wrapped__(sent=sent, **arguments)
+    return view.with_body(sent=sent, **arguments)
 
 
 def show(template: str, **values) -> Response:

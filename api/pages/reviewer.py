@@ -10,12 +10,10 @@ from api.auth import allow, caller
 from api.pages.frame import guarded_pages, show, word_problems_by
 from api.problems import checked
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
-from api.services import services
 from api.worklist_schemas import ReviewIn, WorklistQuery
-from shared.domain import REVIEW_LABELS, Decision, Priority, Role, rank_for_review
+from shared.domain import REVIEW_LABELS, Decision, Role
 from shared.errors import RequestInvalid
-from shared.store import cases as case_store
-from shared.store.worklist import COUNTED_AT_MOST, Place, WorklistFilter, list_worklist
+from shared.store.worklist import COUNTED_AT_MOST
 
 _FILTERS = ("reviewed", "state", "clinic_id", "decision", "sent_from", "sent_until")
 _PAGE_LENGTH = 24
@@ -48,14 +46,10 @@ def show_work(case_id: str) -> Response:
 @allow(Role.REVIEWER)
 def go_on(case_id: str) -> Response:
     """Go to the case that follows on the list, or back to the list at its end."""
-    with services().database.reading() as session:
-        found = case_store.read_case(session, caller(), parse_case_id(case_id))
-        probability = found.analysis.melanoma_probability if found.analysis else None
-        rank = rank_for_review(int(found.priority == Priority.ROUTINE), probability)
-        following = list_worklist(session, _wanted((rank, found.submitted_at, found.id)), 1)
-    if not following:
+    following = worklist.find_following(caller(), parse_case_id(case_id), _read_query())
+    if following is None:
         return redirect(url_for("pages.reviewer.list_work", **_filters()), 303)
-    return redirect(url_for("pages.reviewer.show_work", case_id=following[0].case.id, **_filters()), 303)
+    return redirect(url_for("pages.reviewer.show_work", case_id=following, **_filters()), 303)
 
 
 @reviewer.post("/worklist/<case_id>/review")
@@ -112,7 +106,3 @@ def _begin_of(day: str) -> datetime:
         return datetime.combine(date.fromisoformat(day), time(), UTC)
     except ValueError as error:
         raise RequestInvalid("field_invalid", "A day is written as 2026-01-31.") from error
-
-
-def _wanted(after: Place) -> WorklistFilter:
-    return WorklistFilter(**_read_query().model_dump(exclude={"limit", "cursor"}), after=after)

@@ -20,7 +20,7 @@ from api.pictures import decode_stored, read_audited, read_drawing
 from api.problems import problem_responses
 from api.schemas import CasePath
 from api.words import moment, percent, say_class, say_plausible, say_warning, tell_apart
-from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE, Case, Role
+from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, PLAUSIBLE_SHARE, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
 
@@ -72,7 +72,7 @@ def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> by
 
 def _draw_heading(canvas: Canvas, case: Case) -> float:
     y = _draw_text(canvas, f"Case {case.reference or case.id}", _TOP, _BOLD, 15)
-    y = _draw_text(canvas, f"{NOTICE} A “routine” is no all-clear.", y - 1 * mm, _BOLD, 10)
+    y = _draw_text(canvas, f"{NOTICE} {NO_ALL_CLEAR}", y - 1 * mm, _BOLD, 10)
     return _draw_text(canvas, f"Suggestion: {case.analysis.decision.upper()}", y, _BOLD, 12)
 
 

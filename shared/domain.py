@@ -15,6 +15,9 @@ CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
 NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
 """Stands wherever a result could be mistaken for more than it is."""
 
+NO_ALL_CLEAR = "A “routine” is no all-clear."
+"""Stands beside the notice where a decision is shown."""
+
 EVIDENCE = "The analysis sees the photograph alone. Age, sex and site are for whoever reads the case."
 """Stands where these are asked for, and where they are shown beside a result."""
 

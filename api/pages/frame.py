@@ -12,7 +12,7 @@ from werkzeug.datastructures import ImmutableMultiDict
 from api.problems import checked
 from api.services import services
 from shared.database import read_clock
-from shared.domain import CLASSES, EVIDENCE, NOTICE, PLAUSIBLE_SHARE
+from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, PLAUSIBLE_SHARE
 from shared.errors import NotAllowed, NotFound
 from shared.store import sessions
 
@@ -117,6 +117,7 @@ def _common() -> dict:
         "signed_in": signed_in,
         "role": signed_in.caller.role if signed_in else None,
         "notice": NOTICE,
+        "no_all_clear": NO_ALL_CLEAR,
         "evidence": EVIDENCE,
         "classes": CLASSES,
         "plausible_share": PLAUSIBLE_SHARE,

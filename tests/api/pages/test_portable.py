@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from api.pages import portable
+from shared.domain import NO_ALL_CLEAR, NOTICE
 from tests.portable_page import RED, open_portable, read, write_tiny_model
 
 PAGE = "/app/portable/"
@@ -81,6 +82,10 @@ def test_a_link_leads_to_the_page_and_one_back(open_page, clinic, model):
     page.get_by_role("link", name="On this device").click()
     page.get_by_role("link", name="Back to the cases").click()
     page.wait_for_url("**/app/cases")
+
+
+def test_it_is_said_what_a_result_is_in_the_words_of_the_other_pages(clinic_visitor, model):
+    assert f"<strong>{NOTICE}</strong> {NO_ALL_CLEAR}" in clinic_visitor.get("/portable/").text
 
 
 def test_webassembly_may_run_on_this_page_alone(clinic_visitor, model):

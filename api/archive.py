@@ -16,7 +16,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from api.intake import Item, check_size
+from api.intake import SentFile, check_size
 from shared.errors import RequestInvalid
 
 # Signature, disk, directory's disk, entries here, entries, directory's bytes, its offset, the comment's bytes.
@@ -34,7 +34,7 @@ _ENCRYPTED_FLAG, _UTF_8_FLAG = 0x1, 0x800
 _DAMAGES = (BadZipFile, EOFError, UnicodeDecodeError, struct.error, zlib.error)
 
 
-def list_photographs(file: IO[bytes], max_photograph_bytes: int, max_bytes: int) -> Sequence[Item]:
+def list_photographs(file: IO[bytes], max_photograph_bytes: int, max_bytes: int) -> Sequence[SentFile]:
     """Return the files in a zip; folders, hidden files and what macOS adds are left out.
 
     max_bytes: what they may come to, inflated.
@@ -92,11 +92,11 @@ def _is_hidden(entry: ZipInfo) -> bool:
     return is_folder or "__MACOSX" in parts or any(part.startswith(".") and part != ".." for part in parts)
 
 
-def _to_item(archive: ZipFile, entry: ZipInfo, seen: set[str], limit_bytes: int) -> Item:
+def _to_item(archive: ZipFile, entry: ZipInfo, seen: set[str], limit_bytes: int) -> SentFile:
     name = _read_name(entry)
     refusal = _find_refusal(entry, name, seen)
     seen.add(name)
-    return Item(name, partial(_refuse, refusal) if refusal else partial(_read_entry, archive, entry, limit_bytes))
+    return SentFile(name, partial(_refuse, refusal) if refusal else partial(_read_entry, archive, entry, limit_bytes))
 
 
 def _read_name(entry: ZipInfo) -> str:

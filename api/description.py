@@ -100,14 +100,14 @@ def _describe_bodies(app: OpenAPI, document: dict) -> None:
     schemas = document["components"]["schemas"]
     for rule in app.url_map.iter_rules():
         if bodies := getattr(app.view_functions[rule.endpoint], "bodies", None):
-            content = {kind: {"schema": {"$ref": _SCHEMA.format(model=of.__name__)}} for kind, of in bodies.items()}
+            content = {kind: {"schema": {"$ref": _SCHEMA.format(model=body.__name__)}} for kind, body in bodies.items()}
             (method,) = rule.methods - {"OPTIONS"}
             operation = document["paths"][re.sub("<(.*?)>", r"{\1}", rule.rule)][method.lower()]
             operation["requestBody"] = {"content": content, "required": True}
-            for kind, of in bodies.items():
-                schema = of.model_json_schema(ref_template=_SCHEMA)
+            for kind, body in bodies.items():
+                schema = body.model_json_schema(ref_template=_SCHEMA)
                 schemas.update(schema.pop("$defs", {}))
-                schemas[of.__name__] = schema
+                schemas[body.__name__] = schema
                 if kind == FORM:
                     schema["properties"] = {name: _not_null(field) for name, field in schema["properties"].items()}
 

@@ -34,8 +34,8 @@ Tie = Callable[[Session], None]
 """What else is written in the transaction that accepts a case."""
 
 
-class Item(NamedTuple):
-    """A photograph of a submission. `read` returns its bytes, or raises what is wrong with it."""
+class SentFile(NamedTuple):
+    """A photograph of a submission, as it was sent. `read` returns its bytes, or raises what is wrong with it."""
 
     name: str
     read: Callable[[], bytes]
@@ -96,7 +96,7 @@ def submit_upload(to: Services, caller: Caller, sent: SubmitUpload, idempotency_
 
 
 def submit_item(
-    to: Services, caller: Caller, submission_id: UUID, position: int, item: Item, priority: Priority
+    to: Services, caller: Caller, submission_id: UUID, position: int, item: SentFile, priority: Priority
 ) -> None:
     """Make a case of one photograph of a submission, and note both together.
 
@@ -233,7 +233,7 @@ def _find_winner(to: Services, asked: _Request) -> Case | None:
 def _find_accepted(session: Session | Connection, asked: _Request) -> Case | None:
     if asked.idempotency_key is None:
         return None
-    found = cases.find_submission(session, asked.caller.clinic_id, asked.idempotency_key)
+    found = cases.find_by_idempotency_key(session, asked.caller.clinic_id, asked.idempotency_key)
     if found is None:
         return None
     case, first_sha256 = found

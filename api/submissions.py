@@ -16,7 +16,7 @@ from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
 from api.counters import REFUSED
-from api.intake import Item, digest_request, read_up_to, submit_item
+from api.intake import SentFile, digest_request, read_up_to, submit_item
 from api.problems import problem_responses
 from api.schemas import SubmitHeader
 from api.services import Services, seated, services
@@ -119,11 +119,11 @@ def take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key:
     return submission_id
 
 
-def _list_items(form: SubmissionForm, max_photograph_bytes: int) -> Sequence[Item]:
+def _list_items(form: SubmissionForm, max_photograph_bytes: int) -> Sequence[SentFile]:
     if form.archive:
         items = list_photographs(form.archive.stream, max_photograph_bytes, MAX_BYTES)
     else:
-        items = [Item(file.filename or "", partial(read_up_to, file, max_photograph_bytes)) for file in form.image]
+        items = [SentFile(file.filename or "", partial(read_up_to, file, max_photograph_bytes)) for file in form.image]
     if len(items) > MAX_PHOTOGRAPHS:
         raise _too_large()
     return items
@@ -163,7 +163,7 @@ def _begin(
 
 
 def _take_in_item(
-    to: Services, caller: Caller, submission_id: UUID, position: int, item: Item, priority: Priority
+    to: Services, caller: Caller, submission_id: UUID, position: int, item: SentFile, priority: Priority
 ) -> None:
     try:
         submit_item(to, caller, submission_id, position, item, priority)

@@ -23,7 +23,7 @@ _CASES = CaseRow.__table__
 _OF_CLINIC = _CASES.c.clinic_id == bindparam("clinic_id")
 _READ = visible_cases(None).where(_CASES.c.id == bindparam("case_id"))
 _READ_OF_CLINIC = _READ.where(_OF_CLINIC)
-_FIND_SUBMISSION = (
+_FIND_BY_KEY = (
     visible_cases(None)
     .where(_OF_CLINIC, _CASES.c.idempotency_key == bindparam("idempotency_key"))
     .add_columns(_CASES.c.request_sha256)
@@ -97,9 +97,11 @@ def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -
     return max(-1 if own_last is None else own_last, -1 if served is None else served - 1) + 1
 
 
-def find_submission(session: Session | Connection, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
+def find_by_idempotency_key(
+    session: Session | Connection, clinic_id: UUID, idempotency_key: str
+) -> tuple[Case, str] | None:
     """Return the case that this Idempotency-Key made, with its request's digest, or None."""
-    row = session.execute(_FIND_SUBMISSION, {"clinic_id": clinic_id, "idempotency_key": idempotency_key}).first()
+    row = session.execute(_FIND_BY_KEY, {"clinic_id": clinic_id, "idempotency_key": idempotency_key}).first()
     return None if row is None else (to_case(row), row.request_sha256)
 
 

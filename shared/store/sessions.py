@@ -26,7 +26,7 @@ class SignedIn:
     caller: Caller
     key_prefix: str
     csrf_secret: str
-    is_use_to_note: bool
+    use_is_due: bool
 
 
 def begin_session(session: Session, caller: Caller, now: datetime) -> str:

@@ -75,7 +75,7 @@ def to_erase(database: Database, deleted_before_s: float, limit: int = 100) -> l
 
 def submission(database: Database, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
     with database.reading() as session:
-        return cases.find_submission(session, clinic_id, idempotency_key)
+        return cases.find_by_idempotency_key(session, clinic_id, idempotency_key)
 
 
 def refused_as_not_found(database: Database, caller: Caller, case_id: UUID) -> list[str]:

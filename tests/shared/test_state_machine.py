@@ -73,7 +73,7 @@ class LifeOfCases(RuleBasedStateMachine):
         """With a key that made a case, the request is answered with it; if both came at once, SQL refuses one."""
         clinic_id, case_id = self.clinics[clinic], UUID(int=len(self.state))
         with self.database.reading() as session:
-            found = cases.find_submission(session, clinic_id, key) if key else None
+            found = cases.find_by_idempotency_key(session, clinic_id, key) if key else None
         assert (found and found[0].id) == self.made_by.get((clinic_id, key))
         personal = {"reference": "Jane", "age": 61, "sex": "female", "site": "back", "idempotency_key": key}
         personal["traceparent"] = "00-…"

@@ -170,7 +170,7 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
         assert (row.state, row.age, row.erased_at is not None) == (State.SUCCEEDED, None, True)
         entries = [row.action for row in trail.list_entries(session, case.id, None, 100)]
         assert (entries, trail.verify_trail(session).faults) == ([action, "case.succeeded"], [])
-        assert cases.find_submission(session, clinic_id, SECRETS["idempotency_key"]) is None
+        assert cases.find_by_idempotency_key(session, clinic_id, SECRETS["idempotency_key"]) is None
     assert add_photograph(database, store, clinic_id, PHOTOGRAPH, **SECRETS).id != case.id
 
 

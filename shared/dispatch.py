@@ -113,8 +113,8 @@ class Doorbell:
 class BusyDoorbell:
     """Rings for many who come one after the other: none waits for the broker, and one ring does for all of a moment.
 
-    Whoever asks is rung for once more after that, so no case that was committed before is missed. What a process that
-    ends had still to ring for, the sweeper finds.
+    A request made while ringing causes one more ring, so no committed case is missed. Rings still due when the process
+    ends are made up by the sweeper.
     """
 
     def __init__(self, doorbell: Doorbell):

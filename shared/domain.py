@@ -25,7 +25,7 @@ REVIEW_LABELS = (*CLASSES, "other")
 """What a reviewer may say that a lesion is."""
 
 PLAUSIBLE_SHARE = 0.9
-"""Of the lesions of each diagnosis, how many have it among those that a result calls plausible, at the least."""
+"""For each diagnosis, the least share of its lesions whose plausible set contains it (coverage)."""
 
 MAX_ATTEMPTS = 3
 """After so many analyses that ended a worker, a human must look."""

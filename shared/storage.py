@@ -55,7 +55,8 @@ def case_of_key(key: str) -> UUID | None:
     """Return whose object this is, or None if it is no case's."""
     try:
         clinic_id, case_id, _ = key.split("/")
-        return UUID(clinic_id) and UUID(case_id)
+        UUID(clinic_id)  # raises if it is none
+        return UUID(case_id)
     except ValueError:
         return None
 

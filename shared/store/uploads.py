@@ -80,7 +80,7 @@ def _used() -> Conflict:
 
 
 def count_open(session: Session, clinic_id: UUID, now: datetime) -> int:
-    """Return how many places a clinic may fill at the moment that no case was made of."""
+    """Return how many of a clinic's uploads are open: not expired, and without a case."""
     return session.scalar(
         select(func.count()).where(
             UploadRow.clinic_id == clinic_id, UploadRow.expires_at > now, UploadRow.case_id.is_(None)

@@ -39,7 +39,11 @@ class Program:
 
 
 def packaged_binary(distribution: str, name: str) -> Path:
-    """Find the executable `name` where pip put it. Raises ConfigurationInvalid when it is not installed."""
+    """Find the executable `name` where pip put it.
+
+    Raises:
+        ConfigurationInvalid: `program_missing`.
+    """
     try:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError as error:

@@ -64,7 +64,10 @@ class Supervisor:
     def start(self, programs: Sequence[Program], stop_event: Event) -> None:
         """Start each program once the one before is ready, after those that were started earlier.
 
-        Returns early when `stop_event` is set. Raises StartFailed when a program ends or is not ready in time.
+        Returns early when `stop_event` is set.
+
+        Raises:
+            StartFailed: a program ends or is not ready in time.
         """
         self._log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._starts.append([])

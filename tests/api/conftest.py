@@ -19,8 +19,8 @@ from shared.domain import Role
 from shared.store import access
 from shared.tables import Table
 from tests.api.calls import Api, Clinic, record_result
-from tests.deploy.stage import wait_until
 from tests.factories import add_clinic, add_key
+from tests.waiting import wait_until
 
 
 @pytest.fixture

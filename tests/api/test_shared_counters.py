@@ -15,9 +15,9 @@ from api.shared_counters import _FILE_BYTES
 from deploy.embedded.program import find_free_port
 from shared.domain import Role
 from tests.api.calls import JPEG
-from tests.deploy.stage import wait_until
 from tests.factories import add_clinic, add_key, variables_of
 from tests.faults import small_disk
+from tests.waiting import wait_until
 
 TOKEN = "a-token-for-prometheus"
 PROCESSES = 2

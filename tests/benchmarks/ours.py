@@ -14,8 +14,8 @@ from shared.domain import State
 from shared.settings import Settings
 from shared.tables import CaseRow
 from tests.benchmarks.contender import Contender
-from tests.deploy.stage import wait_until
 from tests.faults.rig import Rig, running_rig
+from tests.waiting import wait_until
 
 FLAVOURS = ("embedded", "postgresql")
 SECOND_WORKER = "second worker"

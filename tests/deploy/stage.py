@@ -1,8 +1,7 @@
-"""A supervised program under test, and the patience to wait for what it does."""
+"""A supervised program under test."""
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -10,39 +9,6 @@ from typing import Self
 
 from deploy.embedded.program import Program
 from deploy.embedded.supervisor import Supervisor
-
-_ENDED = {"Z", None}
-"""States of a process that is no more: dead and not reaped yet, or gone."""
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: float = 0.02) -> None:
-    """Return as soon as the condition holds, looked at so often; fail when it does not in time."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not so after {timeout_s} s"
-        time.sleep(every_s)
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether the process lives. A zombie, which nobody has reaped yet, does not."""
-    return _state(Path(f"/proc/{pid}")) not in _ENDED
-
-
-def halt(pid: int) -> None:
-    """Stop a process by SIGSTOP, and return once each of its threads has come to a halt.
-
-    A thread in the middle of a system call ends that first, and the call may be the one that takes a lock.
-    """
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: all(_state(thread) in {"T", *_ENDED} for thread in Path(f"/proc/{pid}/task").glob("*")))
-
-
-def _state(process: Path) -> str | None:
-    """Return the letter by which Linux tells what a process or thread does (proc(5), `stat`); None if it is gone."""
-    try:
-        return (process / "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 class Stage:

@@ -12,7 +12,8 @@ import pytest
 from deploy.embedded import supervisor
 from deploy.embedded.program import Program
 from deploy.embedded.supervisor import StartFailed
-from tests.deploy.stage import Stage, is_running, wait_until
+from tests.deploy.stage import Stage
+from tests.waiting import is_running, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -26,13 +26,13 @@ from shared.settings import STACK_ENV, Settings
 from shared.storage import open_object_store
 from shared.tables import CaseRow
 from tests import factories
-from tests.deploy.stage import halt, is_running, wait_until
 from tests.faults.audit import Outcome, Recovery, Trace, audit, read_traces
 from tests.faults.keeper import Keeper
 from tests.faults.load import PHOTOGRAPHS, Clinic, Load
 from tests.faults.sizes import BATCH_SIZE, LEASE_S
 from tests.journey.stack import RunningStack
 from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
+from tests.waiting import halt, is_running, wait_until
 
 CLINICS = 4
 POLL_S = 0.2

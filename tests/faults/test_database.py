@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.domain import State
-from tests.deploy.stage import wait_until
 from tests.faults import dying
 from tests.faults.audit import until_first_end
+from tests.waiting import wait_until
 
 
 @pytest.mark.only_on("postgresql")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.stage import wait_until
 from tests.faults import small_disk
 from tests.faults.audit import Outcome, until_first_end
 from tests.faults.load import PHOTOGRAPHS
 from tests.faults.rig import Rig, running_rig
 from tests.faults.sizes import FULL, Sizes
+from tests.waiting import wait_until
 
 LONGEST_FILE_BYTES = 64 * 1024
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.program import Program
-from tests.deploy.stage import wait_until
 from tests.faults import poisoned_worker
 from tests.faults.load import PHOTOGRAPHS
+from tests.waiting import wait_until
 
 POISON, *HARMLESS = PHOTOGRAPHS
 

@@ -13,9 +13,9 @@ from sqlalchemy import update
 from shared.database import read_clock
 from shared.domain import State
 from shared.tables import CaseRow
-from tests.deploy.stage import wait_until
 from tests.faults.audit import until_first_end, until_work_moves_again
 from tests.faults.sizes import BATCH_SIZE, LEASE_S, RECOVERY_S, SEED
+from tests.waiting import wait_until
 
 LONGEST_BATCH_S = 0.5
 

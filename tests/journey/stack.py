@@ -14,7 +14,7 @@ import httpx
 
 from deploy.embedded import tether
 from deploy.embedded.program import find_free_port
-from tests.deploy.stage import wait_until
+from tests.waiting import wait_until
 
 LEASE_S = 6
 FINAL = ("succeeded", "rejected", "failed", "cancelled")

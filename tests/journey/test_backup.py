@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from deploy.commands.demo import SAMPLES
-from tests.deploy.stage import halt, wait_until
 from tests.journey.stack import DERMQUEUE, RunningStack
+from tests.waiting import halt, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 

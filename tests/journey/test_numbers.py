@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import deploy
 from deploy.embedded.program import find_free_port
 from tests import images
-from tests.deploy.stage import wait_until
 from tests.journey.stack import RunningStack, running_stack
+from tests.waiting import wait_until
 
 MONITORING = Path(deploy.__file__).parent / "monitoring"
 REQUEST_ID = "5c" * 16

@@ -10,8 +10,8 @@ import pytest
 from deploy.commands.demo import SAMPLES
 from shared.bundle import WEIGHTS_NAME, find_bundle
 from shared.settings import Settings
-from tests.deploy.stage import wait_until
 from tests.journey.stack import DERMQUEUE, RunningStack
+from tests.waiting import wait_until
 
 PHOTOGRAPH = next(SAMPLES.glob("*.jpg")).read_bytes()
 

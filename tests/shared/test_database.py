@@ -17,8 +17,8 @@ from shared.database import open_database, read_clock
 from shared.errors import Unavailable
 from shared.store import access
 from shared.tables import ClinicRow
-from tests.deploy.stage import wait_until
 from tests.factories import add_clinic
+from tests.waiting import wait_until
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

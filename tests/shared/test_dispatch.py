@@ -29,7 +29,8 @@ from shared.dispatch import (
     request_purge,
 )
 from shared.settings import Settings
-from tests.deploy.stage import Stage, is_running, wait_until
+from tests.deploy.stage import Stage
+from tests.waiting import is_running, wait_until
 
 PASSWORD = "the-brokers_password"
 

@@ -14,8 +14,8 @@ from shared.errors import ConfigurationInvalid
 from shared.migrations import _config, check_upgraded, find_drift, upgrade
 from shared.store import submissions
 from shared.tables import CaseRow, SubmissionRow, Table
-from tests.deploy.stage import wait_until
 from tests.factories import add_case, add_clinic
+from tests.waiting import wait_until
 
 UPGRADE = """
 import sys

@@ -13,7 +13,6 @@ from shared.domain import MAX_ATTEMPTS, Decision, Priority
 from shared.errors import Conflict
 from shared.storage import overlay_key
 from shared.store import cases, queue
-from tests.deploy.stage import wait_until
 from tests.factories import add_clinic, clinic_caller, new_case
 from tests.shared.steps import (
     MAPS,
@@ -30,6 +29,7 @@ from tests.shared.steps import (
     submit,
     sweep,
 )
+from tests.waiting import wait_until
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

@@ -14,8 +14,8 @@ from deploy.embedded.program import find_free_port
 from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
-from tests.deploy.stage import wait_until
 from tests.faults.network.proxy import Proxy, Swallow
+from tests.waiting import wait_until
 
 CALLS = {
     "put": lambda store: store.put("a/b/c.jpg", b"bytes", "image/jpeg"),

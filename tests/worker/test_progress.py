@@ -13,10 +13,10 @@ import pytest
 from shared.database import Database, open_database
 from shared.dispatch import Doorbell, make_celery
 from shared.settings import Settings
-from tests.deploy.stage import wait_until
 from tests.factories import add_case, add_clinic, variables_of
 from tests.rehearsal import sleeping_worker
 from tests.shared.steps import submit
+from tests.waiting import wait_until
 from worker.progress import has_stalled
 
 LIMIT_S = 0.5

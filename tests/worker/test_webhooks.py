@@ -20,9 +20,9 @@ from shared.database import Database, read_clock
 from shared.service_tables import DeliveryRow
 from shared.store import cases, webhooks
 from shared.store.webhooks import KnownWebhook
-from tests.deploy.stage import wait_until
 from tests.factories import add_case, add_clinic, clinic_caller
 from tests.servers.receiver import Receiver, running_receiver
+from tests.waiting import wait_until
 from worker import webhooks as courier_module
 from worker.webhooks import Courier
 

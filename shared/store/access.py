@@ -24,7 +24,6 @@ _FIND_KEY = select(
     *(_KEYS.c[name] for name in ("id", "role", "clinic_id", "secret_sha256", "revoked_at", "expires_at"))
 ).where(_KEYS.c.prefix == bindparam("prefix"))
 _READ_WAITING_LIMIT = select(_CLINICS.c.waiting_limit).where(_CLINICS.c.id == bindparam("clinic_id"))
-_WRONG_KEY = NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
 
 
 def add_clinic(session: Session, name: str, now: datetime) -> UUID:
@@ -152,7 +151,7 @@ def authenticate(session: Session | Connection, key: str) -> Caller:
     is_key = scheme == "dq" and prefix.isalnum()  # PostgreSQL refuses a NUL
     row = session.execute(_FIND_KEY, {"prefix": prefix}).first() if is_key else None
     if row is None or not hmac.compare_digest(row.secret_sha256, _digest(secret)):
-        raise _WRONG_KEY
+        raise NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
     if row.revoked_at is not None:
         raise NotAuthenticated("key_revoked", "This API key was revoked. Ask your administrator for a new one.")
     if row.expires_at is not None and row.expires_at <= read_clock(session):

@@ -107,6 +107,15 @@ def test_a_key_that_is_not_whole_opens_nothing(database, spoil):
     assert refusal(database, spoil(add_key(database, Role.ADMIN))) == "key_unknown"
 
 
+def test_a_wrong_key_is_refused_by_an_error_of_its_own_which_holds_no_other_refusals_frames(database):
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(NotAuthenticated) as caught:
+            authenticate(database, "dq_wrong_key")
+        refusals.append(caught.value)
+    assert refusals[0] is not refusals[1]
+
+
 def test_a_key_with_anothers_secret_opens_nothing(database):
     first, second = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
     assert refusal(database, "_".join([*first.split("_", 2)[:2], second.split("_", 2)[2]])) == "key_unknown"

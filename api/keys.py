@@ -114,8 +114,8 @@ def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
     key_id, overlap = _parse_key_id(path), timedelta(days=sent.overlap_days)
 
     def rotate(session, now: datetime) -> KeyMadeOut:
-        expires_at, prefix = access.expires_after(sent.days, now), access.find_prefix(session, key_id)
-        return KeyMadeOut.of(access.rotate_key(session, prefix, now, overlap, expires_at))
+        expires_at = access.expires_after(sent.days, now)
+        return KeyMadeOut.of(access.rotate_key(session, key_id, now, overlap, expires_at))
 
     return answer(_do("key.rotated", rotate), 201)
 
@@ -125,7 +125,7 @@ def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
 def revoke_key(path: KeyPath) -> Response:
     """End a key's validity at once."""
     key_id = _parse_key_id(path)
-    _do("key.revoked", lambda session, now: access.revoke_key(session, access.find_prefix(session, key_id), now))
+    _do("key.revoked", lambda session, now: access.revoke_key(session, key_id, now))
     return Response(status=204)
 
 
@@ -140,7 +140,7 @@ def _do(action: str, change: Callable):
 
 
 def _parse_key_id(path: KeyPath) -> UUID:
-    return _parse(path.key_id, NotFound("key_not_found", "There is no valid key with this id."))
+    return _parse(path.key_id, access.no_valid_key())
 
 
 def _parse(text: str, otherwise: NotFound) -> UUID:

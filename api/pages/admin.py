@@ -20,7 +20,7 @@ from api.auth import allow
 from api.pages.frame import ask_with_form, guarded_pages, read_query, show, word_problems_by
 from api.schemas import AuditQuery, CasePath, FailedQuery
 from shared.domain import Role
-from shared.errors import NotFound
+from shared.store.access import no_valid_key
 
 admin = guarded_pages("admin")
 
@@ -132,7 +132,7 @@ def _of_key(key_id: str) -> dict:
     for key in known["keys"]:
         if key["id"] == key_id:
             return {"key": key, "clinic_names": known["clinic_names"]}
-    raise NotFound("key_not_found", "There is no valid key with this id.")
+    raise no_valid_key()
 
 
 def _every_hour(known: Sequence[dict], hours: int) -> list[dict]:

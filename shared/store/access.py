@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -105,39 +105,34 @@ def list_keys(session: Session) -> Sequence[ApiKeyRow]:
     return session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at)).all()
 
 
-def find_prefix(session: Session, key_id: UUID) -> str:
-    """Return the prefix of a key that was not revoked.
-
-    Raises:
-        NotFound: `key_not_found`.
-    """
-    prefix = session.scalar(select(ApiKeyRow.prefix).where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None)))
-    if prefix is None:
-        raise NotFound("key_not_found", "There is no valid key with this id.")
-    return prefix
+def is_valid(now: datetime) -> ColumnElement[bool]:
+    """Return the SQL condition of a key that is neither revoked nor expired."""
+    return ApiKeyRow.revoked_at.is_(None) & or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
 
 
 def rotate_key(
-    session: Session, key_or_prefix: str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
+    session: Session, key: UUID | str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
 ) -> str:
     """Make a key that may do the same until it expires, and let the old one expire after `overlap`; return the new one.
+
+    key: its id, its prefix, or all of it.
 
     Raises:
         NotFound: `key_not_found`.
     """
-    old = _find_valid_key(session, key_or_prefix, now)
+    old = _find_valid_key(session, key, now)
     ends_at = now + overlap
     old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)
     return add_key(session, Role(old.role), old.clinic_id, now, expires_at)
 
 
-def revoke_key(session: Session, key_or_prefix: str, now: datetime) -> None:
-    """End a key's validity at once.
+def revoke_key(session: Session, key: UUID | str, now: datetime) -> None:
+    """End a key's validity at once; `key` is as in `rotate_key`.
 
     Raises:
         NotFound: `key_not_found`.
     """
-    _find_valid_key(session, key_or_prefix, now).revoked_at = now
+    _find_valid_key(session, key, now).revoked_at = now
 
 
 def authenticate(session: Session | Connection, key: str) -> Caller:
@@ -164,12 +159,20 @@ def note_use(session: Session, key_id: UUID, now: datetime) -> None:
     session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now))
 
 
-def _find_valid_key(session: Session, key_or_prefix: str, now: datetime) -> ApiKeyRow:
-    prefix = key_or_prefix.removeprefix("dq_").split("_", 1)[0]
-    alive = or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
-    row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.prefix == prefix, ApiKeyRow.revoked_at.is_(None), alive))
+def no_valid_key(named: str = "this id") -> NotFound:
+    """Return the error for a key that is not there or not valid any more."""
+    return NotFound("key_not_found", f"There is no valid key with {named}.")
+
+
+def _find_valid_key(session: Session, key: UUID | str, now: datetime) -> ApiKeyRow:
+    if isinstance(key, UUID):
+        is_meant, named = ApiKeyRow.id == key, "this id"
+    else:
+        prefix = key.removeprefix("dq_").split("_", 1)[0]
+        is_meant, named = ApiKeyRow.prefix == prefix, f"the prefix {prefix!r}"
+    row = session.scalar(select(ApiKeyRow).where(is_meant, is_valid(now)))
     if row is None:
-        raise NotFound("key_not_found", f"There is no valid key with the prefix {prefix!r}.")
+        raise no_valid_key(named)
     return row
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -35,10 +35,10 @@ def add_expiring_key(database: Database, days: float) -> str:
         return access.add_key(session, Role.ADMIN, None, now, now + timedelta(days=days))
 
 
-def rotate(database: Database, key_or_prefix: str, overlap_days: float, days_ago: float = 0) -> str:
+def rotate(database: Database, key: UUID | str, overlap_days: float, days_ago: float = 0) -> str:
     with database.writing() as session:
         then = read_clock(session) - timedelta(days=days_ago)
-        return access.rotate_key(session, key_or_prefix, then, timedelta(days=overlap_days))
+        return access.rotate_key(session, key, then, timedelta(days=overlap_days))
 
 
 def row_of(database: Database, key: str) -> ApiKeyRow:
@@ -52,9 +52,9 @@ def prefix_of(key: str) -> str:
     return key.split("_")[1]
 
 
-def revoke(database: Database, key_or_prefix: str) -> None:
+def revoke(database: Database, key: UUID | str) -> None:
     with database.writing() as session:
-        access.revoke_key(session, key_or_prefix, read_clock(session))
+        access.revoke_key(session, key, read_clock(session))
 
 
 @pytest.mark.parametrize("role", [Role.REVIEWER, Role.ADMIN])
@@ -121,10 +121,14 @@ def test_a_key_with_anothers_secret_opens_nothing(database):
     assert refusal(database, "_".join([*first.split("_", 2)[:2], second.split("_", 2)[2]])) == "key_unknown"
 
 
-@pytest.mark.parametrize("name_it", [lambda key: key, lambda key: key.split("_")[1]], ids=["whole key", "prefix"])
+@pytest.mark.parametrize(
+    "name_it",
+    [lambda _, key: key, lambda _, key: prefix_of(key), lambda database, key: row_of(database, key).id],
+    ids=["whole key", "prefix", "id"],
+)
 def test_a_revoked_key_is_refused_at_once_and_others_are_not(database, name_it):
     key, other = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
-    revoke(database, name_it(key))
+    revoke(database, name_it(database, key))
     assert refusal(database, key) == "key_revoked"
     assert authenticate(database, other).role is Role.ADMIN
 
@@ -185,9 +189,11 @@ def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ende
     key = add_expiring_key(database, -1 if ended == "expired" else 1)
     if ended == "revoked":
         revoke(database, key)
-    for change in (lambda key: rotate(database, key, 7), lambda key: revoke(database, key)):
-        with pytest.raises(NotFound, match="key_not_found"):
-            change("0" * 12 if ended == "unknown" else key)
+    names = ("0" * 12, uuid4()) if ended == "unknown" else (key, row_of(database, key).id)
+    for name, told in zip(names, ("the prefix", "this id"), strict=True):
+        for change in (lambda name: rotate(database, name, 7), lambda name: revoke(database, name)):
+            with pytest.raises(NotFound, match=f"key_not_found: There is no valid key with {told}"):
+                change(name)
     if ended != "unknown":
         assert refusal(database, key) == f"key_{ended}"
     with database.reading() as session:

@@ -10,13 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.parameters import Parameters
 from api.schemas import PLAIN, plain_text, whole
 from shared.domain import Role
+from shared.store.access import MOST_CASES, MOST_DAYS
 from shared.store.overview import ClinicLoad, Hour
 from shared.store.workers import KnownWorker
 from shared.tables import ApiKeyRow, AuditRow, ClinicRow
-
-MOST_DAYS = 36_500
-"""A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
-MOST_CASES = 10_000_000
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)

@@ -9,7 +9,18 @@ from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.parameters import Parameters
-from shared.domain import CLASSES, EVIDENCE, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
+from shared.domain import (
+    CLASSES,
+    EVIDENCE,
+    NOTICE,
+    REFERENCE_LENGTH,
+    Case,
+    Decision,
+    OperatingPoint,
+    Priority,
+    Sex,
+    State,
+)
 from shared.photograph import MAX_ASPECT, MAX_PIXELS, MAX_PIXELS_WHOLE, MIN_SIDE
 
 PHOTOGRAPH = (
@@ -32,7 +43,9 @@ def whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Reference = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
+Reference = Annotated[
+    str, Field(max_length=REFERENCE_LENGTH, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)
+]
 Site = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
 Age = Annotated[int, Field(ge=0, le=120), BeforeValidator(whole)]
 

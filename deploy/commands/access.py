@@ -10,12 +10,10 @@ from shared.database import open_database, read_clock
 from shared.domain import Role
 from shared.settings import load_settings
 from shared.store import access, trail
+from shared.store.access import MOST_CASES, MOST_DAYS
 from shared.tables import ClinicRow
 
 NONE = "none"
-MOST_DAYS = 36_500
-"""A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
-MOST_CASES = 10_000_000
 
 
 class _OrNone(click.ParamType):

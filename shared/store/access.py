@@ -16,6 +16,11 @@ from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
 from shared.tables import ApiKeyRow, ClinicRow
 
+MOST_DAYS = 36_500
+"""A hundred years. A date outside the years 1 to 9999 could be no key's end, and would crash the purge."""
+MOST_CASES = 10_000_000
+"""That may wait at once, of one clinic; SQL's integers end before 2^31."""
+
 _PREFIX_BYTES = 6
 _SECRET_BYTES = 32
 # Asked with every request, so built once: `shared.store.case_rows` says why.

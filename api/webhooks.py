@@ -10,12 +10,12 @@ from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
 from api.cases import answer
+from api.changes import changing
 from api.problems import problem_responses
 from api.services import services
-from shared.database import read_clock
 from shared.domain import Role
 from shared.errors import NotFound
-from shared.store import trail, webhooks
+from shared.store import webhooks
 from shared.store.webhooks import KnownWebhook
 from shared.webhook_address import check_webhook_url
 
@@ -93,10 +93,8 @@ def add_webhook(sent: WebhookIn) -> Response:
     within 5 s is sent again, for a day; the same message may come twice, under the same `webhook-id`.
     """
     check_webhook_url(sent.url, services().settings.local_webhooks)
-    with services().database.writing() as session:
-        now = read_clock(session)
+    with changing("webhook.added") as (session, now):
         webhook_id, secret = webhooks.add_webhook(session, caller().clinic_id, sent.url, now)
-        trail.audit(session, caller(), "webhook.added", [None], now)
     return answer(WebhookMadeOut(id=webhook_id, url=sent.url, secret=secret), 201)
 
 
@@ -104,7 +102,10 @@ def add_webhook(sent: WebhookIn) -> Response:
 @allow(Role.CLINIC)
 def remove_webhook(path: WebhookPath) -> Response:
     """Be told no more; what was on its way is dropped."""
-    return _change(webhooks.remove_webhook, path, "webhook.removed")
+    webhook_id = _parse_webhook_id(path)
+    with changing("webhook.removed") as (session, _):
+        webhooks.remove_webhook(session, caller().clinic_id, webhook_id)
+    return Response(status=204)
 
 
 @blueprint.post("/<webhook_id>/enable", responses={204: None, **problem_responses(webhook_not_found=404)})
@@ -114,7 +115,10 @@ def enable_webhook(path: WebhookPath) -> Response:
 
     What ended meanwhile is not told: list your cases.
     """
-    return _change(webhooks.enable_webhook, path, "webhook.enabled")
+    webhook_id = _parse_webhook_id(path)
+    with changing("webhook.enabled") as (session, _):
+        webhooks.enable_webhook(session, caller().clinic_id, webhook_id)
+    return Response(status=204)
 
 
 def _list(clinic_id: UUID | None) -> Response:
@@ -123,12 +127,8 @@ def _list(clinic_id: UUID | None) -> Response:
     return answer(WebhookListOut(webhooks=found), 200)
 
 
-def _change(change, path: WebhookPath, action: str) -> Response:
+def _parse_webhook_id(path: WebhookPath) -> UUID:
     try:
-        webhook_id = UUID(path.webhook_id)
+        return UUID(path.webhook_id)
     except ValueError as error:
         raise NotFound("webhook_not_found", "There is no such webhook.") from error
-    with services().database.writing() as session:
-        change(session, caller().clinic_id, webhook_id)
-        trail.audit(session, caller(), action, [None], read_clock(session))
-    return Response(status=204)

@@ -1,10 +1,17 @@
 """The subcommands of `dermqueue`, by what they are for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import click
+from sqlalchemy.orm import Session
 
-from shared.settings import DEFAULT_DATA_DIR
+from shared.database import Database, open_database, read_clock
+from shared.settings import DEFAULT_DATA_DIR, load_settings
+from shared.store import trail
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API would answer.")
 data_dir_option = click.option(
@@ -14,3 +21,20 @@ data_dir_option = click.option(
     show_default=True,
     help="The local stack's folder.",
 )
+
+
+def open_database_of(data_dir: Path) -> Database:
+    """Open the database that the settings name."""
+    return open_database(load_settings(data_dir).database_url)
+
+
+@contextmanager
+def changing(data_dir: Path, action: str, case_id: UUID | None = None) -> Iterator[tuple[Session, datetime]]:
+    """A transaction, and the database's time in it; its last line in the trail says that the operator did `action`.
+
+    An exception takes back the change, and nothing is on record.
+    """
+    with open_database_of(data_dir).writing() as session:
+        now = read_clock(session)
+        yield session, now
+        trail.audit(session, trail.OPERATOR, action, [case_id], now)

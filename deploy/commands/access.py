@@ -5,11 +5,10 @@ from pathlib import Path
 
 import click
 
-from deploy.commands import data_dir_option, json_option
-from shared.database import open_database, read_clock
+from deploy.commands import changing, data_dir_option, json_option, open_database_of
+from shared.database import read_clock
 from shared.domain import Role
-from shared.settings import load_settings
-from shared.store import access, trail
+from shared.store import access
 from shared.store.access import MOST_CASES, MOST_DAYS
 from shared.tables import ClinicRow
 
@@ -39,9 +38,8 @@ def clinic() -> None:
 @data_dir_option
 def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
     """Register the clinic NAME and print its id. Give it a key with `dermqueue key add`."""
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        clinic_id = access.add_clinic(session, name, read_clock(session))
-        trail.audit(session, trail.OPERATOR, "clinic.added", [None], read_clock(session))
+    with changing(data_dir, "clinic.added") as (session, now):
+        clinic_id = access.add_clinic(session, name, now)
         row = access.read_clinic(session, clinic_id)
     click.echo(_clinic_json(row) if as_json else clinic_id)
 
@@ -51,7 +49,7 @@ def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def clinic_list(as_json: bool, data_dir: Path) -> None:
     """Print every clinic: its id, its limits, its name."""
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         rows = access.list_clinics(session)
         if as_json:
             from api.admin_schemas import ClinicListOut, ClinicOut
@@ -87,10 +85,9 @@ def clinic_set(name_or_id: str, as_json: bool, data_dir: Path, **limits: int | s
     given = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
     if not given:
         raise click.UsageError("Say which limit: --waiting-limit or --retention-days.")
-    with open_database(load_settings(data_dir).database_url).writing() as session:
+    with changing(data_dir, "clinic.changed") as (session, _):
         clinic_id = access.find_clinic(session, name_or_id)
         access.set_limits(session, clinic_id, **given)
-        trail.audit(session, trail.OPERATOR, "clinic.changed", [None], read_clock(session))
         row = access.read_clinic(session, clinic_id)
     click.echo(_clinic_json(row) if as_json else "The limits are changed.")
 
@@ -128,12 +125,9 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
     """
     if (role == Role.CLINIC) != (clinic_name is not None):
         raise click.UsageError("--clinic goes with the role clinic, and only with it.")
-    with open_database(load_settings(data_dir).database_url).writing() as session:
+    with changing(data_dir, "key.added") as (session, now):
         clinic_id = access.find_clinic(session, clinic_name) if clinic_name else None
-        now = read_clock(session)
-        expires_at = access.expires_after(days, now)
-        made = access.add_key(session, Role(role), clinic_id, now, expires_at)
-        trail.audit(session, trail.OPERATOR, "key.added", [None], now)
+        made = access.add_key(session, Role(role), clinic_id, now, access.expires_after(days, now))
     _tell_key(made, as_json)
 
 
@@ -142,7 +136,7 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
 @data_dir_option
 def key_list(as_json: bool, data_dir: Path) -> None:
     """Print every key: its prefix, role, clinic, when it was used last and until when it is valid."""
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         names = {row.id: row.name for row in access.list_clinics(session)}
         now, rows = read_clock(session), access.list_keys(session)
         if as_json:
@@ -178,11 +172,9 @@ def _validity(row, now: datetime) -> str:
 @data_dir_option
 def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, data_dir: Path) -> None:
     """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        now = read_clock(session)
-        expires_at = access.expires_after(days, now)
-        made = access.rotate_key(session, prefix, now, timedelta(days=overlap_days), expires_at)
-        trail.audit(session, trail.OPERATOR, "key.rotated", [None], now)
+    overlap = timedelta(days=overlap_days)
+    with changing(data_dir, "key.rotated") as (session, now):
+        made = access.rotate_key(session, prefix, now, overlap, access.expires_after(days, now))
     _tell_key(made, as_json)
 
 
@@ -192,10 +184,8 @@ def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, 
 @data_dir_option
 def key_revoke(prefix: str, as_json: bool, data_dir: Path) -> None:
     """End a key's validity at once. PREFIX is what stands between the key's underscores; the whole key works too."""
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        now = read_clock(session)
+    with changing(data_dir, "key.revoked") as (session, now):
         access.revoke_key(session, prefix, now)
-        trail.audit(session, trail.OPERATOR, "key.revoked", [None], now)
     click.echo("{}" if as_json else "The key is revoked.")
 
 

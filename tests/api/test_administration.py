@@ -111,3 +111,13 @@ def test_what_admins_do_is_on_record(admin, clinic):
         ("key.added", "admin", None),
         ("clinic.changed", "admin", None),
     ]
+
+
+def test_a_change_that_is_refused_is_taken_back_and_not_on_record(admin, rows):
+    post(admin, "clinics", {"name": "North"})
+    before = rows("clinics", "api_keys", "audit_events")
+    read_problem(post(admin, "clinics", {"name": "North"}), 409)
+    read_problem(post(admin, f"clinics/{uuid4()}", {"waiting_limit": 5}, "PATCH"), 404)
+    read_problem(post(admin, "keys", {"role": "clinic", "clinic_id": str(uuid4())}), 404)
+    read_problem(post(admin, f"keys/{uuid4()}/revoke"), 404)
+    assert rows("clinics", "api_keys", "audit_events") == before

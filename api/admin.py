@@ -25,8 +25,7 @@ def list_audit(query: AuditQuery) -> Response:
     """
     with services().database.reading() as session:
         found = trail.list_entries(session, query.case_id, query.before, query.limit)
-        page = AuditPageOut.of(found)
-    return answer(page, 200)
+    return answer(AuditPageOut.of(found), 200)
 
 
 @blueprint.get("/failed", responses={200: FailedListOut, **problem_responses(400)})

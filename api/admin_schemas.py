@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.parameters import Parameters
 from api.schemas import PLAIN, plain_text, whole
 from shared.domain import Role
-from shared.store.access import MOST_CASES, MOST_DAYS
+from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
 from shared.store.overview import ClinicLoad, Hour
+from shared.store.trail import AuditEntry
 from shared.store.workers import KnownWorker
-from shared.tables import ApiKeyRow, AuditRow, ClinicRow
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)
@@ -140,9 +140,9 @@ class ClinicOut(BaseModel):
     retention_days: int | None
 
     @classmethod
-    def of(cls, row: ClinicRow) -> "ClinicOut":
+    def of(cls, clinic: Clinic) -> "ClinicOut":
         """Return what of a clinic goes over the wire."""
-        return cls.model_validate(row, from_attributes=True)
+        return cls.model_validate(clinic, from_attributes=True)
 
 
 class ClinicListOut(BaseModel):
@@ -204,12 +204,9 @@ class KeyOut(BaseModel):
     state: str = Field(description="valid, expired or revoked")
 
     @classmethod
-    def of(cls, row: ApiKeyRow, now: datetime) -> "KeyOut":
+    def of(cls, key: Key) -> "KeyOut":
         """Return what of a key goes over the wire."""
-        has_expired = row.expires_at is not None and row.expires_at <= now
-        state = "revoked" if row.revoked_at else "expired" if has_expired else "valid"
-        fields = {name: getattr(row, name) for name in cls.model_fields if name != "state"}
-        return cls(**fields, state=state)
+        return cls.model_validate(key, from_attributes=True)
 
 
 class KeyListOut(BaseModel):
@@ -233,6 +230,6 @@ class AuditPageOut(BaseModel):
     entries: list[AuditOut]
 
     @classmethod
-    def of(cls, rows: Iterable[AuditRow]) -> "AuditPageOut":
+    def of(cls, entries: Iterable[AuditEntry]) -> "AuditPageOut":
         """Return what of the trail goes over the wire."""
-        return cls(entries=[AuditOut.model_validate(row, from_attributes=True) for row in rows])
+        return cls(entries=[AuditOut.model_validate(entry, from_attributes=True) for entry in entries])

@@ -39,7 +39,8 @@ _WRITES = problem_responses(400, 413, content_type_unsupported=415)
 def list_clinics() -> Response:
     """List every clinic and its limits."""
     with services().database.reading() as session:
-        return answer(ClinicListOut(clinics=[ClinicOut.of(row) for row in access.list_clinics(session)]), 200)
+        found = access.list_clinics(session)
+    return answer(ClinicListOut(clinics=[ClinicOut.of(clinic) for clinic in found]), 200)
 
 
 @blueprint.post("/clinics", responses={201: ClinicOut, **_WRITES, **problem_responses(clinic_exists=409)})
@@ -53,8 +54,8 @@ def add_clinic(sent: ClinicIn) -> Response:
     with changing("clinic.added") as (session, now):
         clinic_id = access.add_clinic(session, sent.name, now)
         access.set_limits(session, clinic_id, waiting_limit=sent.waiting_limit, retention_days=sent.retention_days)
-        added = ClinicOut.of(access.read_clinic(session, clinic_id))
-    return answer(added, 201)
+        added = access.read_clinic(session, clinic_id)
+    return answer(ClinicOut.of(added), 201)
 
 
 @blueprint.patch(
@@ -68,8 +69,8 @@ def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
     with changing("clinic.changed") as (session, _):
         access.read_clinic(session, clinic_id)
         access.set_limits(session, clinic_id, **sent.model_dump(include=sent.model_fields_set))
-        changed = ClinicOut.of(access.read_clinic(session, clinic_id))
-    return answer(changed, 200)
+        changed = access.read_clinic(session, clinic_id)
+    return answer(ClinicOut.of(changed), 200)
 
 
 @blueprint.get("/keys", responses={200: KeyListOut})
@@ -77,8 +78,8 @@ def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
 def list_keys() -> Response:
     """List every key, without its secret."""
     with services().database.reading() as session:
-        now = read_clock(session)
-        return answer(KeyListOut(keys=[KeyOut.of(row, now) for row in access.list_keys(session)]), 200)
+        found = access.list_keys(session, read_clock(session))
+    return answer(KeyListOut(keys=[KeyOut.of(key) for key in found]), 200)
 
 
 @blueprint.post("/keys", responses={201: KeyMadeOut, **_WRITES, **problem_responses(clinic_not_found=404)})

@@ -22,8 +22,8 @@ def read_current_model() -> Response:
     Its data, figures with intervals, thresholds and limits; 503 until a worker has loaded a model.
     """
     with services().database.reading() as session:
-        row = models.read_current_model(session)
-        answer = CurrentModelOut(digest=row.digest, manifest=row.manifest, card=row.card)
+        model = models.read_current_model(session)
+    answer = CurrentModelOut.model_validate(model, from_attributes=True)
     return Response(answer.model_dump_json(), mimetype="application/json")
 
 

@@ -1,6 +1,6 @@
 """Commands for clinics and their keys. They speak to the database directly: whoever runs them holds its password."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -9,8 +9,7 @@ from deploy.commands import changing, data_dir_option, json_option, open_databas
 from shared.database import read_clock
 from shared.domain import Role
 from shared.store import access
-from shared.store.access import MOST_CASES, MOST_DAYS
-from shared.tables import ClinicRow
+from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
 
 NONE = "none"
 
@@ -40,8 +39,8 @@ def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
     """Register the clinic NAME and print its id. Give it a key with `dermqueue key add`."""
     with changing(data_dir, "clinic.added") as (session, now):
         clinic_id = access.add_clinic(session, name, now)
-        row = access.read_clinic(session, clinic_id)
-    click.echo(_clinic_json(row) if as_json else clinic_id)
+        added = access.read_clinic(session, clinic_id)
+    click.echo(_clinic_json(added) if as_json else clinic_id)
 
 
 @clinic.command("list")
@@ -50,16 +49,16 @@ def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
 def clinic_list(as_json: bool, data_dir: Path) -> None:
     """Print every clinic: its id, its limits, its name."""
     with open_database_of(data_dir).reading() as session:
-        rows = access.list_clinics(session)
-        if as_json:
-            from api.admin_schemas import ClinicListOut, ClinicOut
+        clinics = access.list_clinics(session)
+    if as_json:
+        from api.admin_schemas import ClinicListOut, ClinicOut
 
-            click.echo(ClinicListOut(clinics=[ClinicOut.of(row) for row in rows]).model_dump_json())
-            return
-        for row in rows:
-            waiting = "default" if row.waiting_limit is None else row.waiting_limit
-            kept = "for ever" if row.retention_days is None else f"{row.retention_days} days"
-            click.echo(f"{row.id}  waiting limit {waiting:<8}  kept {kept:<10}  {row.name}")
+        click.echo(ClinicListOut(clinics=[ClinicOut.of(one) for one in clinics]).model_dump_json())
+        return
+    for one in clinics:
+        waiting = "default" if one.waiting_limit is None else one.waiting_limit
+        kept = "for ever" if one.retention_days is None else f"{one.retention_days} days"
+        click.echo(f"{one.id}  waiting limit {waiting:<8}  kept {kept:<10}  {one.name}")
 
 
 @clinic.command("set")
@@ -88,14 +87,14 @@ def clinic_set(name_or_id: str, as_json: bool, data_dir: Path, **limits: int | s
     with changing(data_dir, "clinic.changed") as (session, _):
         clinic_id = access.find_clinic(session, name_or_id)
         access.set_limits(session, clinic_id, **given)
-        row = access.read_clinic(session, clinic_id)
-    click.echo(_clinic_json(row) if as_json else "The limits are changed.")
+        changed = access.read_clinic(session, clinic_id)
+    click.echo(_clinic_json(changed) if as_json else "The limits are changed.")
 
 
-def _clinic_json(row: ClinicRow) -> str:
+def _clinic_json(clinic: Clinic) -> str:
     from api.admin_schemas import ClinicOut
 
-    return ClinicOut.of(row).model_dump_json()
+    return ClinicOut.of(clinic).model_dump_json()
 
 
 def _tell_key(key: str, as_json: bool) -> None:
@@ -137,25 +136,23 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
 def key_list(as_json: bool, data_dir: Path) -> None:
     """Print every key: its prefix, role, clinic, when it was used last and until when it is valid."""
     with open_database_of(data_dir).reading() as session:
-        names = {row.id: row.name for row in access.list_clinics(session)}
-        now, rows = read_clock(session), access.list_keys(session)
-        if as_json:
-            from api.admin_schemas import KeyListOut, KeyOut
+        names = {one.id: one.name for one in access.list_clinics(session)}
+        keys = access.list_keys(session, read_clock(session))
+    if as_json:
+        from api.admin_schemas import KeyListOut, KeyOut
 
-            click.echo(KeyListOut(keys=[KeyOut.of(row, now) for row in rows]).model_dump_json())
-            return
-        for row in rows:
-            used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
-            clinic_name = names.get(row.clinic_id, "")
-            click.echo(f"{row.prefix}  {row.role:<8}  used {used:<16}  {_validity(row, now):<24}  {clinic_name}")
+        click.echo(KeyListOut(keys=[KeyOut.of(one) for one in keys]).model_dump_json())
+        return
+    for one in keys:
+        used = f"{one.last_used_at:%Y-%m-%d %H:%M}" if one.last_used_at else "never"
+        clinic_name = names.get(one.clinic_id, "")
+        click.echo(f"{one.prefix}  {one.role:<8}  used {used:<16}  {_validity(one):<24}  {clinic_name}")
 
 
-def _validity(row, now: datetime) -> str:
-    if row.revoked_at:
-        return "revoked"
-    if row.expires_at is None:
-        return "valid"
-    return f"{'valid until' if row.expires_at > now else 'expired'} {row.expires_at:%Y-%m-%d}"
+def _validity(key: Key) -> str:
+    if key.state == "revoked" or key.expires_at is None:
+        return key.state
+    return f"{'valid until' if key.state == 'valid' else key.state} {key.expires_at:%Y-%m-%d}"
 
 
 @key.command("rotate")

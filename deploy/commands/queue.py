@@ -82,7 +82,7 @@ def webhook_list(as_json: bool, data_dir: Path) -> None:
 
     with open_database_of(data_dir).reading() as session:
         known = webhooks.list_webhooks(session, None)
-        names = {row.id: row.name for row in access.list_clinics(session)}
+        names = {clinic.id: clinic.name for clinic in access.list_clinics(session)}
     if as_json:
         click.echo(WebhookListOut(webhooks=[WebhookOut.of(one) for one in known]).model_dump_json())
         return

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -31,6 +32,32 @@ _FIND_KEY = select(
 _READ_WAITING_LIMIT = select(_CLINICS.c.waiting_limit).where(_CLINICS.c.id == bindparam("clinic_id"))
 
 
+@dataclass(frozen=True)
+class Clinic:
+    """Who sends cases. Without its own `waiting_limit` the setting counts; without `retention_days` cases are kept."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    waiting_limit: int | None
+    retention_days: int | None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key without its secret. `state` is `valid`, `expired` or `revoked`; `last_used_at` is to within a minute."""
+
+    id: UUID
+    prefix: str
+    role: Role
+    clinic_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    state: str
+
+
 def add_clinic(session: Session, name: str, now: datetime) -> UUID:
     """Register a clinic and return its id.
 
@@ -46,9 +73,9 @@ def add_clinic(session: Session, name: str, now: datetime) -> UUID:
     return clinic_id
 
 
-def list_clinics(session: Session) -> Sequence[ClinicRow]:
+def list_clinics(session: Session) -> Sequence[Clinic]:
     """Return every clinic, by name."""
-    return session.scalars(select(ClinicRow).order_by(ClinicRow.name)).all()
+    return [_to_clinic(row) for row in session.scalars(select(ClinicRow).order_by(ClinicRow.name))]
 
 
 def find_clinic(session: Session, name_or_id: str) -> UUID:
@@ -63,8 +90,8 @@ def find_clinic(session: Session, name_or_id: str) -> UUID:
     raise NotFound("clinic_not_found", f"There is no clinic {name_or_id!r}. Add it with `dermqueue clinic add`.")
 
 
-def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
-    """Return a clinic's row.
+def read_clinic(session: Session, clinic_id: UUID) -> Clinic:
+    """Return a clinic.
 
     Raises:
         NotFound: `clinic_not_found`.
@@ -72,7 +99,7 @@ def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
     row = session.get(ClinicRow, clinic_id)
     if row is None:
         raise NotFound("clinic_not_found", "There is no such clinic.")
-    return row
+    return _to_clinic(row)
 
 
 def read_waiting_limit(session: Session | Connection, clinic_id: UUID) -> int | None:
@@ -105,9 +132,9 @@ def expires_after(days: int | None, now: datetime) -> datetime | None:
     return now + timedelta(days=days) if days else None
 
 
-def list_keys(session: Session) -> Sequence[ApiKeyRow]:
-    """Return every key's row, oldest first; none holds a secret."""
-    return session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at)).all()
+def list_keys(session: Session, now: datetime) -> Sequence[Key]:
+    """Return every key, oldest first."""
+    return [_to_key(row, now) for row in session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at))]
 
 
 def is_valid(now: datetime) -> ColumnElement[bool]:
@@ -179,6 +206,25 @@ def _find_valid_key(session: Session, key: UUID | str, now: datetime) -> ApiKeyR
     if row is None:
         raise no_valid_key(named)
     return row
+
+
+def _to_clinic(row: ClinicRow) -> Clinic:
+    return Clinic(row.id, row.name, row.created_at, row.waiting_limit, row.retention_days)
+
+
+def _to_key(row: ApiKeyRow, now: datetime) -> Key:
+    has_expired = row.expires_at is not None and row.expires_at <= now
+    return Key(
+        id=row.id,
+        prefix=row.prefix,
+        role=Role(row.role),
+        clinic_id=row.clinic_id,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        state="revoked" if row.revoked_at else "expired" if has_expired else "valid",
+    )
 
 
 def _digest(secret: str) -> str:

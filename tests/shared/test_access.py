@@ -12,7 +12,6 @@ from shared.database import Database, read_clock
 from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
 from shared.store import access
-from shared.tables import ApiKeyRow
 from tests.factories import add_clinic, add_key
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -41,11 +40,10 @@ def rotate(database: Database, key: UUID | str, overlap_days: float, days_ago: f
         return access.rotate_key(session, key, then, timedelta(days=overlap_days))
 
 
-def row_of(database: Database, key: str) -> ApiKeyRow:
+def listed(database: Database, key: str) -> access.Key:
     with database.reading() as session:
-        (row,) = [row for row in access.list_keys(session) if row.prefix == prefix_of(key)]
-        session.expunge(row)
-        return row
+        (found,) = [one for one in access.list_keys(session, read_clock(session)) if one.prefix == prefix_of(key)]
+    return found
 
 
 def prefix_of(key: str) -> str:
@@ -123,7 +121,7 @@ def test_a_key_with_anothers_secret_opens_nothing(database):
 
 @pytest.mark.parametrize(
     "name_it",
-    [lambda _, key: key, lambda _, key: prefix_of(key), lambda database, key: row_of(database, key).id],
+    [lambda _, key: key, lambda _, key: prefix_of(key), lambda database, key: listed(database, key).id],
     ids=["whole key", "prefix", "id"],
 )
 def test_a_revoked_key_is_refused_at_once_and_others_are_not(database, name_it):
@@ -177,11 +175,11 @@ def test_without_an_overlap_the_old_key_ends_at_once(database):
 
 def test_a_rotation_never_prolongs_a_key(database):
     key = add_expiring_key(database, 1)
-    expires_at = row_of(database, key).expires_at
+    expires_at = listed(database, key).expires_at
     rotate(database, key, overlap_days=7)
-    assert row_of(database, key).expires_at == expires_at
+    assert listed(database, key).expires_at == expires_at
     rotate(database, key, overlap_days=0.5)
-    assert row_of(database, key).expires_at < expires_at
+    assert listed(database, key).expires_at < expires_at
 
 
 @pytest.mark.parametrize("ended", ["revoked", "expired", "unknown"])
@@ -189,7 +187,7 @@ def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ende
     key = add_expiring_key(database, -1 if ended == "expired" else 1)
     if ended == "revoked":
         revoke(database, key)
-    names = ("0" * 12, uuid4()) if ended == "unknown" else (key, row_of(database, key).id)
+    names = ("0" * 12, uuid4()) if ended == "unknown" else (key, listed(database, key).id)
     for name, told in zip(names, ("the prefix", "this id"), strict=True):
         for change in (lambda name: rotate(database, name, 7), lambda name: revoke(database, name)):
             with pytest.raises(NotFound, match=f"key_not_found: There is no valid key with {told}"):
@@ -197,16 +195,16 @@ def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ende
     if ended != "unknown":
         assert refusal(database, key) == f"key_{ended}"
     with database.reading() as session:
-        assert len(access.list_keys(session)) == 1
+        assert len(access.list_keys(session, NOW)) == 1
 
 
 def test_when_a_key_was_last_used_stands_in_its_own_row(database):
     used, other = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
     for moment in (NOW, NOW + timedelta(seconds=1)):
         with database.writing() as session:
-            access.note_use(session, row_of(database, used).id, moment)
-        assert row_of(database, used).last_used_at == moment
-    assert row_of(database, other).last_used_at is None
+            access.note_use(session, listed(database, used).id, moment)
+        assert listed(database, used).last_used_at == moment
+    assert listed(database, other).last_used_at is None
 
 
 @pytest.mark.parametrize(("role", "of_a_clinic"), [(Role.CLINIC, False), (Role.REVIEWER, True), (Role.ADMIN, True)])
@@ -232,7 +230,7 @@ def test_a_clinics_name_is_given_once(database):
 def test_a_clinic_is_found_by_its_name_and_by_its_id(database):
     south, north = add_clinic(database, "South"), add_clinic(database, "North")
     with database.reading() as session:
-        assert [(row.id, row.name) for row in access.list_clinics(session)] == [(north, "North"), (south, "South")]
+        assert [(one.id, one.name) for one in access.list_clinics(session)] == [(north, "North"), (south, "South")]
         assert access.find_clinic(session, "South") == access.find_clinic(session, str(south)) == south
         with pytest.raises(NotFound, match="clinic_not_found"):
             access.find_clinic(session, "West")
@@ -246,9 +244,9 @@ def test_a_clinics_limits_are_its_own_and_can_be_taken_away_one_by_one(database)
             access.set_limits(session, north, **limits)
         with database.reading() as session:
             assert access.read_waiting_limit(session, south) is None
-            rows = access.list_clinics(session)
-            assert access.read_waiting_limit(session, north) == rows[0].waiting_limit
-            return [(row.waiting_limit, row.retention_days) for row in rows]
+            clinics = access.list_clinics(session)
+            assert access.read_waiting_limit(session, north) == clinics[0].waiting_limit
+        return [(clinic.waiting_limit, clinic.retention_days) for clinic in clinics]
 
     assert set_limits(waiting_limit=5, retention_days=30) == [(5, 30), (None, None)]
     assert set_limits(waiting_limit=6) == [(6, 30), (None, None)]

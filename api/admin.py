@@ -2,13 +2,13 @@
 
 from flask import Response
 
-from api.admin_schemas import AuditPageOut
+from api.admin_schemas import AuditPageOut, AuditQuery, FailedCaseOut, FailedListOut, FailedQuery
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.cases import answer, parse_case_id
 from api.changes import changing
 from api.problems import problem_responses
-from api.schemas import AuditQuery, CasePath, FailedCaseOut, FailedListOut, FailedQuery
+from api.schemas import CasePath
 from api.services import services
 from shared.domain import Role, State
 from shared.store import cases, trail

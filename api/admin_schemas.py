@@ -1,4 +1,4 @@
-"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys, the audit trail."""
+"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys, failed cases, audit."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,8 +8,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from api.parameters import Parameters
-from api.schemas import PLAIN, plain_text, whole
-from shared.domain import Role
+from api.schemas import PLAIN, ErrorOut, plain_text, whole
+from shared.domain import Case, Role, State
 from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
 from shared.store.overview import ClinicLoad, Hour
 from shared.store.trail import AuditEntry
@@ -211,6 +211,47 @@ class KeyOut(BaseModel):
 
 class KeyListOut(BaseModel):
     keys: list[KeyOut]
+
+
+class FailedQuery(Parameters):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=200, description="cases on a page")
+
+
+class FailedCaseOut(BaseModel):
+    """What an admin sees of a case: neither the photograph nor a result."""
+
+    id: UUID
+    clinic_id: UUID
+    state: State
+    submitted_at: datetime
+    finished_at: datetime | None
+    error: ErrorOut | None
+
+    @classmethod
+    def of(cls, case: Case) -> "FailedCaseOut":
+        """Return what an admin may see of this case."""
+        return cls(
+            id=case.id,
+            clinic_id=case.clinic_id,
+            state=case.state,
+            submitted_at=case.submitted_at,
+            finished_at=case.finished_at,
+            error=ErrorOut(code=case.problem.code, detail=case.problem.detail) if case.problem else None,
+        )
+
+
+class FailedListOut(BaseModel):
+    cases: list[FailedCaseOut]
+
+
+class AuditQuery(Parameters):
+    model_config = ConfigDict(extra="forbid")
+
+    case_id: UUID | None = Field(None, description="only what was done to this case")
+    before: int | None = Field(None, ge=1, le=2**31 - 1, description="only entries before this `position`")
+    limit: int = Field(100, ge=1, le=1000, description="entries on a page")
 
 
 class AuditOut(BaseModel):

@@ -111,20 +111,6 @@ class ListQuery(Parameters):
     cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
 
 
-class AuditQuery(Parameters):
-    model_config = ConfigDict(extra="forbid")
-
-    case_id: UUID | None = Field(None, description="only what was done to this case")
-    before: int | None = Field(None, ge=1, le=2**31 - 1, description="only entries before this `position`")
-    limit: int = Field(100, ge=1, le=1000, description="entries on a page")
-
-
-class FailedQuery(Parameters):
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(50, ge=1, le=200, description="cases on a page")
-
-
 class HeatmapQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
@@ -225,33 +211,6 @@ class CaseOut(BaseModel):
 
 class CaseListOut(BaseModel):
     cases: list[CaseOut]
-
-
-class FailedCaseOut(BaseModel):
-    """What an admin sees of a case: neither the photograph nor a result."""
-
-    id: UUID
-    clinic_id: UUID
-    state: State
-    submitted_at: datetime
-    finished_at: datetime | None
-    error: ErrorOut | None
-
-    @classmethod
-    def of(cls, case: Case) -> "FailedCaseOut":
-        """Return what an admin may see of this case."""
-        return cls(
-            id=case.id,
-            clinic_id=case.clinic_id,
-            state=case.state,
-            submitted_at=case.submitted_at,
-            finished_at=case.finished_at,
-            error=ErrorOut(code=case.problem.code, detail=case.problem.detail) if case.problem else None,
-        )
-
-
-class FailedListOut(BaseModel):
-    cases: list[FailedCaseOut]
 
 
 class CurrentModelOut(BaseModel):

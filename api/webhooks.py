@@ -1,10 +1,8 @@
 """The routes of webhooks: where a clinic wants to be told of its cases' final states, and what admins see of that."""
 
-from datetime import datetime
 from uuid import UUID
 
 from flask import Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
@@ -13,53 +11,14 @@ from api.cases import answer
 from api.changes import changing
 from api.problems import problem_responses
 from api.services import services
+from api.webhook_schemas import WebhookIn, WebhookListOut, WebhookMadeOut, WebhookOut, WebhookPath
 from shared.domain import Role
 from shared.errors import NotFound
 from shared.store import webhooks
-from shared.store.webhooks import KnownWebhook
 from shared.webhook_address import check_webhook_url
 
 blueprint = guarded_blueprint("webhooks", "/v1/webhooks", "Messages about final states, signed by Standard Webhooks.")
 admin_blueprint = guarded_blueprint("webhook_overview", "/v1/admin/webhooks", "How clinics' webhooks fare.")
-
-
-class WebhookPath(BaseModel):
-    webhook_id: str = Field(description="the webhook's id")
-
-
-class WebhookIn(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    url: str = Field(
-        max_length=2000, description="an https address", json_schema_extra={"pattern": "^https?://[!-~]+$"}
-    )
-
-
-class WebhookMadeOut(BaseModel):
-    id: UUID
-    url: str
-    secret: str = Field(description="`whsec_` and the key of the signatures; the only time that it can be seen")
-
-
-class WebhookOut(BaseModel):
-    id: UUID
-    clinic_id: UUID
-    url: str
-    created_at: datetime
-    disabled_at: datetime | None = Field(description="after a day of failures, or when it said that it is gone")
-    pending: int = Field(description="messages that wait for their next attempt")
-    delivered: int = Field(description="in the last month")
-    given_up: int = Field(description="in the last month")
-    last_error: str | None
-
-    @classmethod
-    def of(cls, known: KnownWebhook) -> "WebhookOut":
-        """Return what of a webhook goes over the wire."""
-        return cls.model_validate(known, from_attributes=True)
-
-
-class WebhookListOut(BaseModel):
-    webhooks: list[WebhookOut]
 
 
 @blueprint.get("", responses={200: WebhookListOut})

@@ -8,9 +8,11 @@ from flask import Response, redirect, url_for
 from api import admin as routes
 from api import keys, overview
 from api.admin_schemas import (
+    AuditQuery,
     ClinicChangeIn,
     ClinicIn,
     ClinicPath,
+    FailedQuery,
     KeyIn,
     KeyPath,
     KeyRotationIn,
@@ -18,7 +20,7 @@ from api.admin_schemas import (
 )
 from api.auth import allow
 from api.pages.frame import ask_with_form, guarded_pages, read_query, show, word_problems_by
-from api.schemas import AuditQuery, CasePath, FailedQuery
+from api.schemas import CasePath
 from shared.domain import Role
 from shared.store.access import no_valid_key
 

@@ -67,7 +67,7 @@ def failed() -> None:
 @data_dir_option
 def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
     """Print the newest failed cases: id, when it failed, why."""
-    from api.schemas import FailedCaseOut, FailedListOut
+    from api.admin_schemas import FailedCaseOut, FailedListOut
 
     with open_database_of(data_dir).reading() as session:
         found = cases.list_cases(session, None, cases.CaseFilter(state=State.FAILED), limit)
@@ -88,7 +88,7 @@ def failed_requeue(case_id: UUID, as_json: bool, data_dir: Path) -> None:
         case = cases.requeue_case(session, case_id, now)
     Doorbell(make_celery(load_settings(data_dir))).ring()
     if as_json:
-        from api.schemas import FailedCaseOut
+        from api.admin_schemas import FailedCaseOut
 
         click.echo(FailedCaseOut.of(case).model_dump_json())
         return

@@ -78,7 +78,7 @@ def webhook() -> None:
 @data_dir_option
 def webhook_list(as_json: bool, data_dir: Path) -> None:
     """Print every webhook and how its messages fare."""
-    from api.webhooks import WebhookListOut, WebhookOut
+    from api.webhook_schemas import WebhookListOut, WebhookOut
 
     with open_database_of(data_dir).reading() as session:
         known = webhooks.list_webhooks(session, None)
@@ -99,7 +99,7 @@ def webhook_list(as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> None:
     """Tell a clinic's final states to URL and print the secret of the signatures: the only time that it can be seen."""
-    from api.webhooks import WebhookMadeOut
+    from api.webhook_schemas import WebhookMadeOut
 
     check_webhook_url(url, load_settings(data_dir).local_webhooks)
     with changing(data_dir, "webhook.added") as (session, now):

@@ -52,7 +52,7 @@ def _authorize() -> Response | None:
         signed_in = sessions.find_session(session, token, now)
     if signed_in is None:
         then = request.full_path.rstrip("?") if request.method == "GET" else None
-        return redirect(url_for("pages.access.show_sign_in", then=then), 303)
+        return redirect(url_for("pages.sign_in.show_sign_in", then=then), 303)
     if signed_in.is_use_to_note and _LIVE not in request.headers:
         with to.database.writing() as session:
             sessions.note_session_use(session, signed_in.id, now)

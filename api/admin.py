@@ -2,14 +2,14 @@
 
 from flask import Response
 
-from api.admin_schemas import AuditPageOut
+from api.admin_schemas import AuditPageOut, AuditQuery, FailedCaseOut, FailedListOut, FailedQuery
 from api.answers import answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
+from api.changes import changing
 from api.problems import problem_responses
-from api.schemas import AuditQuery, CasePath, FailedCaseOut, FailedListOut, FailedQuery
+from api.schemas import CasePath
 from api.services import services
-from shared.database import read_clock
 from shared.domain import Role, State
 from shared.store import cases, trail
 
@@ -25,8 +25,7 @@ def list_audit(query: AuditQuery) -> Response:
     """
     with services().database.reading() as session:
         found = trail.list_entries(session, query.case_id, query.before, query.limit)
-        page = AuditPageOut.of(found)
-    return answer(page, 200)
+    return answer(AuditPageOut.of(found), 200)
 
 
 @blueprint.get("/failed", responses={200: FailedListOut, **problem_responses(400)})
@@ -46,9 +45,7 @@ def requeue_failed(path: CasePath) -> Response:
     It is analysed alone, at the end of its clinic's queue.
     """
     case_id = parse_case_id(path.case_id)
-    with services().database.writing() as session:
-        now = read_clock(session)
+    with changing("case.requeued", case_id) as (session, now):
         case = cases.requeue_case(session, case_id, now)
-        trail.audit(session, caller(), "case.requeued", [case_id], now)
     services().doorbell.ring()
     return answer(FailedCaseOut.of(case), 202)

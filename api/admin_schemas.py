@@ -1,4 +1,4 @@
-"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys, the audit trail."""
+"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys, failed cases, audit."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,15 +8,12 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from api.parameters import Parameters
-from api.schemas import PLAIN, plain_text, whole
-from shared.domain import Role
+from api.schemas import PLAIN, ErrorOut, plain_text, whole
+from shared.domain import Case, Role, State
+from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
 from shared.store.overview import ClinicLoad, Hour
+from shared.store.trail import AuditEntry
 from shared.store.workers import KnownWorker
-from shared.tables import ApiKeyRow, AuditRow, ClinicRow
-
-MOST_DAYS = 36_500
-"""A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
-MOST_CASES = 10_000_000
 
 Name = Annotated[
     str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)
@@ -143,9 +140,9 @@ class ClinicOut(BaseModel):
     retention_days: int | None
 
     @classmethod
-    def of(cls, row: ClinicRow) -> "ClinicOut":
+    def of(cls, clinic: Clinic) -> "ClinicOut":
         """Return what of a clinic goes over the wire."""
-        return cls.model_validate(row, from_attributes=True)
+        return cls.model_validate(clinic, from_attributes=True)
 
 
 class ClinicListOut(BaseModel):
@@ -207,16 +204,54 @@ class KeyOut(BaseModel):
     state: str = Field(description="valid, expired or revoked")
 
     @classmethod
-    def of(cls, row: ApiKeyRow, now: datetime) -> "KeyOut":
+    def of(cls, key: Key) -> "KeyOut":
         """Return what of a key goes over the wire."""
-        has_expired = row.expires_at is not None and row.expires_at <= now
-        state = "revoked" if row.revoked_at else "expired" if has_expired else "valid"
-        fields = {name: getattr(row, name) for name in cls.model_fields if name != "state"}
-        return cls(**fields, state=state)
+        return cls.model_validate(key, from_attributes=True)
 
 
 class KeyListOut(BaseModel):
     keys: list[KeyOut]
+
+
+class FailedQuery(Parameters):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=200, description="cases on a page")
+
+
+class FailedCaseOut(BaseModel):
+    """What an admin sees of a case: neither the photograph nor a result."""
+
+    id: UUID
+    clinic_id: UUID
+    state: State
+    submitted_at: datetime
+    finished_at: datetime | None
+    error: ErrorOut | None
+
+    @classmethod
+    def of(cls, case: Case) -> "FailedCaseOut":
+        """Return what an admin may see of this case."""
+        return cls(
+            id=case.id,
+            clinic_id=case.clinic_id,
+            state=case.state,
+            submitted_at=case.submitted_at,
+            finished_at=case.finished_at,
+            error=ErrorOut(code=case.problem.code, detail=case.problem.detail) if case.problem else None,
+        )
+
+
+class FailedListOut(BaseModel):
+    cases: list[FailedCaseOut]
+
+
+class AuditQuery(Parameters):
+    model_config = ConfigDict(extra="forbid")
+
+    case_id: UUID | None = Field(None, description="only what was done to this case")
+    before: int | None = Field(None, ge=1, le=2**31 - 1, description="only entries before this `position`")
+    limit: int = Field(100, ge=1, le=1000, description="entries on a page")
 
 
 class AuditOut(BaseModel):
@@ -236,6 +271,6 @@ class AuditPageOut(BaseModel):
     entries: list[AuditOut]
 
     @classmethod
-    def of(cls, rows: Iterable[AuditRow]) -> "AuditPageOut":
+    def of(cls, entries: Iterable[AuditEntry]) -> "AuditPageOut":
         """Return what of the trail goes over the wire."""
-        return cls(entries=[AuditOut.model_validate(row, from_attributes=True) for row in rows])
+        return cls(entries=[AuditOut.model_validate(entry, from_attributes=True) for entry in entries])

@@ -7,9 +7,9 @@ from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import (
+    access,
     admin,
     cases,
-    keys,
     overview,
     pictures,
     reports,
@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> OpenAPI:
         reports.blueprint,
         admin.blueprint,
         overview.blueprint,
-        keys.blueprint,
+        access.blueprint,
         webhooks.blueprint,
         webhooks.admin_blueprint,
         service.model_blueprint,

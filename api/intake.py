@@ -18,7 +18,7 @@ from api.photo_metadata import strip_metadata
 from api.schemas import CaseFields, SubmitForm, SubmitUpload
 from api.services import Services, seated
 from shared.database import read_clock
-from shared.domain import Caller, Case, NewCase, Photograph, Priority
+from shared.domain import REFERENCE_LENGTH, Caller, Case, NewCase, Photograph, Priority
 from shared.durability import sync_disk_of
 from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
 from shared.photograph import inspect_photograph
@@ -106,7 +106,7 @@ def submit_item(
         Unavailable: see `submit_photograph`.
     """
     try:
-        fields = CaseFields(reference=item.name[: submissions.NAME_LENGTH] or None, priority=priority)
+        fields = CaseFields(reference=item.name[:REFERENCE_LENGTH] or None, priority=priority)
     except ValidationError as error:
         raise RequestInvalid(
             "name_unreadable", "The file's name is not UTF-8 or holds control characters. Rename it and send it again."

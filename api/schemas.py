@@ -9,7 +9,18 @@ from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.parameters import Parameters
-from shared.domain import CLASSES, EVIDENCE, NOTICE, Case, Decision, OperatingPoint, Priority, Sex, State
+from shared.domain import (
+    CLASSES,
+    EVIDENCE,
+    NOTICE,
+    REFERENCE_LENGTH,
+    Case,
+    Decision,
+    OperatingPoint,
+    Priority,
+    Sex,
+    State,
+)
 from shared.photograph import MAX_ASPECT, MAX_PIXELS, MAX_PIXELS_WHOLE, MIN_SIDE
 
 PHOTOGRAPH = (
@@ -32,7 +43,9 @@ def whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Reference = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
+Reference = Annotated[
+    str, Field(max_length=REFERENCE_LENGTH, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)
+]
 Site = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
 Age = Annotated[int, Field(ge=0, le=120), BeforeValidator(whole)]
 
@@ -96,20 +109,6 @@ class ListQuery(Parameters):
     reference: Reference | None = Field(None, description="only cases with exactly this reference")
     limit: int = Field(50, ge=1, le=200, description="cases on a page")
     cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
-
-
-class AuditQuery(Parameters):
-    model_config = ConfigDict(extra="forbid")
-
-    case_id: UUID | None = Field(None, description="only what was done to this case")
-    before: int | None = Field(None, ge=1, le=2**31 - 1, description="only entries before this `position`")
-    limit: int = Field(100, ge=1, le=1000, description="entries on a page")
-
-
-class FailedQuery(Parameters):
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(50, ge=1, le=200, description="cases on a page")
 
 
 class HeatmapQuery(Parameters):
@@ -212,33 +211,6 @@ class CaseOut(BaseModel):
 
 class CaseListOut(BaseModel):
     cases: list[CaseOut]
-
-
-class FailedCaseOut(BaseModel):
-    """What an admin sees of a case: neither the photograph nor a result."""
-
-    id: UUID
-    clinic_id: UUID
-    state: State
-    submitted_at: datetime
-    finished_at: datetime | None
-    error: ErrorOut | None
-
-    @classmethod
-    def of(cls, case: Case) -> "FailedCaseOut":
-        """Return what an admin may see of this case."""
-        return cls(
-            id=case.id,
-            clinic_id=case.clinic_id,
-            state=case.state,
-            submitted_at=case.submitted_at,
-            finished_at=case.finished_at,
-            error=ErrorOut(code=case.problem.code, detail=case.problem.detail) if case.problem else None,
-        )
-
-
-class FailedListOut(BaseModel):
-    cases: list[FailedCaseOut]
 
 
 class CurrentModelOut(BaseModel):

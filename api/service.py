@@ -23,8 +23,8 @@ def read_current_model() -> Response:
     Its data, figures with intervals, thresholds and limits; 503 until a worker has loaded a model.
     """
     with services().database.reading() as session:
-        row = models.read_current_model(session)
-        return answer(CurrentModelOut(digest=row.digest, manifest=row.manifest, card=row.card), 200)
+        model = models.read_current_model(session)
+    return answer(CurrentModelOut.model_validate(model, from_attributes=True), 200)
 
 
 @health_blueprint.get("/healthz", responses={200: HealthOut})

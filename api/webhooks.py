@@ -1,65 +1,24 @@
 """The routes of webhooks: where a clinic wants to be told of its cases' final states, and what admins see of that."""
 
-from datetime import datetime
 from uuid import UUID
 
 from flask import Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers import answer, parse_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
+from api.changes import changing
 from api.problems import problem_responses
 from api.services import services
-from shared.database import read_clock
+from api.webhook_schemas import WebhookIn, WebhookListOut, WebhookMadeOut, WebhookOut, WebhookPath
 from shared.domain import Role
 from shared.errors import NotFound
-from shared.store import trail, webhooks
-from shared.store.webhooks import KnownWebhook
+from shared.store import webhooks
 from shared.webhook_address import check_webhook_url
 
 blueprint = guarded_blueprint("webhooks", "/v1/webhooks", "Messages about final states, signed by Standard Webhooks.")
 admin_blueprint = guarded_blueprint("webhook_overview", "/v1/admin/webhooks", "How clinics' webhooks fare.")
-
-
-class WebhookPath(BaseModel):
-    webhook_id: str = Field(description="the webhook's id")
-
-
-class WebhookIn(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    url: str = Field(
-        max_length=2000, description="an https address", json_schema_extra={"pattern": "^https?://[!-~]+$"}
-    )
-
-
-class WebhookMadeOut(BaseModel):
-    id: UUID
-    url: str
-    secret: str = Field(description="`whsec_` and the key of the signatures; the only time that it can be seen")
-
-
-class WebhookOut(BaseModel):
-    id: UUID
-    clinic_id: UUID
-    url: str
-    created_at: datetime
-    disabled_at: datetime | None = Field(description="after a day of failures, or when it said that it is gone")
-    pending: int = Field(description="messages that wait for their next attempt")
-    delivered: int = Field(description="in the last month")
-    given_up: int = Field(description="in the last month")
-    last_error: str | None
-
-    @classmethod
-    def of(cls, known: KnownWebhook) -> "WebhookOut":
-        """Return what of a webhook goes over the wire."""
-        return cls.model_validate(known, from_attributes=True)
-
-
-class WebhookListOut(BaseModel):
-    webhooks: list[WebhookOut]
 
 
 @blueprint.get("", responses={200: WebhookListOut})
@@ -93,10 +52,8 @@ def add_webhook(sent: WebhookIn) -> Response:
     within 5 s is sent again, for a day; the same message may come twice, under the same `webhook-id`.
     """
     check_webhook_url(sent.url, services().settings.local_webhooks)
-    with services().database.writing() as session:
-        now = read_clock(session)
+    with changing("webhook.added") as (session, now):
         webhook_id, secret = webhooks.add_webhook(session, caller().clinic_id, sent.url, now)
-        trail.audit(session, caller(), "webhook.added", [None], now)
     return answer(WebhookMadeOut(id=webhook_id, url=sent.url, secret=secret), 201)
 
 
@@ -104,7 +61,10 @@ def add_webhook(sent: WebhookIn) -> Response:
 @allow(Role.CLINIC)
 def remove_webhook(path: WebhookPath) -> Response:
     """Be told no more; what was on its way is dropped."""
-    return _change(webhooks.remove_webhook, path, "webhook.removed")
+    webhook_id = _parse_webhook_id(path)
+    with changing("webhook.removed") as (session, _):
+        webhooks.remove_webhook(session, caller().clinic_id, webhook_id)
+    return Response(status=204)
 
 
 @blueprint.post("/<webhook_id>/enable", responses={204: None, **problem_responses(webhook_not_found=404)})
@@ -114,7 +74,10 @@ def enable_webhook(path: WebhookPath) -> Response:
 
     What ended meanwhile is not told: list your cases.
     """
-    return _change(webhooks.enable_webhook, path, "webhook.enabled")
+    webhook_id = _parse_webhook_id(path)
+    with changing("webhook.enabled") as (session, _):
+        webhooks.enable_webhook(session, caller().clinic_id, webhook_id)
+    return Response(status=204)
 
 
 def _list(clinic_id: UUID | None) -> Response:
@@ -123,9 +86,5 @@ def _list(clinic_id: UUID | None) -> Response:
     return answer(WebhookListOut(webhooks=found), 200)
 
 
-def _change(change, path: WebhookPath, action: str) -> Response:
-    webhook_id = parse_id(path.webhook_id, NotFound("webhook_not_found", "There is no such webhook."))
-    with services().database.writing() as session:
-        change(session, caller().clinic_id, webhook_id)
-        trail.audit(session, caller(), action, [None], read_clock(session))
-    return Response(status=204)
+def _parse_webhook_id(path: WebhookPath) -> UUID:
+    return parse_id(path.webhook_id, NotFound("webhook_not_found", "There is no such webhook."))

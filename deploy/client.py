@@ -10,9 +10,9 @@ from threading import Event
 import httpx
 
 from deploy.stack import CONNECTION
+from shared.domain import State
 from shared.errors import ConfigurationInvalid, DermQueueError
 
-FINAL_STATES = ("succeeded", "rejected", "failed", "cancelled")
 _TRIES = 6
 _MAY_PASS = (429, 502, 503, 504)
 """502 and 504 are a proxy's, while the service behind it starts anew."""
@@ -96,7 +96,7 @@ class Client:
             first, *others = pending
             cases = [self.read_case(first, wait_s=_WAIT_S), *(self.read_case(case_id) for case_id in others[:20])]
             for case in cases:
-                if case["state"] in FINAL_STATES:
+                if State(case["state"]).is_final:
                     pending.remove(case["id"])
                     yield case
 

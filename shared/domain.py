@@ -27,6 +27,9 @@ REVIEW_LABELS = (*CLASSES, "other")
 PLAUSIBLE_SHARE = 0.9
 """For each diagnosis, the least share of its lesions whose plausible set contains it (coverage)."""
 
+REFERENCE_LENGTH = 200
+"""Characters, at the most, of a clinic's own name for a case: so also of a file's name, which becomes one."""
+
 MAX_ATTEMPTS = 3
 """After so many analyses that ended a worker, a human must look."""
 

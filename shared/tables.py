@@ -7,7 +7,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, UniqueC
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shared import service_tables  # noqa: F401 (its tables are of the same metadata)
-from shared.domain import Role, State
+from shared.domain import REFERENCE_LENGTH, Role, State
 from shared.table_base import Table, one_of
 
 
@@ -131,7 +131,7 @@ class CaseRow(Table):
     turn: Mapped[int]
     """The second key: each clinic's waiting cases take successive turns, so a flood waits behind itself."""
 
-    reference: Mapped[str | None] = mapped_column(String(200))
+    reference: Mapped[str | None] = mapped_column(String(REFERENCE_LENGTH))
     age: Mapped[int | None]
     sex: Mapped[str | None] = mapped_column(String(16))
     site: Mapped[str | None] = mapped_column(String(100))
@@ -222,7 +222,7 @@ class SubmissionItemRow(Table):
 
     submission_id: Mapped[UUID] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(REFERENCE_LENGTH))
     case_id: Mapped[UUID | None] = mapped_column(ForeignKey("cases.id"))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(String(500))

@@ -97,7 +97,7 @@ class Courier:
 
     def __init__(self, database: Database, local_allowed: bool):
         self._database, self._local_allowed = database, local_allowed
-        # As many as messages are sent at once: one that waited for another clinic's would fail through no fault of its.
+        # As many as are sent at once: one that waited for another clinic's would fail through no fault of its own.
         self._connections = httpcore.ConnectionPool(
             network_backend=_Network(local_allowed), max_connections=_AT_ONCE, max_keepalive_connections=0
         )

@@ -1,7 +1,7 @@
 """The web pages at `/app`. What they show and do, the routes under `/v1` answer: a page asks these and words it."""
 
 from api import words
-from api.pages import access, admin, case, clinic, portable, reviewer
+from api.pages import admin, case, clinic, portable, reviewer, sign_in
 from api.pages.frame import pages
 
 for say in (
@@ -17,5 +17,13 @@ for say in (
     words.size_in_words,
 ):
     pages.app_template_filter()(say)
-for group in (access.access, access.home, clinic.clinic, case.case, portable.portable, reviewer.reviewer, admin.admin):
+for group in (
+    sign_in.signing_in,
+    sign_in.home,
+    clinic.clinic,
+    case.case,
+    portable.portable,
+    reviewer.reviewer,
+    admin.admin,
+):
     pages.register_blueprint(group)

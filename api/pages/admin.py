@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Response, redirect, url_for
 
+from api import access, overview
 from api import admin as routes
-from api import keys, overview
 from api.admin_schemas import (
+    AuditQuery,
     ClinicChangeIn,
     ClinicIn,
     ClinicPath,
+    FailedQuery,
     KeyIn,
     KeyPath,
     KeyRotationIn,
@@ -18,9 +20,9 @@ from api.admin_schemas import (
 )
 from api.auth import allow
 from api.pages.frame import ask_with_form, guarded_pages, read_query, show, word_problems_by
-from api.schemas import AuditQuery, CasePath, FailedQuery
+from api.schemas import CasePath
 from shared.domain import Role
-from shared.errors import NotFound
+from shared.store.access import no_valid_key
 
 admin = guarded_pages("admin")
 
@@ -63,7 +65,7 @@ def list_clinics() -> Response:
 @allow(Role.ADMIN)
 def add_clinic() -> Response:
     word_problems_by("access.html", **_of_access_page())
-    ask_with_form(keys.add_clinic, ClinicIn)
+    ask_with_form(access.add_clinic, ClinicIn)
     return redirect(url_for("pages.admin.list_clinics"), 303)
 
 
@@ -72,7 +74,7 @@ def add_clinic() -> Response:
 def change_clinic(clinic_id: str) -> Response:
     word_problems_by("access.html", **_of_access_page())
     nothing = {"waiting_limit": None, "retention_days": None}  # a field that is left empty takes the limit away
-    ask_with_form(keys.change_clinic, ClinicChangeIn, nothing, path=ClinicPath(clinic_id=clinic_id))
+    ask_with_form(access.change_clinic, ClinicChangeIn, nothing, path=ClinicPath(clinic_id=clinic_id))
     return redirect(url_for("pages.admin.list_clinics"), 303)
 
 
@@ -80,7 +82,7 @@ def change_clinic(clinic_id: str) -> Response:
 @allow(Role.ADMIN)
 def add_key() -> Response:
     word_problems_by("access.html", **_of_access_page())
-    return show("key.html", made=ask_with_form(keys.add_key, KeyIn).get_json())
+    return show("key.html", made=ask_with_form(access.add_key, KeyIn).get_json())
 
 
 @admin.get("/access/keys/<key_id>/rotate")
@@ -93,7 +95,7 @@ def ask_rotation(key_id: str) -> Response:
 @allow(Role.ADMIN)
 def rotate_key(key_id: str) -> Response:
     word_problems_by("change_key.html", **_of_key(key_id), rotates=True)
-    made = ask_with_form(keys.rotate_key, KeyRotationIn, path=KeyPath(key_id=key_id))
+    made = ask_with_form(access.rotate_key, KeyRotationIn, path=KeyPath(key_id=key_id))
     return show("key.html", made=made.get_json())
 
 
@@ -106,7 +108,7 @@ def ask_revocation(key_id: str) -> Response:
 @admin.post("/access/keys/<key_id>/revoke")
 @allow(Role.ADMIN)
 def revoke_key(key_id: str) -> Response:
-    keys.revoke_key(path=KeyPath(key_id=key_id))
+    access.revoke_key(path=KeyPath(key_id=key_id))
     return redirect(url_for("pages.admin.list_clinics"), 303)
 
 
@@ -118,11 +120,11 @@ def list_audit() -> Response:
 
 
 def _of_access_page() -> dict:
-    clinics = keys.list_clinics().get_json()["clinics"]
+    clinics = access.list_clinics().get_json()["clinics"]
     return {
         "clinics": clinics,
         "clinic_names": {clinic["id"]: clinic["name"] for clinic in clinics},
-        "keys": keys.list_keys().get_json()["keys"],
+        "keys": access.list_keys().get_json()["keys"],
         "roles": list(Role),
     }
 
@@ -132,7 +134,7 @@ def _of_key(key_id: str) -> dict:
     for key in known["keys"]:
         if key["id"] == key_id:
             return {"key": key, "clinic_names": known["clinic_names"]}
-    raise NotFound("key_not_found", "There is no valid key with this id.")
+    raise no_valid_key()
 
 
 def _every_hour(known: Sequence[dict], hours: int) -> list[dict]:

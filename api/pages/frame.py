@@ -23,8 +23,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-_FORM_OUTDATED = NotAllowed("form_outdated", "This page was open for too long. Go back, reload it and send it again.")
-_FORM_FOREIGN = NotAllowed("form_foreign", "This form was sent from another site's page. Nothing was done.")
 
 pages = Blueprint("pages", __name__, url_prefix="/app", template_folder="templates", static_folder="static")
 
@@ -44,7 +42,7 @@ def _refuse_foreign_forms() -> None:
     site = request.headers.get("Sec-Fetch-Site")  # browsers send it by TLS and to localhost, else only the origin
     origin = request.headers.get("Origin")
     if site not in (None, "same-origin") or (origin and urlsplit(origin).netloc != request.host):
-        raise _FORM_FOREIGN
+        raise NotAllowed("form_foreign", "This form was sent from another site's page. Nothing was done.")
 
 
 def _authorize() -> Response | None:
@@ -54,7 +52,7 @@ def _authorize() -> Response | None:
         signed_in = sessions.find_session(session, token, now)
     if signed_in is None:
         then = request.full_path.rstrip("?") if request.method == "GET" else None
-        return redirect(url_for("pages.access.show_sign_in", then=then), 303)
+        return redirect(url_for("pages.sign_in.show_sign_in", then=then), 303)
     if signed_in.use_is_due and _LIVE not in request.headers:
         with to.database.writing() as session:
             sessions.note_session_use(session, signed_in.id, now)
@@ -76,7 +74,7 @@ def check_form() -> None:
     sent = request.form.to_dict(flat=False)
     token, g.idempotency_key = sent.pop("csrf_token", [""])[0], sent.pop("idempotency_key", [None])[0]
     if not hmac.compare_digest(token.encode(), g.signed_in.csrf_secret.encode()):
-        raise _FORM_OUTDATED
+        raise NotAllowed("form_outdated", "This page was open for too long. Go back, reload it and send it again.")
     request.form = ImmutableMultiDict([(name, value) for name, values in sent.items() for value in values if value])
 
 

@@ -1,10 +1,17 @@
 """The subcommands of `dermqueue`, by what they are for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import click
+from sqlalchemy.orm import Session
 
-from shared.settings import DEFAULT_DATA_DIR
+from shared.database import Database, open_database, read_clock
+from shared.settings import DEFAULT_DATA_DIR, load_settings
+from shared.store import trail
 
 file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
 folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -22,3 +29,20 @@ data_dir_option = click.option(
 def data_option(**details):
     """Return the option that names labelled images."""
     return click.option("--data", type=(folder_type, file_type), multiple=True, metavar="IMAGES LABELS", **details)
+
+
+def open_database_of(data_dir: Path) -> Database:
+    """Open the database that the settings name."""
+    return open_database(load_settings(data_dir).database_url)
+
+
+@contextmanager
+def changing(data_dir: Path, action: str, case_id: UUID | None = None) -> Iterator[tuple[Session, datetime]]:
+    """A transaction, and the database's time in it; its last line in the trail says that the operator did `action`.
+
+    An exception takes back the change, and nothing is on record.
+    """
+    with open_database_of(data_dir).writing() as session:
+        now = read_clock(session)
+        yield session, now
+        trail.audit(session, trail.OPERATOR, action, [case_id], now)

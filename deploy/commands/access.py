@@ -1,21 +1,17 @@
 """Commands for clinics and their keys. They speak to the database directly: whoever runs them holds its password."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from deploy.commands import data_dir_option, json_option
-from shared.database import open_database, read_clock
+from deploy.commands import changing, data_dir_option, json_option, open_database_of
+from shared.database import read_clock
 from shared.domain import Role
-from shared.settings import load_settings
-from shared.store import access, trail
-from shared.tables import ClinicRow
+from shared.store import access
+from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
 
 NONE = "none"
-MOST_DAYS = 36_500
-"""A hundred years. Dates end in the year 9999, and the purge that reckons with a later one would end with it."""
-MOST_CASES = 10_000_000
 
 
 class _OrNone(click.ParamType):
@@ -41,11 +37,10 @@ def clinic() -> None:
 @data_dir_option
 def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
     """Register the clinic NAME and print its id. Give it a key with `dermqueue key add`."""
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        clinic_id = access.add_clinic(session, name, read_clock(session))
-        trail.audit(session, trail.OPERATOR, "clinic.added", [None], read_clock(session))
-        row = access.read_clinic(session, clinic_id)
-    click.echo(_clinic_json(row) if as_json else clinic_id)
+    with changing(data_dir, "clinic.added") as (session, now):
+        clinic_id = access.add_clinic(session, name, now)
+        added = access.read_clinic(session, clinic_id)
+    click.echo(_clinic_json(added) if as_json else clinic_id)
 
 
 @clinic.command("list")
@@ -53,17 +48,17 @@ def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def clinic_list(as_json: bool, data_dir: Path) -> None:
     """Print every clinic: its id, its limits, its name."""
-    with open_database(load_settings(data_dir).database_url).reading() as session:
-        rows = access.list_clinics(session)
-        if as_json:
-            from api.admin_schemas import ClinicListOut, ClinicOut
+    with open_database_of(data_dir).reading() as session:
+        clinics = access.list_clinics(session)
+    if as_json:
+        from api.admin_schemas import ClinicListOut, ClinicOut
 
-            click.echo(ClinicListOut(clinics=[ClinicOut.of(row) for row in rows]).model_dump_json())
-            return
-        for row in rows:
-            waiting = "default" if row.waiting_limit is None else row.waiting_limit
-            kept = "for ever" if row.retention_days is None else f"{row.retention_days} days"
-            click.echo(f"{row.id}  waiting limit {waiting:<8}  kept {kept:<10}  {row.name}")
+        click.echo(ClinicListOut(clinics=[ClinicOut.of(one) for one in clinics]).model_dump_json())
+        return
+    for one in clinics:
+        waiting = "default" if one.waiting_limit is None else one.waiting_limit
+        kept = "for ever" if one.retention_days is None else f"{one.retention_days} days"
+        click.echo(f"{one.id}  waiting limit {waiting:<8}  kept {kept:<10}  {one.name}")
 
 
 @clinic.command("set")
@@ -89,18 +84,17 @@ def clinic_set(name_or_id: str, as_json: bool, data_dir: Path, **limits: int | s
     given = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
     if not given:
         raise click.UsageError("Say which limit: --waiting-limit or --retention-days.")
-    with open_database(load_settings(data_dir).database_url).writing() as session:
+    with changing(data_dir, "clinic.changed") as (session, _):
         clinic_id = access.find_clinic(session, name_or_id)
         access.set_limits(session, clinic_id, **given)
-        trail.audit(session, trail.OPERATOR, "clinic.changed", [None], read_clock(session))
-        row = access.read_clinic(session, clinic_id)
-    click.echo(_clinic_json(row) if as_json else "The limits are changed.")
+        changed = access.read_clinic(session, clinic_id)
+    click.echo(_clinic_json(changed) if as_json else "The limits are changed.")
 
 
-def _clinic_json(row: ClinicRow) -> str:
+def _clinic_json(clinic: Clinic) -> str:
     from api.admin_schemas import ClinicOut
 
-    return ClinicOut.of(row).model_dump_json()
+    return ClinicOut.of(clinic).model_dump_json()
 
 
 def _tell_key(key: str, as_json: bool) -> None:
@@ -130,12 +124,9 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
     """
     if (role == Role.CLINIC) != (clinic_name is not None):
         raise click.UsageError("--clinic goes with the role clinic, and only with it.")
-    with open_database(load_settings(data_dir).database_url).writing() as session:
+    with changing(data_dir, "key.added") as (session, now):
         clinic_id = access.find_clinic(session, clinic_name) if clinic_name else None
-        now = read_clock(session)
-        expires_at = access.expires_after(days, now)
-        made = access.add_key(session, Role(role), clinic_id, now, expires_at)
-        trail.audit(session, trail.OPERATOR, "key.added", [None], now)
+        made = access.add_key(session, Role(role), clinic_id, now, access.expires_after(days, now))
     _tell_key(made, as_json)
 
 
@@ -144,26 +135,24 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
 @data_dir_option
 def key_list(as_json: bool, data_dir: Path) -> None:
     """Print every key: its prefix, role, clinic, when it was used last and until when it is valid."""
-    with open_database(load_settings(data_dir).database_url).reading() as session:
-        names = {row.id: row.name for row in access.list_clinics(session)}
-        now, rows = read_clock(session), access.list_keys(session)
-        if as_json:
-            from api.admin_schemas import KeyListOut, KeyOut
+    with open_database_of(data_dir).reading() as session:
+        names = {one.id: one.name for one in access.list_clinics(session)}
+        keys = access.list_keys(session, read_clock(session))
+    if as_json:
+        from api.admin_schemas import KeyListOut, KeyOut
 
-            click.echo(KeyListOut(keys=[KeyOut.of(row, now) for row in rows]).model_dump_json())
-            return
-        for row in rows:
-            used = f"{row.last_used_at:%Y-%m-%d %H:%M}" if row.last_used_at else "never"
-            clinic_name = names.get(row.clinic_id, "")
-            click.echo(f"{row.prefix}  {row.role:<8}  used {used:<16}  {_validity(row, now):<24}  {clinic_name}")
+        click.echo(KeyListOut(keys=[KeyOut.of(one) for one in keys]).model_dump_json())
+        return
+    for one in keys:
+        used = f"{one.last_used_at:%Y-%m-%d %H:%M}" if one.last_used_at else "never"
+        clinic_name = names.get(one.clinic_id, "")
+        click.echo(f"{one.prefix}  {one.role:<8}  used {used:<16}  {_validity(one):<24}  {clinic_name}")
 
 
-def _validity(row, now: datetime) -> str:
-    if row.revoked_at:
-        return "revoked"
-    if row.expires_at is None:
-        return "valid"
-    return f"{'valid until' if row.expires_at > now else 'expired'} {row.expires_at:%Y-%m-%d}"
+def _validity(key: Key) -> str:
+    if key.state == "revoked" or key.expires_at is None:
+        return key.state
+    return f"{'valid until' if key.state == 'valid' else key.state} {key.expires_at:%Y-%m-%d}"
 
 
 @key.command("rotate")
@@ -180,11 +169,9 @@ def _validity(row, now: datetime) -> str:
 @data_dir_option
 def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, data_dir: Path) -> None:
     """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        now = read_clock(session)
-        expires_at = access.expires_after(days, now)
-        made = access.rotate_key(session, prefix, now, timedelta(days=overlap_days), expires_at)
-        trail.audit(session, trail.OPERATOR, "key.rotated", [None], now)
+    overlap = timedelta(days=overlap_days)
+    with changing(data_dir, "key.rotated") as (session, now):
+        made = access.rotate_key(session, prefix, now, overlap, access.expires_after(days, now))
     _tell_key(made, as_json)
 
 
@@ -194,10 +181,8 @@ def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, 
 @data_dir_option
 def key_revoke(prefix: str, as_json: bool, data_dir: Path) -> None:
     """End a key's validity at once. PREFIX is what stands between the key's underscores; the whole key works too."""
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        now = read_clock(session)
+    with changing(data_dir, "key.revoked") as (session, now):
         access.revoke_key(session, prefix, now)
-        trail.audit(session, trail.OPERATOR, "key.revoked", [None], now)
     click.echo("{}" if as_json else "The key is revoked.")
 
 

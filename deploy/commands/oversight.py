@@ -5,8 +5,8 @@ from uuid import UUID
 
 import click
 
-from deploy.commands import data_dir_option, json_option
-from shared.database import open_database, read_clock
+from deploy.commands import changing, data_dir_option, json_option, open_database_of
+from shared.database import open_database
 from shared.dispatch import Doorbell, make_celery
 from shared.domain import State
 from shared.settings import load_settings
@@ -28,7 +28,7 @@ def audit_list(case_id: UUID | None, limit: int, as_json: bool, data_dir: Path) 
     """Print the newest entries: position, time, who, what, which case."""
     from api.admin_schemas import AuditPageOut
 
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         page = AuditPageOut.of(trail.list_entries(session, case_id, before=None, limit=limit))
     if as_json:
         click.echo(page.model_dump_json())
@@ -47,7 +47,7 @@ def audit_verify(expected_head: str | None, data_dir: Path) -> None:
     Removing the newest entries leaves a sound chain. Note the printed hash elsewhere (the daily purge writes it to the
     worker's log, too) and give it as --head later: it must then still be part of the chain.
     """
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         report = trail.verify_trail(session, expected_head)
     for fault in report.faults:
         click.echo(fault, err=True)
@@ -67,9 +67,9 @@ def failed() -> None:
 @data_dir_option
 def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
     """Print the newest failed cases: id, when it failed, why."""
-    from api.schemas import FailedCaseOut, FailedListOut
+    from api.admin_schemas import FailedCaseOut, FailedListOut
 
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         found = cases.list_cases(session, None, cases.CaseFilter(state=State.FAILED), limit)
     if as_json:
         click.echo(FailedListOut(cases=[FailedCaseOut.of(case) for case in found]).model_dump_json())
@@ -84,14 +84,11 @@ def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def failed_requeue(case_id: UUID, as_json: bool, data_dir: Path) -> None:
     """Give a failed case three new attempts, alone, at the end of its clinic's queue."""
-    settings = load_settings(data_dir)
-    with open_database(settings.database_url).writing() as session:
-        now = read_clock(session)
+    with changing(data_dir, "case.requeued", case_id) as (session, now):
         case = cases.requeue_case(session, case_id, now)
-        trail.audit(session, trail.OPERATOR, "case.requeued", [case_id], now)
-    Doorbell(make_celery(settings)).ring()
+    Doorbell(make_celery(load_settings(data_dir))).ring()
     if as_json:
-        from api.schemas import FailedCaseOut
+        from api.admin_schemas import FailedCaseOut
 
         click.echo(FailedCaseOut.of(case).model_dump_json())
         return

@@ -15,7 +15,7 @@ from rich.table import Table
 from deploy.client import Client, Refused, find_connection
 from deploy.commands import data_dir_option, file_type
 from deploy.terminal import make_console, make_progress
-from shared.domain import CLASSES, NOTICE, Priority
+from shared.domain import CLASSES, NOTICE, REFERENCE_LENGTH, Priority
 
 _AT_ONCE = 4
 _REFRESH_S = 1.0
@@ -140,7 +140,7 @@ def submit_files(
 
     def send(file: Path) -> dict:
         try:
-            return client.submit(file, reference=(reference or file.name)[:200], **fields)
+            return client.submit(file, reference=(reference or file.name)[:REFERENCE_LENGTH], **fields)
         except Refused as error:
             return {
                 "id": None,

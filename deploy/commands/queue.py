@@ -6,10 +6,10 @@ from uuid import UUID
 
 import click
 
-from deploy.commands import data_dir_option, json_option
-from shared.database import open_database, read_clock
+from deploy.commands import changing, data_dir_option, json_option, open_database_of
+from shared.database import read_clock
 from shared.settings import load_settings
-from shared.store import access, trail, webhooks
+from shared.store import access, webhooks
 from shared.webhook_address import check_webhook_url
 
 
@@ -29,7 +29,7 @@ def queue(hours: int, minutes: int, as_json: bool, data_dir: Path) -> None:
     from api.admin_schemas import QueueQuery
     from api.overview import describe_queue
 
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         found = describe_queue(session, QueueQuery(hours=hours, minutes=minutes))
         now = read_clock(session)
     if as_json:
@@ -55,7 +55,7 @@ def workers(as_json: bool, data_dir: Path) -> None:
     from api.admin_schemas import WorkerOut, WorkersOut
     from shared.store.workers import list_workers
 
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         now = read_clock(session)
         known = [WorkerOut.of(worker) for worker in list_workers(session, now)]
     if as_json:
@@ -78,11 +78,11 @@ def webhook() -> None:
 @data_dir_option
 def webhook_list(as_json: bool, data_dir: Path) -> None:
     """Print every webhook and how its messages fare."""
-    from api.webhooks import WebhookListOut, WebhookOut
+    from api.webhook_schemas import WebhookListOut, WebhookOut
 
-    with open_database(load_settings(data_dir).database_url).reading() as session:
+    with open_database_of(data_dir).reading() as session:
         known = webhooks.list_webhooks(session, None)
-        names = {row.id: row.name for row in access.list_clinics(session)}
+        names = {clinic.id: clinic.name for clinic in access.list_clinics(session)}
     if as_json:
         click.echo(WebhookListOut(webhooks=[WebhookOut.of(one) for one in known]).model_dump_json())
         return
@@ -99,14 +99,11 @@ def webhook_list(as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> None:
     """Tell a clinic's final states to URL and print the secret of the signatures: the only time that it can be seen."""
-    from api.webhooks import WebhookMadeOut
+    from api.webhook_schemas import WebhookMadeOut
 
-    settings = load_settings(data_dir)
-    check_webhook_url(url, settings.local_webhooks)
-    with open_database(settings.database_url).writing() as session:
-        now = read_clock(session)
+    check_webhook_url(url, load_settings(data_dir).local_webhooks)
+    with changing(data_dir, "webhook.added") as (session, now):
         webhook_id, secret = webhooks.add_webhook(session, access.find_clinic(session, clinic_name), url, now)
-        trail.audit(session, trail.OPERATOR, "webhook.added", [None], now)
     click.echo(WebhookMadeOut(id=webhook_id, url=url, secret=secret).model_dump_json() if as_json else secret)
 
 
@@ -115,7 +112,8 @@ def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> No
 @data_dir_option
 def webhook_remove(webhook_id: UUID, data_dir: Path) -> None:
     """Forget a webhook and what was on its way to it."""
-    _change(webhooks.remove_webhook, webhook_id, "webhook.removed", data_dir)
+    with changing(data_dir, "webhook.removed") as (session, _):
+        webhooks.remove_webhook(session, None, webhook_id)
     click.echo("The webhook is removed.")
 
 
@@ -124,14 +122,9 @@ def webhook_remove(webhook_id: UUID, data_dir: Path) -> None:
 @data_dir_option
 def webhook_enable(webhook_id: UUID, data_dir: Path) -> None:
     """Use a webhook again that was disabled; what ended meanwhile is not told."""
-    _change(webhooks.enable_webhook, webhook_id, "webhook.enabled", data_dir)
+    with changing(data_dir, "webhook.enabled") as (session, _):
+        webhooks.enable_webhook(session, None, webhook_id)
     click.echo("The webhook is enabled.")
-
-
-def _change(change, webhook_id: UUID, action: str, data_dir: Path) -> None:
-    with open_database(load_settings(data_dir).database_url).writing() as session:
-        change(session, None, webhook_id)
-        trail.audit(session, trail.OPERATOR, action, [None], read_clock(session))
 
 
 def _age(moment: datetime | None, now: datetime) -> str:

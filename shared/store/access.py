@@ -4,10 +4,11 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,6 +16,11 @@ from shared.database import read_clock
 from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
 from shared.tables import ApiKeyRow, ClinicRow
+
+MOST_DAYS = 36_500
+"""A hundred years. A date outside the years 1 to 9999 could be no key's end, and would crash the purge."""
+MOST_CASES = 10_000_000
+"""That may wait at once, of one clinic; SQL's integers end before 2^31."""
 
 _PREFIX_BYTES = 6
 _SECRET_BYTES = 32
@@ -24,7 +30,32 @@ _FIND_KEY = select(
     *(_KEYS.c[name] for name in ("id", "role", "clinic_id", "secret_sha256", "revoked_at", "expires_at"))
 ).where(_KEYS.c.prefix == bindparam("prefix"))
 _READ_WAITING_LIMIT = select(_CLINICS.c.waiting_limit).where(_CLINICS.c.id == bindparam("clinic_id"))
-_WRONG_KEY = NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """Who sends cases. Without its own `waiting_limit` the setting counts; without `retention_days` cases are kept."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    waiting_limit: int | None
+    retention_days: int | None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key without its secret. `state` is `valid`, `expired` or `revoked`; `last_used_at` is to within a minute."""
+
+    id: UUID
+    prefix: str
+    role: Role
+    clinic_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    state: str
 
 
 def add_clinic(session: Session, name: str, now: datetime) -> UUID:
@@ -42,9 +73,9 @@ def add_clinic(session: Session, name: str, now: datetime) -> UUID:
     return clinic_id
 
 
-def list_clinics(session: Session) -> Sequence[ClinicRow]:
+def list_clinics(session: Session) -> Sequence[Clinic]:
     """Return every clinic, by name."""
-    return session.scalars(select(ClinicRow).order_by(ClinicRow.name)).all()
+    return [_to_clinic(row) for row in session.scalars(select(ClinicRow).order_by(ClinicRow.name))]
 
 
 def find_clinic(session: Session, name_or_id: str) -> UUID:
@@ -59,8 +90,8 @@ def find_clinic(session: Session, name_or_id: str) -> UUID:
     raise NotFound("clinic_not_found", f"There is no clinic {name_or_id!r}. Add it with `dermqueue clinic add`.")
 
 
-def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
-    """Return a clinic's row.
+def read_clinic(session: Session, clinic_id: UUID) -> Clinic:
+    """Return a clinic.
 
     Raises:
         NotFound: `clinic_not_found`.
@@ -68,7 +99,7 @@ def read_clinic(session: Session, clinic_id: UUID) -> ClinicRow:
     row = session.get(ClinicRow, clinic_id)
     if row is None:
         raise NotFound("clinic_not_found", "There is no such clinic.")
-    return row
+    return _to_clinic(row)
 
 
 def read_waiting_limit(session: Session | Connection, clinic_id: UUID) -> int | None:
@@ -101,44 +132,39 @@ def expires_after(days: int | None, now: datetime) -> datetime | None:
     return now + timedelta(days=days) if days else None
 
 
-def list_keys(session: Session) -> Sequence[ApiKeyRow]:
-    """Return every key's row, oldest first; none holds a secret."""
-    return session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at)).all()
+def list_keys(session: Session, now: datetime) -> Sequence[Key]:
+    """Return every key, oldest first."""
+    return [_to_key(row, now) for row in session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at))]
 
 
-def find_prefix(session: Session, key_id: UUID) -> str:
-    """Return the prefix of a key that was not revoked.
-
-    Raises:
-        NotFound: `key_not_found`.
-    """
-    prefix = session.scalar(select(ApiKeyRow.prefix).where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None)))
-    if prefix is None:
-        raise NotFound("key_not_found", "There is no valid key with this id.")
-    return prefix
+def is_valid(now: datetime) -> ColumnElement[bool]:
+    """Return the SQL condition of a key that is neither revoked nor expired."""
+    return ApiKeyRow.revoked_at.is_(None) & or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
 
 
 def rotate_key(
-    session: Session, key_or_prefix: str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
+    session: Session, key: UUID | str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
 ) -> str:
     """Make a key that may do the same until it expires, and let the old one expire after `overlap`; return the new one.
+
+    key: its id, its prefix, or all of it.
 
     Raises:
         NotFound: `key_not_found`.
     """
-    old = _find_valid_key(session, key_or_prefix, now)
+    old = _find_valid_key(session, key, now)
     ends_at = now + overlap
     old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)
     return add_key(session, Role(old.role), old.clinic_id, now, expires_at)
 
 
-def revoke_key(session: Session, key_or_prefix: str, now: datetime) -> None:
-    """End a key's validity at once.
+def revoke_key(session: Session, key: UUID | str, now: datetime) -> None:
+    """End a key's validity at once; `key` is as in `rotate_key`.
 
     Raises:
         NotFound: `key_not_found`.
     """
-    _find_valid_key(session, key_or_prefix, now).revoked_at = now
+    _find_valid_key(session, key, now).revoked_at = now
 
 
 def authenticate(session: Session | Connection, key: str) -> Caller:
@@ -152,7 +178,7 @@ def authenticate(session: Session | Connection, key: str) -> Caller:
     is_key = scheme == "dq" and prefix.isalnum()  # PostgreSQL refuses a NUL
     row = session.execute(_FIND_KEY, {"prefix": prefix}).first() if is_key else None
     if row is None or not hmac.compare_digest(row.secret_sha256, _digest(secret)):
-        raise _WRONG_KEY
+        raise NotAuthenticated("key_unknown", "This API key is not valid. Check that it was copied whole.")
     if row.revoked_at is not None:
         raise NotAuthenticated("key_revoked", "This API key was revoked. Ask your administrator for a new one.")
     if row.expires_at is not None and row.expires_at <= read_clock(session):
@@ -165,13 +191,40 @@ def note_use(session: Session, key_id: UUID, now: datetime) -> None:
     session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now))
 
 
-def _find_valid_key(session: Session, key_or_prefix: str, now: datetime) -> ApiKeyRow:
-    prefix = key_or_prefix.removeprefix("dq_").split("_", 1)[0]
-    alive = or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
-    row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.prefix == prefix, ApiKeyRow.revoked_at.is_(None), alive))
+def no_valid_key(named: str = "this id") -> NotFound:
+    """Return the error for a key that is not there or not valid any more."""
+    return NotFound("key_not_found", f"There is no valid key with {named}.")
+
+
+def _find_valid_key(session: Session, key: UUID | str, now: datetime) -> ApiKeyRow:
+    if isinstance(key, UUID):
+        is_meant, named = ApiKeyRow.id == key, "this id"
+    else:
+        prefix = key.removeprefix("dq_").split("_", 1)[0]
+        is_meant, named = ApiKeyRow.prefix == prefix, f"the prefix {prefix!r}"
+    row = session.scalar(select(ApiKeyRow).where(is_meant, is_valid(now)))
     if row is None:
-        raise NotFound("key_not_found", f"There is no valid key with the prefix {prefix!r}.")
+        raise no_valid_key(named)
     return row
+
+
+def _to_clinic(row: ClinicRow) -> Clinic:
+    return Clinic(row.id, row.name, row.created_at, row.waiting_limit, row.retention_days)
+
+
+def _to_key(row: ApiKeyRow, now: datetime) -> Key:
+    has_expired = row.expires_at is not None and row.expires_at <= now
+    return Key(
+        id=row.id,
+        prefix=row.prefix,
+        role=Role(row.role),
+        clinic_id=row.clinic_id,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        state="revoked" if row.revoked_at else "expired" if has_expired else "valid",
+    )
 
 
 def _digest(secret: str) -> str:

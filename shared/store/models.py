@@ -1,5 +1,6 @@
 """The bundles that workers have loaded."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
@@ -7,6 +8,15 @@ from sqlalchemy.orm import Session
 
 from shared.errors import Unavailable
 from shared.tables import ModelRow
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A bundle that a worker has loaded."""
+
+    digest: str
+    manifest: dict
+    card: str
 
 
 def activate_model(session: Session, digest: str, manifest: dict, card: str, now: datetime) -> None:
@@ -19,7 +29,7 @@ def activate_model(session: Session, digest: str, manifest: dict, card: str, now
     session.flush()
 
 
-def read_current_model(session: Session) -> ModelRow:
+def read_current_model(session: Session) -> LoadedModel:
     """Return the bundle that was activated last.
 
     Raises:
@@ -30,4 +40,4 @@ def read_current_model(session: Session) -> ModelRow:
         raise Unavailable(
             "model_not_loaded", "No worker has loaded a model yet; cases wait in the queue until one does."
         )
-    return row
+    return LoadedModel(row.digest, row.manifest, row.card)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from shared.domain import Caller, Role
 from shared.service_tables import SessionRow
+from shared.store.access import is_valid
 from shared.tables import ApiKeyRow
 
 LASTS = timedelta(hours=12)
@@ -45,11 +46,10 @@ def begin_session(session: Session, caller: Caller, now: datetime) -> str:
 
 def find_session(session: Session, token: str, now: datetime) -> SignedIn | None:
     """Return who holds this token, or None if nobody does any more. It ends with its key, however that ends."""
-    key_is_valid = ApiKeyRow.revoked_at.is_(None) & or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
     found = session.execute(
         select(SessionRow, ApiKeyRow)
         .join(ApiKeyRow, ApiKeyRow.id == SessionRow.key_id)
-        .where(SessionRow.id == _digest(token), key_is_valid)
+        .where(SessionRow.id == _digest(token), is_valid(now))
         .where(SessionRow.expires_at > now, SessionRow.used_at > now - LASTS_UNUSED)
     ).first()
     if found is None:

@@ -9,12 +9,9 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared.domain import State
+from shared.domain import REFERENCE_LENGTH, State
 from shared.errors import Conflict, NotFound
 from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow
-
-NAME_LENGTH = 200
-"""Characters of an item's name, and of a case's reference."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,9 @@ def add_item(
     Raises:
         Conflict: `item_taken`: another request with the same key was faster.
     """
-    row = SubmissionItemRow(submission_id=submission_id, position=position, name=name[:NAME_LENGTH], case_id=case_id)
+    row = SubmissionItemRow(
+        submission_id=submission_id, position=position, name=name[:REFERENCE_LENGTH], case_id=case_id
+    )
     row.error_code, row.error_detail = error or (None, None)
     session.add(row)
     try:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, select
@@ -51,8 +50,9 @@ class Actor:
 WORKER, HOUSEKEEPING, OPERATOR = Actor("worker"), Actor("housekeeping"), Actor("operator")
 
 
-class _Entry(NamedTuple):
-    """A row that is about to be added."""
+@dataclass(frozen=True)
+class _Entry:
+    """What an entry's hash covers, with the hash before it."""
 
     at: datetime
     action: str
@@ -61,6 +61,13 @@ class _Entry(NamedTuple):
     clinic_id: UUID | None
     case_id: UUID | None
     position: int
+
+
+@dataclass(frozen=True)
+class AuditEntry(_Entry):
+    """Who did what. `key_id` is None for what no key did, `case_id` for what was done to no case."""
+
+    hash: str
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequen
         position += 1
         entry = _Entry(now, action, actor.key_id, actor.role, actor.clinic_id, case_id, position)
         previous = _hash(entry, previous)
-        rows.append(entry._asdict() | {"hash": previous})
+        rows.append(vars(entry) | {"hash": previous})
     session.execute(_ADD, rows)
 
 
@@ -102,14 +109,17 @@ def find_unread(session: Session | Connection, caller: Caller, case_ids: Sequenc
     return [case_id for case_id in case_ids if case_id not in known]
 
 
-def list_entries(session: Session, case_id: UUID | None, before: int | None, limit: int) -> Sequence[AuditRow]:
+def list_entries(session: Session, case_id: UUID | None, before: int | None, limit: int) -> Sequence[AuditEntry]:
     """Return at most `limit` entries, newest first; `before` is the position of the last one of the page before."""
     query = select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position.desc()).limit(limit)
     if case_id is not None:
         query = query.where(AuditRow.case_id == case_id)
     if before is not None:
         query = query.where(AuditRow.position < before)
-    return session.scalars(query).all()
+    return [
+        AuditEntry(row.at, row.action, row.key_id, row.role, row.clinic_id, row.case_id, row.position, row.hash)
+        for row in session.scalars(query)
+    ]
 
 
 def read_head(session: Session) -> tuple[int, str]:

@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy import commands
 from deploy.cli import main
-from deploy.commands import access, oversight, queue
+from deploy.commands import oversight
 from shared.database import open_database
 from shared.dispatch import make_celery
 from tests.deploy.commands import NAME
@@ -32,7 +33,7 @@ def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]
         opened.append(celery.close)
         return celery
 
-    for module in (access, oversight, queue):
+    for module in (commands, oversight):
         monkeypatch.setattr(module, "open_database", open_and_remember)
     monkeypatch.setattr(oversight, "make_celery", make_and_remember)
     yield lambda *arguments: CliRunner().invoke(main, [*arguments, "--data-dir", str(tmp_path)], env=variables)

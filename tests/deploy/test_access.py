@@ -101,6 +101,13 @@ def test_a_rotation_prints_a_key_that_opens_and_says_how_long_the_old_one_does(d
     assert f"valid until {datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}" in lines[newest.split("_")[1]]
 
 
+def test_a_change_that_is_refused_is_not_on_record(dermqueue, database, clinic_id):
+    refused(dermqueue("clinic", "add", NAME))
+    refused(dermqueue("key", "revoke", "0" * 12))
+    with database.reading() as session:
+        assert trail.list_entries(session, None, None, 9) == []
+
+
 def test_what_the_commands_do_to_clinics_and_keys_is_told_in_json_and_on_record(dermqueue, database):
     added = as_json(dermqueue("clinic", "add", NAME, "--json"))
     changed = as_json(dermqueue("clinic", "set", NAME, "--waiting-limit", "7", "--json"))

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +12,6 @@ from shared.database import Database, read_clock
 from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
 from shared.store import access
-from shared.tables import ApiKeyRow
 from tests.factories import add_clinic, add_key
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -35,26 +34,25 @@ def add_expiring_key(database: Database, days: float) -> str:
         return access.add_key(session, Role.ADMIN, None, now, now + timedelta(days=days))
 
 
-def rotate(database: Database, key_or_prefix: str, overlap_days: float, days_ago: float = 0) -> str:
+def rotate(database: Database, key: UUID | str, overlap_days: float, days_ago: float = 0) -> str:
     with database.writing() as session:
         then = read_clock(session) - timedelta(days=days_ago)
-        return access.rotate_key(session, key_or_prefix, then, timedelta(days=overlap_days))
+        return access.rotate_key(session, key, then, timedelta(days=overlap_days))
 
 
-def row_of(database: Database, key: str) -> ApiKeyRow:
+def listed(database: Database, key: str) -> access.Key:
     with database.reading() as session:
-        (row,) = [row for row in access.list_keys(session) if row.prefix == prefix_of(key)]
-        session.expunge(row)
-        return row
+        (found,) = [one for one in access.list_keys(session, read_clock(session)) if one.prefix == prefix_of(key)]
+    return found
 
 
 def prefix_of(key: str) -> str:
     return key.split("_")[1]
 
 
-def revoke(database: Database, key_or_prefix: str) -> None:
+def revoke(database: Database, key: UUID | str) -> None:
     with database.writing() as session:
-        access.revoke_key(session, key_or_prefix, read_clock(session))
+        access.revoke_key(session, key, read_clock(session))
 
 
 @pytest.mark.parametrize("role", [Role.REVIEWER, Role.ADMIN])
@@ -107,15 +105,28 @@ def test_a_key_that_is_not_whole_opens_nothing(database, spoil):
     assert refusal(database, spoil(add_key(database, Role.ADMIN))) == "key_unknown"
 
 
+def test_a_wrong_key_is_refused_by_an_error_of_its_own_which_holds_no_other_refusals_frames(database):
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(NotAuthenticated) as caught:
+            authenticate(database, "dq_wrong_key")
+        refusals.append(caught.value)
+    assert refusals[0] is not refusals[1]
+
+
 def test_a_key_with_anothers_secret_opens_nothing(database):
     first, second = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
     assert refusal(database, "_".join([*first.split("_", 2)[:2], second.split("_", 2)[2]])) == "key_unknown"
 
 
-@pytest.mark.parametrize("name_it", [lambda key: key, lambda key: key.split("_")[1]], ids=["whole key", "prefix"])
+@pytest.mark.parametrize(
+    "name_it",
+    [lambda _, key: key, lambda _, key: prefix_of(key), lambda database, key: listed(database, key).id],
+    ids=["whole key", "prefix", "id"],
+)
 def test_a_revoked_key_is_refused_at_once_and_others_are_not(database, name_it):
     key, other = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
-    revoke(database, name_it(key))
+    revoke(database, name_it(database, key))
     assert refusal(database, key) == "key_revoked"
     assert authenticate(database, other).role is Role.ADMIN
 
@@ -164,11 +175,11 @@ def test_without_an_overlap_the_old_key_ends_at_once(database):
 
 def test_a_rotation_never_prolongs_a_key(database):
     key = add_expiring_key(database, 1)
-    expires_at = row_of(database, key).expires_at
+    expires_at = listed(database, key).expires_at
     rotate(database, key, overlap_days=7)
-    assert row_of(database, key).expires_at == expires_at
+    assert listed(database, key).expires_at == expires_at
     rotate(database, key, overlap_days=0.5)
-    assert row_of(database, key).expires_at < expires_at
+    assert listed(database, key).expires_at < expires_at
 
 
 @pytest.mark.parametrize("ended", ["revoked", "expired", "unknown"])
@@ -176,22 +187,24 @@ def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ende
     key = add_expiring_key(database, -1 if ended == "expired" else 1)
     if ended == "revoked":
         revoke(database, key)
-    for change in (lambda key: rotate(database, key, 7), lambda key: revoke(database, key)):
-        with pytest.raises(NotFound, match="key_not_found"):
-            change("0" * 12 if ended == "unknown" else key)
+    names = ("0" * 12, uuid4()) if ended == "unknown" else (key, listed(database, key).id)
+    for name, told in zip(names, ("the prefix", "this id"), strict=True):
+        for change in (lambda name: rotate(database, name, 7), lambda name: revoke(database, name)):
+            with pytest.raises(NotFound, match=f"key_not_found: There is no valid key with {told}"):
+                change(name)
     if ended != "unknown":
         assert refusal(database, key) == f"key_{ended}"
     with database.reading() as session:
-        assert len(access.list_keys(session)) == 1
+        assert len(access.list_keys(session, NOW)) == 1
 
 
 def test_when_a_key_was_last_used_stands_in_its_own_row(database):
     used, other = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
     for moment in (NOW, NOW + timedelta(seconds=1)):
         with database.writing() as session:
-            access.note_use(session, row_of(database, used).id, moment)
-        assert row_of(database, used).last_used_at == moment
-    assert row_of(database, other).last_used_at is None
+            access.note_use(session, listed(database, used).id, moment)
+        assert listed(database, used).last_used_at == moment
+    assert listed(database, other).last_used_at is None
 
 
 @pytest.mark.parametrize(("role", "of_a_clinic"), [(Role.CLINIC, False), (Role.REVIEWER, True), (Role.ADMIN, True)])
@@ -217,7 +230,7 @@ def test_a_clinics_name_is_given_once(database):
 def test_a_clinic_is_found_by_its_name_and_by_its_id(database):
     south, north = add_clinic(database, "South"), add_clinic(database, "North")
     with database.reading() as session:
-        assert [(row.id, row.name) for row in access.list_clinics(session)] == [(north, "North"), (south, "South")]
+        assert [(one.id, one.name) for one in access.list_clinics(session)] == [(north, "North"), (south, "South")]
         assert access.find_clinic(session, "South") == access.find_clinic(session, str(south)) == south
         with pytest.raises(NotFound, match="clinic_not_found"):
             access.find_clinic(session, "West")
@@ -231,9 +244,9 @@ def test_a_clinics_limits_are_its_own_and_can_be_taken_away_one_by_one(database)
             access.set_limits(session, north, **limits)
         with database.reading() as session:
             assert access.read_waiting_limit(session, south) is None
-            rows = access.list_clinics(session)
-            assert access.read_waiting_limit(session, north) == rows[0].waiting_limit
-            return [(row.waiting_limit, row.retention_days) for row in rows]
+            clinics = access.list_clinics(session)
+            assert access.read_waiting_limit(session, north) == clinics[0].waiting_limit
+        return [(clinic.waiting_limit, clinic.retention_days) for clinic in clinics]
 
     assert set_limits(waiting_limit=5, retention_days=30) == [(5, 30), (None, None)]
     assert set_limits(waiting_limit=6) == [(6, 30), (None, None)]

@@ -11,16 +11,16 @@ from shared.store import sessions
 
 _HOMES = {Role.CLINIC: "clinic.list_cases", Role.REVIEWER: "reviewer.list_work", Role.ADMIN: "admin.show_queue"}
 
-access = Blueprint("access", __name__)
+signing_in = Blueprint("sign_in", __name__)
 home = guarded_pages("home")
 
 
-@access.get("/sign-in")
+@signing_in.get("/sign-in")
 def show_sign_in() -> Response:
     return show("sign_in.html", then=_own_address(request.args.get("then", "")))
 
 
-@access.post("/sign-in")
+@signing_in.post("/sign-in")
 def sign_in() -> Response:
     then = _own_address(request.form.get("then", ""))
     word_problems_by("sign_in.html", then=then)
@@ -43,7 +43,7 @@ def go_home() -> Response:
 def sign_out() -> Response:
     with services().database.writing() as session:
         sessions.end_session(session, g.signed_in.id)
-    response = redirect(url_for("pages.access.show_sign_in"), 303)
+    response = redirect(url_for("pages.sign_in.show_sign_in"), 303)
     response.delete_cookie(COOKIE, path="/app", secure=request.is_secure, httponly=True, samesite="Strict")
     response.headers["Clear-Site-Data"] = '"cache"'  # the thumbnails
     return response

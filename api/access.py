@@ -1,8 +1,6 @@
 """The admins' routes of clinics and their keys."""
 
-import logging
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from flask import Response
@@ -21,19 +19,18 @@ from api.admin_schemas import (
     KeyRotationIn,
 )
 from api.answers import answer, parse_id
-from api.auth import allow, caller
+from api.auth import allow
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
+from api.changes import changing
 from api.problems import problem_responses
 from api.services import services
 from shared.database import read_clock
 from shared.domain import Role
 from shared.errors import NotFound
-from shared.store import access, trail
+from shared.store import access
 
 blueprint = guarded_blueprint("access", "/v1/admin", "Clinics and keys: who may use the service.")
-log = logging.getLogger(__name__)
-
 _WRITES = problem_responses(400, 413, content_type_unsupported=415)
 
 
@@ -42,7 +39,8 @@ _WRITES = problem_responses(400, 413, content_type_unsupported=415)
 def list_clinics() -> Response:
     """List every clinic and its limits."""
     with services().database.reading() as session:
-        return answer(ClinicListOut(clinics=[ClinicOut.of(row) for row in access.list_clinics(session)]), 200)
+        found = access.list_clinics(session)
+    return answer(ClinicListOut(clinics=[ClinicOut.of(clinic) for clinic in found]), 200)
 
 
 @blueprint.post("/clinics", responses={201: ClinicOut, **_WRITES, **problem_responses(clinic_exists=409)})
@@ -53,13 +51,11 @@ def add_clinic(sent: ClinicIn) -> Response:
 
     Give it a key next: `POST /v1/admin/keys`.
     """
-
-    def add(session, now: datetime) -> ClinicOut:
+    with changing("clinic.added") as (session, now):
         clinic_id = access.add_clinic(session, sent.name, now)
         access.set_limits(session, clinic_id, waiting_limit=sent.waiting_limit, retention_days=sent.retention_days)
-        return ClinicOut.of(access.read_clinic(session, clinic_id))
-
-    return answer(_do("clinic.added", add), 201)
+        added = access.read_clinic(session, clinic_id)
+    return answer(ClinicOut.of(added), 201)
 
 
 @blueprint.patch(
@@ -70,13 +66,11 @@ def add_clinic(sent: ClinicIn) -> Response:
 def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
     """Change a clinic's limits."""
     clinic_id = parse_id(path.clinic_id, NotFound("clinic_not_found", "There is no such clinic."))
-
-    def change(session, _now: datetime) -> ClinicOut:
+    with changing("clinic.changed") as (session, _):
         access.read_clinic(session, clinic_id)
         access.set_limits(session, clinic_id, **sent.model_dump(include=sent.model_fields_set))
-        return ClinicOut.of(access.read_clinic(session, clinic_id))
-
-    return answer(_do("clinic.changed", change), 200)
+        changed = access.read_clinic(session, clinic_id)
+    return answer(ClinicOut.of(changed), 200)
 
 
 @blueprint.get("/keys", responses={200: KeyListOut})
@@ -84,8 +78,8 @@ def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
 def list_keys() -> Response:
     """List every key, without its secret."""
     with services().database.reading() as session:
-        now = read_clock(session)
-        return answer(KeyListOut(keys=[KeyOut.of(row, now) for row in access.list_keys(session)]), 200)
+        found = access.list_keys(session, read_clock(session))
+    return answer(KeyListOut(keys=[KeyOut.of(key) for key in found]), 200)
 
 
 @blueprint.post("/keys", responses={201: KeyMadeOut, **_WRITES, **problem_responses(clinic_not_found=404)})
@@ -96,14 +90,11 @@ def add_key(sent: KeyIn) -> Response:
 
     This answer is the only time that it can be seen.
     """
-
-    def add(session, now: datetime) -> KeyMadeOut:
+    with changing("key.added") as (session, now):
         if sent.clinic_id is not None:
             access.read_clinic(session, sent.clinic_id)
-        expires_at = access.expires_after(sent.days, now)
-        return KeyMadeOut.of(access.add_key(session, sent.role, sent.clinic_id, now, expires_at))
-
-    return answer(_do("key.added", add), 201)
+        made = access.add_key(session, sent.role, sent.clinic_id, now, access.expires_after(sent.days, now))
+    return answer(KeyMadeOut.of(made), 201)
 
 
 @blueprint.post("/keys/<key_id>/rotate", responses={201: KeyMadeOut, **_WRITES, **problem_responses(key_not_found=404)})
@@ -112,12 +103,9 @@ def add_key(sent: KeyIn) -> Response:
 def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
     """Make a key that may do the same; the old one expires when the overlap is over."""
     key_id, overlap = _parse_key_id(path), timedelta(days=sent.overlap_days)
-
-    def rotate(session, now: datetime) -> KeyMadeOut:
-        expires_at, prefix = access.expires_after(sent.days, now), access.find_prefix(session, key_id)
-        return KeyMadeOut.of(access.rotate_key(session, prefix, now, overlap, expires_at))
-
-    return answer(_do("key.rotated", rotate), 201)
+    with changing("key.rotated") as (session, now):
+        made = access.rotate_key(session, key_id, now, overlap, access.expires_after(sent.days, now))
+    return answer(KeyMadeOut.of(made), 201)
 
 
 @blueprint.post("/keys/<key_id>/revoke", responses={204: None, **problem_responses(key_not_found=404)})
@@ -125,19 +113,10 @@ def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
 def revoke_key(path: KeyPath) -> Response:
     """End a key's validity at once."""
     key_id = _parse_key_id(path)
-    _do("key.revoked", lambda session, now: access.revoke_key(session, access.find_prefix(session, key_id), now))
+    with changing("key.revoked") as (session, now):
+        access.revoke_key(session, key_id, now)
     return Response(status=204)
 
 
-def _do(action: str, change: Callable):
-    """Make a change in one transaction, with a line in the audit trail; return what the change does."""
-    with services().database.writing() as session:
-        now = read_clock(session)
-        result = change(session, now)
-        trail.audit(session, caller(), action, [None], now)
-    log.info("%s key_id=%s", action.replace(".", "_"), caller().key_id)
-    return result
-
-
 def _parse_key_id(path: KeyPath) -> UUID:
-    return parse_id(path.key_id, NotFound("key_not_found", "There is no valid key with this id."))
+    return parse_id(path.key_id, access.no_valid_key())

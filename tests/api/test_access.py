@@ -1,13 +1,10 @@
-"""The admins' queue in numbers, and their calls on clinics and keys."""
+"""The admins' calls on clinics and keys."""
 
 from uuid import uuid4
 
 import pytest
 
-from shared.database import read_clock
-from shared.store import workers
-from shared.store.workers import Worker
-from tests.api.calls import MODEL_DIGEST, Api, activate_model, read_problem, record_problem
+from tests.api.calls import Api, read_problem
 
 
 def post(admin: Api, address: str, sent: dict | None = None, method: str = "POST"):
@@ -16,31 +13,6 @@ def post(admin: Api, address: str, sent: dict | None = None, method: str = "POST
 
 def key_id_of(admin: Api, prefix: str) -> str:
     return next(key["id"] for key in admin.get("/v1/admin/keys").json["keys"] if key["prefix"] == prefix)
-
-
-def test_an_empty_queue_says_so(admin):
-    answer = admin.get("/v1/admin/queue").json
-    assert answer | {"waiting": 0, "running": 0, "oldest": None, "workers_needed": None} == answer
-    assert answer["clinics"] == answer["hours"] == answer["workers"] == []
-
-
-def test_the_queue_tells_what_waits_what_ended_and_how_many_workers_it_needs(admin, clinic, database):
-    failed, *waiting = [clinic.submit() for _ in range(4)]
-    record_problem(database, failed.json["id"])
-    activate_model(database)
-    with database.writing() as session:
-        fast = Worker(uuid4(), "here:1", "cpu", 16, MODEL_DIGEST, 2.0)
-        workers.note_worker(session, fast, read_clock(session))
-    answer = admin.get("/v1/admin/queue?minutes=1").json
-    assert (answer["waiting"], answer["running"], answer["clear_in_minutes"]) == (3, 0, 1)
-    assert answer["oldest"] == waiting[0].json["submitted_at"]
-    assert answer["arriving_per_minute"] == pytest.approx(4 / 60)
-    assert answer["workers_needed"] == 2
-    assert [(load["id"], load["waiting"]) for load in answer["clinics"]] == [(str(clinic.id), 3)]
-    assert [(hour["succeeded"], hour["failed"]) for hour in answer["hours"]] == [(0, 1)]
-    assert [(worker["name"], worker["alive"], worker["model"]) for worker in answer["workers"]] == [
-        ("here:1", True, "made-up 1.2.3")
-    ]
 
 
 def test_a_clinic_is_added_listed_and_limited(admin):
@@ -111,3 +83,13 @@ def test_what_admins_do_is_on_record(admin, clinic):
         ("key.added", "admin", None),
         ("clinic.changed", "admin", None),
     ]
+
+
+def test_a_change_that_is_refused_is_taken_back_and_not_on_record(admin, rows):
+    post(admin, "clinics", {"name": "North"})
+    before = rows("clinics", "api_keys", "audit_events")
+    read_problem(post(admin, "clinics", {"name": "North"}), 409)
+    read_problem(post(admin, f"clinics/{uuid4()}", {"waiting_limit": 5}, "PATCH"), 404)
+    read_problem(post(admin, "keys", {"role": "clinic", "clinic_id": str(uuid4())}), 404)
+    read_problem(post(admin, f"keys/{uuid4()}/revoke"), 404)
+    assert rows("clinics", "api_keys", "audit_events") == before

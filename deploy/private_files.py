@@ -6,12 +6,14 @@ from typing import BinaryIO
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner may read, in one step."""
+    """Replace a file by one that only its owner may read, in one step; return when it has reached the disk."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with create_private(partial) as file:
         file.write(text.encode())
+        sync(file)
     partial.replace(path)
+    sync_folder(path.parent)
 
 
 def create_private(path: Path) -> BinaryIO:

@@ -26,6 +26,13 @@ def test_a_file_that_others_could_read_is_replaced_by_a_private_one(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_key_has_reached_the_disk_before_anything_is_encrypted_with_it(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (fsync(fd), synced.append(os.readlink(f"/proc/self/fd/{fd}"))))
+    write_private(tmp_path / "store.key", "key")
+    assert synced == [str(tmp_path / "store.partial"), str(tmp_path)]
+
+
 def test_a_file_that_is_there_is_not_opened(tmp_path):
     (tmp_path / "stack.tar").write_bytes(b"mine")
     with pytest.raises(FileExistsError):

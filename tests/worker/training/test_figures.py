@@ -116,6 +116,15 @@ def test_every_melanoma_found_among_few_still_leaves_room_for_doubt():
     assert sensitivity.low == pytest.approx(0.025 ** (1 / 12))  # of so many, 12 in a row have a chance of 2.5 %
 
 
+def test_a_share_of_few_has_an_exact_interval_and_none_that_is_no_number():
+    figure = measure(four([0.9] * 10 + [0.1] * 10, [0] * 10 + [2] * 10, [True] * 9 + [False] * 11))
+    found = figure["sensitivity_screening"]
+    assert (found.value, found.low, found.high) == (0.9, *exact_interval(9, 10))
+    plausible = np.array([[True, True, False]] * 19 + [[True, False, False]])  # a resample may draw no certain one
+    certain = measure(replace(made_up_readings(20), plausible=plausible))["coverage_where_certain"]
+    assert (certain.n, certain.low <= certain.value <= certain.high) == (1, True)
+
+
 def test_a_share_has_clopper_and_pearsons_interval():
     assert (exact_interval(0, 10)[0], exact_interval(10, 10)[1]) == (0, 1)
     assert exact_interval(0, 10)[1] == pytest.approx(1 - 0.025**0.1)

@@ -171,8 +171,6 @@ class CaseRow(Table):
     decision: Mapped[str | None] = mapped_column(String(16))
     """The result's, here too for the worklist's filter. NULL: there is none."""
 
-    analysis: Mapped["AnalysisRow | None"] = relationship(lazy="raise", passive_deletes="all")
-
 
 class AnalysisRow(Table):
     """The result of a case. The primary key is the case's: there can be no second one."""

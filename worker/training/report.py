@@ -162,8 +162,8 @@ def _page(report: Report) -> str:
             (
                 f"# {report.subject}",
                 f"{report.images}: {report.n} images ({count_in_words(report.n_by_class)}).{left_out}",
-                "Intervals hold 95 %: a thousand bootstrap resamples within each class; of shares of fewer than 200, Clopper and"
-                " Pearson's.",
+                "Intervals hold 95 %: a thousand bootstrap resamples within each class; of shares of fewer than 200, an"
+                " exact one (Clopper and Pearson).",
                 *(f"![{Path(name).stem}]({name})" for name in _pictures(report)),
                 *(f"## {title}\n\n{markdown_table(table)}" for title, table in tables(report).items()),
             )

@@ -1,5 +1,6 @@
-// Sends dropped or chosen photographs one by one, two at a time, each with its progress. Without it, the form does.
+// Sends chosen or dropped photographs one by one, two at a time, each with its progress. Without it, the form does.
 const AT_ONCE = 2;
+const NAMED = 10; // chosen files whose names are told: a screen reader reads them out
 const TRIES = 6;
 const PAUSE_MS = 5000;
 
@@ -106,11 +107,22 @@ function take(files) {
   while (sending < Math.min(AT_ONCE, waiting.length + sending)) work();
 }
 
+/** Say what waits for Send: how soon it is needed stands below the files, and is often said after them. */
+function showChosen() {
+  const names = Array.from(input.files, (file) => file.name);
+  const count = names.length === 1 ? "1 photograph" : `${names.length} photographs`;
+  const rest = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+  const text = `${count} chosen, not sent yet: ${names.slice(0, NAMED).join(", ")}${rest}`;
+  document.getElementById("chosen").textContent = names.length ? text : "";
+}
+
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   take(input.files);
   input.value = "";
+  showChosen();
 });
+input.addEventListener("change", showChosen);
 zone.addEventListener("dragover", (event) => {
   event.preventDefault();
   zone.classList.add("over");
@@ -119,8 +131,11 @@ zone.addEventListener("dragleave", () => zone.classList.remove("over"));
 zone.addEventListener("drop", (event) => {
   event.preventDefault();
   zone.classList.remove("over");
-  take(event.dataTransfer.files);
+  const all = new DataTransfer(); // more files can be dropped before they are sent
+  for (const file of [...input.files, ...event.dataTransfer.files]) all.items.add(file);
+  input.files = all.files;
+  showChosen();
 });
 addEventListener("beforeunload", (event) => {
-  if (sending) event.preventDefault();
+  if (sending || input.files.length) event.preventDefault();
 });

@@ -28,10 +28,8 @@ def picture_of(page: Page, selector: str) -> dict:
     )
 
 
-def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, clinic):
-    page = open_page(clinic)
-    page.goto("/app/submit")
-    contents = [("one.jpg", JPEG), ("two.jpg", b"text"), ("three.jpg", JPEG)]
+def drop(page: Page, files: dict[str, bytes]) -> None:
+    """Drop files onto the page that sends photographs."""
     transfer = page.evaluate_handle(
         """contents => {
             const transfer = new DataTransfer();
@@ -41,14 +39,38 @@ def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, c
             }
             return transfer;
         }""",
-        [(name, data.hex()) for name, data in contents],
+        [(name, data.hex()) for name, data in files.items()],
     )
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
-    expect(page.get_by_role("status")).to_have_text("2 of 3 sent, 1 not taken. Done.", timeout=POLL_MS)
+
+
+def send(page: Page) -> None:
+    page.locator("#many").get_by_role("button", name="Send").click()
+
+
+def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, clinic):
+    page = open_page(clinic)
+    page.goto("/app/submit")
+    drop(page, {"one.jpg": JPEG, "two.jpg": b"text", "three.jpg": JPEG})
+    send(page)
+    expect(page.get_by_text("2 of 3 sent, 1 not taken. Done.")).to_be_visible(timeout=POLL_MS)
     expect(page.get_by_role("listitem").filter(has_text="two.jpg")).to_contain_text("This file seems to be text")
     page.get_by_role("link", name="three.jpg").click()
     expect(page.get_by_role("heading", name="Case three.jpg")).to_be_visible()
     assert len(clinic.get("/v1/cases").json["cases"]) == 2
+
+
+def test_dropped_photographs_wait_until_it_is_said_how_soon_they_are_needed(open_page, clinic):
+    page = open_page(clinic)
+    page.goto("/app/submit")
+    drop(page, {f"{number}.jpg": JPEG for number in range(9)})
+    drop(page, {"left.jpg": JPEG, "right.jpg": JPEG, "back.jpg": JPEG})
+    expect(page.get_by_text("12 photographs chosen, not sent yet: 0.jpg, 1.jpg")).to_contain_text("left.jpg and 2 more")
+    page.get_by_label("Urgent").check()
+    send(page)
+    expect(page.get_by_text("12 of 12 sent. Done.")).to_be_visible(timeout=POLL_MS)
+    expect(page.get_by_text("not sent yet")).to_have_count(0)
+    assert [case["priority"] for case in clinic.get("/v1/cases").json["cases"]] == ["urgent"] * 12
 
 
 def test_both_pictures_zoom_and_move_together_by_keyboard_mouse_and_buttons(open_page, clinic, analysed):
@@ -169,7 +191,7 @@ def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_pa
 
     page.route("**/app/submissions", answer)
     page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
-    page.locator("#many").get_by_role("button", name="Send").click()
+    send(page)
     for _ in range(2):
         expect(page.get_by_text("It is tried again.")).to_be_visible()
         with page.expect_response("**/app/submissions"):
@@ -235,7 +257,7 @@ def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, c
     page.get_by_label("Photographs of one lesion each").set_input_files(
         [{"name": name, "mimeType": "image/jpeg", "buffer": JPEG} for name in ("one.jpg", "two.jpg")]
     )
-    page.locator("#many").get_by_role("button", name="Send").click()
+    send(page)
     expect(page.get_by_role("status")).to_contain_text("2 in all · waiting 2")
     for case in clinic.get("/v1/cases").json["cases"]:
         succeed(case["id"])

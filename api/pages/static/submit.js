@@ -7,8 +7,10 @@ const PAUSE_MS = 5000;
 const form = document.getElementById("many");
 const input = form.elements.image;
 const zone = form.querySelector(".drop");
+const chosen = document.getElementById("chosen");
 const panel = document.getElementById("progress");
 const waiting = [];
+const keys = new Map(); // of what was chosen and whose fate is not known yet: sent again, it must be known again
 const counts = { all: 0, sent: 0, refused: 0 };
 let sending = 0;
 
@@ -50,6 +52,7 @@ function excuse({ status, url }) {
 function finish(upload, answer) {
   const { body } = answer;
   const item = body?.items?.[0];
+  if (item) keys.delete(upload.name);
   if (item?.case_id) {
     counts.sent += 1;
     const link = document.createElement("a");
@@ -93,12 +96,15 @@ async function work() {
 function take(files) {
   if (!files.length) return;
   const list = panel.querySelector("ul");
+  const priority = form.elements.priority.value;
   for (const file of files) {
     const row = panel.querySelector("template").content.firstElementChild.cloneNode(true);
     row.querySelector(".upload-name").textContent = file.name;
     row.querySelector("progress").setAttribute("aria-label", file.name);
     list.append(row);
-    waiting.push({ file, row, key: newKey(), priority: form.elements.priority.value });
+    const name = [file.name, file.size, file.lastModified, priority].join("|");
+    if (!keys.has(name)) keys.set(name, newKey());
+    waiting.push({ file, row, name, key: keys.get(name), priority });
     counts.all += 1;
   }
   panel.hidden = false;
@@ -112,8 +118,8 @@ function showChosen() {
   const names = Array.from(input.files, (file) => file.name);
   const count = names.length === 1 ? "1 photograph" : `${names.length} photographs`;
   const rest = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
-  const text = `${count} chosen, not sent yet: ${names.slice(0, NAMED).join(", ")}${rest}`;
-  document.getElementById("chosen").textContent = names.length ? text : "";
+  const text = `${count} chosen, not sent yet: ${names.slice(0, NAMED).join(", ")}${rest}.`;
+  chosen.textContent = names.length ? text : "";
 }
 
 form.addEventListener("submit", (event) => {
@@ -131,10 +137,13 @@ zone.addEventListener("dragleave", () => zone.classList.remove("over"));
 zone.addEventListener("drop", (event) => {
   event.preventDefault();
   zone.classList.remove("over");
+  const dropped = Array.from(event.dataTransfer.items).filter((item) => item.kind === "file");
+  const files = dropped.filter((item) => !item.webkitGetAsEntry()?.isDirectory).map((item) => item.getAsFile());
   const all = new DataTransfer(); // more files can be dropped before they are sent
-  for (const file of [...input.files, ...event.dataTransfer.files]) all.items.add(file);
+  for (const file of [...input.files, ...files]) all.items.add(file);
   input.files = all.files;
   showChosen();
+  if (files.length < dropped.length) chosen.textContent += " A folder cannot be sent: open it and drop what is in it.";
 });
 addEventListener("beforeunload", (event) => {
   if (sending || input.files.length) event.preventDefault();

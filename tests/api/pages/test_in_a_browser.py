@@ -28,51 +28,6 @@ def picture_of(page: Page, selector: str) -> dict:
     )
 
 
-def drop(page: Page, files: dict[str, bytes]) -> None:
-    """Drop files onto the page that sends photographs."""
-    transfer = page.evaluate_handle(
-        """contents => {
-            const transfer = new DataTransfer();
-            for (const [name, hex] of contents) {
-                const bytes = Uint8Array.from(hex.match(/../g), (byte) => parseInt(byte, 16));
-                transfer.items.add(new File([bytes], name));
-            }
-            return transfer;
-        }""",
-        [(name, data.hex()) for name, data in files.items()],
-    )
-    page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
-
-
-def send(page: Page) -> None:
-    page.locator("#many").get_by_role("button", name="Send").click()
-
-
-def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, clinic):
-    page = open_page(clinic)
-    page.goto("/app/submit")
-    drop(page, {"one.jpg": JPEG, "two.jpg": b"text", "three.jpg": JPEG})
-    send(page)
-    expect(page.get_by_text("2 of 3 sent, 1 not taken. Done.")).to_be_visible(timeout=POLL_MS)
-    expect(page.get_by_role("listitem").filter(has_text="two.jpg")).to_contain_text("This file seems to be text")
-    page.get_by_role("link", name="three.jpg").click()
-    expect(page.get_by_role("heading", name="Case three.jpg")).to_be_visible()
-    assert len(clinic.get("/v1/cases").json["cases"]) == 2
-
-
-def test_dropped_photographs_wait_until_it_is_said_how_soon_they_are_needed(open_page, clinic):
-    page = open_page(clinic)
-    page.goto("/app/submit")
-    drop(page, {f"{number}.jpg": JPEG for number in range(9)})
-    drop(page, {"left.jpg": JPEG, "right.jpg": JPEG, "back.jpg": JPEG})
-    expect(page.get_by_text("12 photographs chosen, not sent yet: 0.jpg, 1.jpg")).to_contain_text("left.jpg and 2 more")
-    page.get_by_label("Urgent").check()
-    send(page)
-    expect(page.get_by_text("12 of 12 sent. Done.")).to_be_visible(timeout=POLL_MS)
-    expect(page.get_by_text("not sent yet")).to_have_count(0)
-    assert [case["priority"] for case in clinic.get("/v1/cases").json["cases"]] == ["urgent"] * 12
-
-
 def test_both_pictures_zoom_and_move_together_by_keyboard_mouse_and_buttons(open_page, clinic, analysed):
     page = open_page(clinic)
     page.goto(f"/app/cases/{analysed}")
@@ -180,26 +135,6 @@ def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, r
     assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["disagree", "agree"]
 
 
-def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_page, clinic, rows):
-    page, answers = open_page(clinic), iter([502, 504])
-    page.clock.install()
-    page.goto("/app/submit")
-
-    def answer(route) -> None:
-        status = next(answers, None)
-        route.fulfill(status=status) if status else route.continue_()
-
-    page.route("**/app/submissions", answer)
-    page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
-    send(page)
-    for _ in range(2):
-        expect(page.get_by_text("It is tried again.")).to_be_visible()
-        with page.expect_response("**/app/submissions"):
-            page.clock.fast_forward(5_000)
-    expect(page.get_by_role("link", name="a.jpg")).to_be_visible()
-    assert len(rows("cases")) == 1
-
-
 def said_of(reviewer: Api, case_id: str) -> list[dict]:
     found = reviewer.get(f"/v1/cases/{case_id}/review").json
     return [found["review"], *found["earlier"]]
@@ -257,7 +192,7 @@ def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, c
     page.get_by_label("Photographs of one lesion each").set_input_files(
         [{"name": name, "mimeType": "image/jpeg", "buffer": JPEG} for name in ("one.jpg", "two.jpg")]
     )
-    send(page)
+    page.locator("#many").get_by_role("button", name="Send").click()
     expect(page.get_by_role("status")).to_contain_text("2 in all · waiting 2")
     for case in clinic.get("/v1/cases").json["cases"]:
         succeed(case["id"])

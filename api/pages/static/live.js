@@ -3,6 +3,7 @@ const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ??
 const MISSES_TOLD = 3;
 let etag = null;
 let missed = 0;
+let hasEnded = false;
 
 const notice = Object.assign(document.createElement("p"), { role: "status", className: "told warn", hidden: true });
 document.querySelector("main").prepend(notice);
@@ -25,12 +26,28 @@ function replace(fresh) {
   }
 }
 
+function unsaved() {
+  return [...document.querySelectorAll("form[data-unsaved]")];
+}
+
+/** Take away what may be seen no longer, but for what somebody wrote and could not save: it can be copied. */
+function end(reason) {
+  const kept = [notice, ...unsaved()];
+  for (const part of document.querySelectorAll("main *")) {
+    if (!kept.some((one) => one.contains(part) || part.contains(one))) part.remove();
+  }
+  for (const form of unsaved()) form.querySelector("button").disabled = true;
+  notice.textContent = reason + (unsaved().length ? ": copy what you wrote, it cannot be saved from this page." : ".");
+  notice.hidden = false;
+  hasEnded = true;
+}
+
 async function refresh() {
   if (document.hidden) return;
   const headers = { "Dermqueue-Live": "1" }; // nobody is at work: it keeps no session from ending
   if (etag) headers["If-None-Match"] = etag;
   const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
-  if (answer.redirected) return location.reload();
+  if (answer.redirected) return unsaved().length ? end("You are signed out") : location.reload();
   if (answer.status !== 200 && answer.status !== 304) throw new Error(answer.status);
   if (answer.status === 304) return;
   etag = answer.headers.get("ETag");
@@ -52,6 +69,7 @@ async function follow() {
   } catch {
     missed += 1; // The network or the service is away for a moment; the next look may succeed.
   }
+  if (hasEnded) return;
   tellMisses();
   if (!isFinal()) setTimeout(follow, EVERY_MS);
 }

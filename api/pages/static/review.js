@@ -3,9 +3,11 @@ const box = document.getElementById("shortcuts");
 const NAME = "dermqueue-shortcuts";
 
 const form = document.querySelector("form.stacked");
-let isChanged = false;
-form.addEventListener("input", () => (isChanged = true));
-const mayLeave = () => !isChanged || confirm("Your verdict is not saved. Go to the next case all the same?");
+form.addEventListener("input", () => (form.dataset.unsaved = ""));
+form.addEventListener("submit", () => delete form.dataset.unsaved);
+addEventListener("beforeunload", (event) => {
+  if ("unsaved" in form.dataset) event.preventDefault();
+});
 
 box.closest("[data-script]").hidden = false;
 box.checked = localStorage.getItem(NAME) !== "off";
@@ -14,5 +16,5 @@ box.addEventListener("change", () => localStorage.setItem(NAME, box.checked ? "o
 addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input:not([type=radio], [type=checkbox], [type=range]), select, textarea");
   if (event.key !== "n" || !box.checked || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (mayLeave()) document.getElementById("next").click();
+  document.getElementById("next")?.click();
 });

@@ -123,7 +123,7 @@ function begin() {
       choose(link);
     });
   }
-  addEventListener("resize", draw);
+  addEventListener("resize", () => viewer.isConnected && draw());
 }
 
 begin();

@@ -112,6 +112,26 @@ def test_a_reviewer_judges_and_goes_on_and_one_key_skips(open_page, clinic, revi
     expect(page.get_by_role("status")).to_have_text("2 to review")
 
 
+def test_whoever_leaves_a_verdict_that_is_not_saved_is_asked(open_page, clinic, reviewer, succeed):
+    for number in range(2):
+        succeed(clinic.submit(reference=f"mole-{number}").json["id"])
+    page, asked = open_page(reviewer), []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.get_by_role("link", name="mole-0").click()
+    page.get_by_label("I disagree").check()
+    with page.expect_download():
+        page.get_by_role("link", name="Report (PDF)").click()
+    assert asked == []
+    page.get_by_role("link", name="Next case").click()
+    page.get_by_role("heading", name="Case mole-0").click()
+    page.keyboard.press("n")
+    expect(page.get_by_label("I disagree")).to_be_checked()
+    assert asked == ["beforeunload", "beforeunload"]
+    page.get_by_role("button", name="Save and go on").click()
+    expect(page.get_by_role("heading", name="Case mole-1")).to_be_visible()
+    assert len(asked) == 2
+
+
 def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, reviewer, analysed, database):
     other = Api(reviewer.client, add_key(database, Role.REVIEWER))
     first, second = open_page(reviewer), open_page(other)
@@ -129,6 +149,8 @@ def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, r
     expect(second.get_by_role("alert")).to_contain_text("Somebody else has reviewed this case meanwhile")
     expect(second.get_by_text("agrees with the model")).to_be_visible()
     expect(second.get_by_label("Note")).to_have_value("Look again.")
+    second.once("dialog", lambda dialog: dialog.dismiss())
+    second.get_by_role("link", name="Next case").click()
     assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["agree"]
     second.get_by_role("button", name="Change and go on").click()
     second.wait_for_url("**/app/worklist")

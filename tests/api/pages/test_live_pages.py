@@ -3,8 +3,11 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from shared.database import Database
 from shared.domain import Role
+from shared.service_tables import SessionRow
 from tests.api.calls import Api
+from tests.browsing import SIZES
 from tests.factories import add_key
 
 POLL_MS = 10_000
@@ -71,3 +74,34 @@ def test_a_page_that_cannot_be_renewed_says_so_until_it_can(open_page, admin):
     page.unroute("**/app/queue")
     look_again(page, 5_000)
     expect(notice).to_be_hidden()
+
+
+def end_sessions(database: Database) -> None:
+    """Do as time does to those who stay away."""
+    with database.writing() as session:
+        session.query(SessionRow).delete()
+
+
+def test_what_a_reviewer_wrote_stays_to_be_copied_when_the_session_ends(open_page, reviewer, analysed, database):
+    page = open_page(reviewer)
+    page.clock.install()
+    page.goto(f"/app/worklist/{analysed}")
+    page.get_by_label("I disagree").check()
+    page.get_by_label("Note").fill("A careful note")
+    end_sessions(database)
+    look_again(page, 15_000)
+    expect(page.get_by_text("You are signed out: copy what you wrote")).to_be_visible()
+    page.set_viewport_size(SIZES["narrow"])
+    page.get_by_role("main").press("n")
+    expect(page.get_by_label("Note")).to_have_value("A careful note")
+    expect(page.get_by_role("button", name="Save and go on")).to_be_disabled()
+    expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)
+
+
+def test_a_page_whose_session_has_ended_shows_nothing_of_it_any_more(open_page, reviewer, analysed, database):
+    page = open_page(reviewer)
+    page.clock.install()
+    page.goto(f"/app/worklist/{analysed}")
+    end_sessions(database)
+    look_again(page, 15_000)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()

@@ -2,6 +2,7 @@
 const MOST = 12;
 const STEP = 1.4;
 const MOVE = 0.1; // of the picture's width, for an arrow key
+let latest = null; // the heatmap that was asked for last
 const view = { scale: 1, x: 0, y: 0 }; // x, y: the picture's corner, as shares of the stage
 
 function stages() {
@@ -93,9 +94,29 @@ function follow(stage) {
   });
 }
 
-function choose(link) {
-  document.querySelector(".overlay").src = link.dataset.heatmap;
-  document.querySelector("[data-class-name]").textContent = link.textContent.toLowerCase();
+/** Return whether a heatmap came and none was asked for since; say so if not: the bare photograph looks like a cold one. */
+async function comes(heatmap, name) {
+  const problem = document.getElementById("heatmap-problem");
+  latest = heatmap;
+  const hasCome = await heatmap.decode().then(() => true, () => false);
+  if (heatmap !== latest) return false;
+  problem.textContent = hasCome ? "" : `The heatmap of ${name} could not be loaded. Choose it again.`;
+  problem.hidden = hasCome;
+  return hasCome;
+}
+
+async function choose(link) {
+  const old = document.querySelector(".overlay");
+  const caption = document.querySelector("[data-class-name]");
+  const name = link.textContent.toLowerCase();
+  const heatmap = Object.assign(new Image(), { className: old.className, alt: old.alt, src: link.dataset.heatmap });
+  link.setAttribute("aria-busy", "true");
+  const isToShow = await comes(heatmap, name);
+  link.removeAttribute("aria-busy");
+  if (!isToShow || !old.isConnected) return;
+  heatmap.style.opacity = old.style.opacity;
+  old.replaceWith(heatmap);
+  caption.textContent = name;
   for (const other of document.querySelectorAll("[data-heatmap]")) other.removeAttribute("aria-current");
   link.setAttribute("aria-current", "true");
   history.replaceState(null, "", link.href);
@@ -123,6 +144,7 @@ function begin() {
       choose(link);
     });
   }
+  comes(viewer.querySelector(".overlay"), viewer.querySelector("[data-class-name]").textContent);
   addEventListener("resize", () => viewer.isConnected && draw());
 }
 

@@ -88,6 +88,47 @@ def test_the_heatmap_fades_and_changes_its_class(open_page, clinic, analysed):
     expect(page.get_by_role("link", name="Nevus")).to_have_attribute("aria-current", "true")
 
 
+def test_a_heatmap_is_named_once_it_is_seen_and_one_that_does_not_come_is_told(open_page, clinic, analysed):
+    page = open_page(clinic)
+    held = []
+    page.goto(f"/app/cases/{analysed}")
+    page.get_by_label("Heatmap’s strength").fill("40")
+    page.route("**/heatmap?class=nevus", lambda route: held.append(route))
+    with page.expect_request("**/heatmap?class=nevus"):
+        page.get_by_role("link", name="Nevus").click()
+    assert_shown(page, "melanoma")
+    held.pop().fulfill(status=502)
+    expect(page.get_by_text("The heatmap of nevus could not be loaded.")).to_be_visible()
+    assert_shown(page, "melanoma")
+    with page.expect_request("**/heatmap?class=nevus"):
+        page.get_by_role("link", name="Nevus").click()
+    page.get_by_role("link", name="Seborrheic keratosis").click()
+    assert_shown(page, "seborrheic keratosis")
+    expect(page.get_by_text("could not be loaded")).to_be_hidden()
+    with page.expect_event("requestfinished"):
+        held.pop().continue_()
+    expect(page.get_by_role("link", name="Nevus")).not_to_have_attribute("aria-busy", "true")
+    assert_shown(page, "seborrheic keratosis")
+    expect(page.locator(".overlay")).to_have_css("opacity", "0.4")
+
+
+def assert_shown(page: Page, name: str) -> None:
+    expect(page.get_by_text(f"Heatmap of {name}:")).to_be_visible()
+    expect(page.get_by_role("link", name=name)).to_have_attribute("aria-current", "true")
+    expect(page.locator(".overlay")).to_have_attribute("src", re.compile(f"class={name.replace(' ', '_')}$"))
+
+
+def test_a_first_heatmap_that_does_not_come_is_told(open_page, clinic, analysed):
+    page = open_page(clinic)
+    page.route("**/heatmap?*", lambda route: route.fulfill(status=502))
+    page.goto(f"/app/cases/{analysed}")
+    expect(page.get_by_text("The heatmap of melanoma could not be loaded.")).to_be_visible()
+    page.unroute("**/heatmap?*")
+    page.get_by_role("link", name="Melanoma").click()
+    expect(page.get_by_text("could not be loaded")).to_be_hidden()
+    assert page.locator(".overlay").evaluate("picture => picture.naturalWidth")
+
+
 def test_a_reviewer_judges_and_goes_on_and_one_key_skips(open_page, clinic, reviewer, succeed):
     for number in range(3):
         succeed(clinic.submit(reference=f"mole-{number}").json["id"])

@@ -1,6 +1,10 @@
 // Keeps what is marked `data-live` as the server would show it now. Focus stays where it was.
 const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ?? 2000);
 const MISSES_TOLD = 3;
+const ENDS = {
+  403: "You are signed in with another key now, which may not see this page",
+  404: "This was erased, or is not for the key that you are signed in with now",
+};
 let etag = null;
 let missed = 0;
 let hasEnded = false;
@@ -48,6 +52,7 @@ async function refresh() {
   if (etag) headers["If-None-Match"] = etag;
   const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (answer.redirected) return unsaved().length ? end("You are signed out") : location.reload();
+  if (answer.status in ENDS) return end(ENDS[answer.status]);
   if (answer.status !== 200 && answer.status !== 304) throw new Error(answer.status);
   if (answer.status === 304) return;
   etag = answer.headers.get("ETag");

@@ -15,9 +15,6 @@ from api.pages import portable
 from tests.api.calls import Api
 from tests.browsing import enter_key, serving
 
-MEANT = ("status of 412", "status of 502", "status of 504", "net::ERR_FAILED")
-"""Too late; a proxy without its service; a request that a test has cut off."""
-
 
 @dataclass(frozen=True)
 class Visitor:
@@ -64,7 +61,13 @@ def served(app: Flask) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(browser, served) -> Iterator[Callable[..., Page]]:
+def meant() -> list[str]:
+    """Too late; a proxy without its service; a request that a test has cut off. A test adds what else it provokes."""
+    return ["status of 412", "status of 502", "status of 504", "net::ERR_FAILED"]
+
+
+@pytest.fixture
+def open_page(browser, served, meant) -> Iterator[Callable[..., Page]]:
     """Open pages, each in a window of its own, signed in; at the end nothing may have gone wrong in any of them."""
     contexts: list[BrowserContext] = []
     faults: list[str] = []
@@ -73,7 +76,7 @@ def open_page(browser, served) -> Iterator[Callable[..., Page]]:
         contexts.append(browser.new_context(base_url=served, **options))
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if _is_fault(said) else None)
+        page.on("console", lambda said: faults.append(said.text) if _is_fault(said, meant) else None)
         enter_key(page, api.key)
         return page
 
@@ -83,9 +86,9 @@ def open_page(browser, served) -> Iterator[Callable[..., Page]]:
     assert faults == []
 
 
-def _is_fault(said: ConsoleMessage) -> bool:
+def _is_fault(said: ConsoleMessage, meant: list[str]) -> bool:
     """Tell errors of scripts, of the policy and of loading from answers that are meant."""
-    is_meant = any(words in said.text for words in MEANT) or said.location["url"].endswith(portable.MODEL)
+    is_meant = any(words in said.text for words in meant) or said.location["url"].endswith(portable.MODEL)
     return said.type == "error" and not is_meant
 
 

@@ -7,7 +7,7 @@ from shared.database import Database
 from shared.domain import Role
 from shared.service_tables import SessionRow
 from tests.api.calls import Api
-from tests.browsing import SIZES
+from tests.browsing import SIZES, enter_key
 from tests.factories import add_key
 
 POLL_MS = 10_000
@@ -105,3 +105,34 @@ def test_a_page_whose_session_has_ended_shows_nothing_of_it_any_more(open_page, 
     end_sessions(database)
     look_again(page, 15_000)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+@pytest.mark.parametrize("note", ["", "A careful note"])
+def test_an_erased_case_leaves_the_screen_but_for_what_was_written_of_it(
+    open_page, clinic, reviewer, analysed, meant, note
+):
+    meant.append("status of 404")
+    page = open_page(reviewer)
+    page.clock.install()
+    page.goto(f"/app/worklist/{analysed}")
+    if note:
+        page.get_by_label("Note").fill(note)
+    clinic.call("DELETE", f"/v1/cases/{analysed}")
+    look_again(page, 15_000)
+    expect(page.get_by_role("status")).to_contain_text("This was erased")
+    expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)
+    assert page.get_by_label("Note").evaluate_all("notes => notes.map((note) => note.value)") == [note] * bool(note)
+
+
+def test_a_page_that_is_not_for_another_key_leaves_the_screen(open_page, clinic, reviewer, analysed, meant):
+    meant.append("status of 403")
+    page = open_page(reviewer)
+    page.clock.install()
+    page.goto(f"/app/worklist/{analysed}")
+    enter_key(page.context.new_page(), clinic.key)
+    page.bring_to_front()
+    look_again(page, 15_000)
+    expect(page.get_by_role("status")).to_have_text(
+        "You are signed in with another key now, which may not see this page."
+    )
+    expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)

@@ -73,10 +73,14 @@ class _Decoded:
 
 
 class Analyst:
-    """Analyses batches with one model at one operating point. Thread-safe."""
+    """Analyses batches with one model at one operating point. Thread-safe.
+
+    `device_lost`: nothing can be read any more, and the process must end; what it had in hand costs no case an attempt.
+    """
 
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
         self._model, self._store, self._point, self._pool = model, store, operating_point, pool
+        self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
         """Return one outcome per lease. Each case fails or is postponed for itself; its neighbours go on."""
@@ -90,7 +94,12 @@ class Analyst:
         try:
             forward = stage("forward", [item.lease for item in decoded])
             reading = self._model.read(np.stack([item.pixels for item in decoded]), forward)
-        except ModelUnusable as error:
+        except Exception as error:  # of a device that is dead, every photograph raises something
+            if not self._model.is_working():
+                self.device_lost = True
+                return [Postponed(item.lease) for item in decoded]
+            if not isinstance(error, ModelUnusable):
+                raise
             if len(decoded) == 1:
                 return [NoFinding(decoded[0].lease, Problem(State.FAILED, error.code, error.detail))]
             # One photograph may have spoilt the batch: each is read by itself, so that only that one fails.

@@ -1,6 +1,7 @@
 """A bundle loaded onto a device: pixels in, probabilities and class activation maps out."""
 
 import hashlib
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from worker.network import LesionNetwork, in_float32
 from worker.runtime import Reader, Runtime, make_runtime
 
 _UNMEASURED = nullcontext()
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,24 @@ class Model:
         probabilities = softmax((logits / self.manifest.temperature).astype(np.float64), axis=1)
         return Reading(probabilities, maps, shares, self._unfamiliar(shares))
 
+    def warm_up(self) -> None:
+        """Read a black frame: the first forward pass takes longer than every other one, and shows whether there is any.
+
+        Raises:
+            ModelUnusable: see `read`; and whatever a device raises that does not work.
+        """
+        side = self.manifest.preprocessing.input_side
+        self.read(np.zeros((1, side, side, 3), np.uint8))
+
+    def is_working(self) -> bool:
+        """Tell whether a black frame can be read. If not, no photograph is to blame for an error or for its NaN."""
+        try:
+            self.warm_up()
+        except Exception:  # torch's and ONNX Runtime's share no root
+            log.exception("device_lost")
+            return False
+        return True
+
     def _unfamiliar(self, shares: np.ndarray) -> np.ndarray:
         if self._familiarity is None:
             return np.zeros(len(shares), bool)
@@ -99,7 +120,7 @@ def load_model(folder: Path, device: torch.device, runtime: str = "auto", *, wit
     side = manifest.preprocessing.input_side
     made = make_runtime(runtime, Reader(network, manifest.preprocessing), side, device)
     model = Model(manifest, digest, card, made, familiarity)
-    model.read(np.zeros((1, side, side, 3), np.uint8))
+    model.warm_up()
     return model
 
 

@@ -4,12 +4,15 @@ import logging
 from collections.abc import Callable
 
 from celery import Celery
+from celery.worker import state
 
 from shared.dispatch import ANALYZE, DELIVER, PURGE, SWEEP
 from shared.errors import Unavailable
 from worker.housekeeping import Housekeeping
 from worker.triage import Triage
 from worker.webhooks import Courier
+
+EXIT_DEVICE_LOST = 71
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping, c
     def analyze() -> None:
         """Take waiting cases through the analysis until none waits."""
         _unless_unavailable(triage.analyze_waiting)
+        if triage.device_lost:
+            state.should_stop = EXIT_DEVICE_LOST  # Celery ends the process, and a supervisor starts it anew
 
     @celery.task(name=SWEEP)
     def sweep() -> None:

@@ -48,6 +48,11 @@ class Triage:
         self.meter = Meter()
         self.stopping = threading.Event()
 
+    @property
+    def device_lost(self) -> bool:
+        """Whether this process can read no photograph any more and must end."""
+        return self._analyst.device_lost
+
     def analyze_waiting(self) -> None:
         """Analyse batch after batch until nothing waits, the slice of time is up, or the worker is told to stop."""
         until = time.monotonic() + _SLICE_S
@@ -90,7 +95,10 @@ class Triage:
     def _finish(self, leases: Sequence[Lease]) -> None:
         BATCH.observe(len(leases))
         with self._watchdog.watching(), self.meter.measuring(len(leases)):
-            self._record_patiently(self._analyze(leases))
+            outcomes = self._analyze(leases)
+            if self.device_lost:
+                self.stopping.set()  # a photograph costs a dead device no time: it would claim all that others could do
+            self._record_patiently(outcomes)
 
     def _claim(self, may_be_alone: bool) -> Sequence[Lease] | None:
         """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late.

@@ -1,0 +1,35 @@
+"""A batch whose photographs are not to blame for what went wrong, and those that are."""
+
+import pytest
+from sqlalchemy import update
+
+from shared.domain import State
+from shared.tables import CaseRow
+from tests.factories import add_photograph
+from tests.worker.deviceless_worker import DeadDevice
+from tests.worker.networks import TinyNetwork, tiny_model
+from tests.worker.test_triage import jpeg, state_of
+
+
+class _NaNs(TinyNetwork):
+    def look(self, pixels):
+        logits, stages = super().look(pixels)
+        return logits * float("nan"), stages
+
+
+@pytest.mark.parametrize("network", [DeadDevice, _NaNs])
+def test_a_worker_whose_device_is_dead_costs_no_case_an_attempt_and_claims_no_further_one(
+    make_triage, database, store, clinic_id, network
+):
+    queued = [add_photograph(database, store, clinic_id, jpeg()) for _ in range(3)]
+    triage = make_triage(tiny_model(network()), batch_size=2)
+    triage.analyze_waiting()
+    assert triage.device_lost
+    assert {state_of(database, case) for case in queued} == {(State.QUEUED, None, 0)}
+    with database.reading() as session:
+        assert session.get(CaseRow, queued[2].id).version == 1
+    other = make_triage()
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+    other.analyze_waiting()
+    assert {state_of(database, case)[0] for case in queued} == {State.SUCCEEDED}

@@ -47,6 +47,10 @@ class Unavailable(DermQueueError):
     """Something that we depend on is away for the moment: try again, nothing was lost."""
 
 
+class ObjectRefused(Unavailable):
+    """The object store answers, and refuses what was asked of it: the same may pass for another object."""
+
+
 class ObjectMissing(DermQueueError):
     """The object store answers, but what the row points to is not there or is not what was stored."""
 

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
 from botocore.handlers import add_expect_header
 
-from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectRefused, Unavailable
 from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
@@ -135,7 +135,7 @@ class ObjectStore:
         """Delete every object of a case; none being there is fine.
 
         Raises:
-            Unavailable: the store cannot be reached or refuses.
+            Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
         """
         with self._asking():
             listing = self._client.list_objects_v2(Bucket=self._bucket, Prefix=f"{clinic_id}/{case_id}/")
@@ -156,7 +156,7 @@ class ObjectStore:
         """Delete one object; its not being there is fine.
 
         Raises:
-            Unavailable: the store cannot be reached or refuses.
+            Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
         """
         with self._asking():
             self._client.delete_object(Bucket=self._bucket, Key=key)
@@ -261,7 +261,7 @@ def _translated() -> Iterator[None]:
     except ClientError as error:
         if error.response["Error"]["Code"] == "NoSuchKey":
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
-        raise Unavailable("storage_unavailable", "The image store refused the request. Please try again.") from error
+        raise ObjectRefused("storage_unavailable", "The image store refused the request. Please try again.") from error
     except (BotoCoreError, HTTPClientError) as error:
         raise _away() from error
 

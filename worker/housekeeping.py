@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.database import Database, read_clock
+from shared.errors import ObjectRefused
 from shared.storage import UPLOADS, ObjectStore, StoredObject, case_of_key
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
@@ -26,14 +27,15 @@ class Housekeeping:
 
     def purge(self) -> None:
         """Remove all that is kept no longer, and log the audit trail's newest hash, so that it is noted elsewhere."""
-        outdated, expired, orphans = self._delete_outdated(), self._drop_expired_uploads(), self._erase_orphans()
+        outdated = self._delete_outdated()
         with self._database.writing() as session:
             webhooks.forget_old_deliveries(session, read_clock(session))
             submissions.forget_refused_names(session, read_clock(session) - _REFUSED_NAMES_KEPT)
         with self._database.reading() as session:
             entries, head = trail.read_head(session)
-        log.info("purged cases=%d uploads=%d orphans=%d", outdated, expired, orphans)
         log.info("audit_head entries=%d hash=%s", entries, head)
+        expired, orphans = self._drop_expired_uploads(), self._erase_orphans()  # what needs the store comes last
+        log.info("purged cases=%d uploads=%d orphans=%d", outdated, expired, orphans)
 
     def _delete_outdated(self) -> int:
         with self._database.reading() as session:
@@ -59,18 +61,28 @@ class Housekeeping:
         return case_ids
 
     def _drop_expired_uploads(self) -> int:
-        dropped = 0
-        while expired := self._list_expired_uploads():
-            for upload_id, object_key in expired:
-                self._store.delete(object_key)
-                with self._database.writing() as session:
-                    uploads.forget_upload(session, upload_id)
-            dropped += len(expired)
+        dropped, last = 0, None
+        while expired := self._list_expired_uploads(last):
+            for upload in expired:
+                if self._delete(upload.object_key):
+                    with self._database.writing() as session:
+                        uploads.forget_upload(session, upload.id)
+                    dropped += 1
+            last = expired[-1]
         return dropped
 
-    def _list_expired_uploads(self) -> Sequence[tuple[UUID, str]]:
+    def _list_expired_uploads(self, after: uploads.ExpiredUpload | None) -> Sequence[uploads.ExpiredUpload]:
         with self._database.reading() as session:
-            return uploads.list_expired(session, read_clock(session))
+            return uploads.list_expired(session, read_clock(session), after)
+
+    def _delete(self, key: str) -> bool:
+        """Delete an object, or return False if the store refuses: the others are not to wait for this one."""
+        try:
+            self._store.delete(key)
+        except ObjectRefused as error:
+            log.warning("erasure_refused key=%s reason=%s", key, error.__cause__)
+            return False
+        return True
 
     def _erase_orphans(self) -> int:
         """Erase objects of cases that no row knows, and of uploads: none that a row knows is that old."""
@@ -85,6 +97,4 @@ class Housekeeping:
         unknown = [
             key for key, case_id in case_of.items() if key.startswith(UPLOADS) or (case_id and case_id not in known)
         ]
-        for key in unknown:
-            self._store.delete(key)
-        return len(unknown)
+        return sum(self._delete(key) for key in unknown)

@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
-from shared.errors import Unavailable
+from shared.errors import ObjectRefused, Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
-from shared.store import cases, queue, trail, webhooks, worklist
+from shared.store import objects, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.heartbeat import Meter
@@ -30,6 +30,9 @@ _SLICE_S = 5.0
 _POSTPONE_S = 5.0
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
+_ERASE_REFUSED_AGAIN_S, _ERASE_AGAIN_S = 600.0, 10.0
+"""For so long, what could not be erased is passed over: it keeps no other waiting."""
+
 _RANK_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class Triage:
         self._analyst, self._settings = analyst, settings
         self._seats = Seats(settings.worker_threads)
         self._watchdog = Watchdog(limit_s=settings.lease_s)
+        self._erased_up_to: objects.DeletedCase | None = None
+        self._erase_anew_at_s = 0.0
         self.meter = Meter()
         self.stopping = threading.Event()
 
@@ -171,17 +176,26 @@ class Triage:
                     log.warning("late_overlay_left case_id=%s", outcome.lease.case_id)
 
     def _erase_deleted(self) -> None:
+        """Erase what comes after the last one that was tried, so that none that cannot be erased stops the others."""
+        now_s = time.monotonic()
+        if now_s >= self._erase_anew_at_s:
+            self._erased_up_to, self._erase_anew_at_s = None, now_s + _ERASE_REFUSED_AGAIN_S
         with self._database.reading() as session:
             # One lease later, no worker can still be storing an overlay of a case that was deleted under its hands.
             deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
-            to_erase = cases.list_to_erase(session, deleted_before, _ERASE_AT_ONCE)
-        for clinic_id, case_id in to_erase:
+            to_erase = objects.list_to_erase(session, deleted_before, _ERASE_AT_ONCE, self._erased_up_to)
+        for deleted in to_erase:
+            self._erased_up_to = deleted
             try:
-                self._store.erase_case(clinic_id, case_id)
+                self._store.erase_case(deleted.clinic_id, deleted.case_id)
+            except ObjectRefused as error:
+                log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
+                continue
             except Unavailable:
+                self._erase_anew_at_s = min(self._erase_anew_at_s, now_s + _ERASE_AGAIN_S)
                 return
             with self._database.writing() as session:
-                cases.mark_erased(session, case_id, read_clock(session))
+                objects.mark_erased(session, deleted.case_id, read_clock(session))
 
 
 def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> queue.Recorded:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, text, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, undefer
 
@@ -227,22 +227,6 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
     submissions.forget_case(session, case_id)
     for of_case in (AnalysisRow, ReviewRow, OpeningRow):
         session.execute(delete(of_case).where(of_case.case_id == case_id))
-
-
-def list_to_erase(session: Session, deleted_before: datetime, limit: int) -> Sequence[tuple[UUID, UUID]]:
-    """Return (clinic_id, case_id) of deleted cases whose objects have not been seen to be gone."""
-    rows = session.execute(
-        select(CaseRow.clinic_id, CaseRow.id)
-        .where(CaseRow.deleted_at < deleted_before, CaseRow.erased_at.is_(None))
-        .order_by(CaseRow.deleted_at)
-        .limit(limit)
-    )
-    return [(clinic_id, case_id) for clinic_id, case_id in rows]
-
-
-def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
-    """Note that a deleted case's objects are gone."""
-    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))
 
 
 def _lock_row(session: Session, caller: Caller | None, case_id: UUID) -> CaseRow:

@@ -1,10 +1,11 @@
-"""What the rows promise to be in the object store."""
+"""What the rows promise to be in the object store, and what is to go from it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.tables import AnalysisRow, CaseRow
@@ -28,3 +29,32 @@ def list_promised(session: Session) -> Sequence[PromisedObject]:
         for what, query in (("photograph", photographs), ("heatmap", overlays))
         for case_id, key in session.execute(query)
     ]
+
+
+class DeletedCase(NamedTuple):
+    """A deleted case whose objects have not been seen to be gone."""
+
+    deleted_at: datetime
+    case_id: UUID
+    clinic_id: UUID
+
+
+def list_to_erase(
+    session: Session, deleted_before: datetime, limit: int, after: DeletedCase | None = None
+) -> Sequence[DeletedCase]:
+    """Return deleted cases whose objects have not been seen to be gone, oldest first, from one of them on."""
+    place = tuple_(CaseRow.deleted_at, CaseRow.id)
+    query = (
+        select(CaseRow.deleted_at, CaseRow.id, CaseRow.clinic_id)
+        .where(CaseRow.deleted_at < deleted_before, CaseRow.erased_at.is_(None))
+        .order_by(CaseRow.deleted_at, CaseRow.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(place > tuple_(*after[:2], types=(CaseRow.deleted_at.type, CaseRow.id.type)))
+    return [DeletedCase(*row) for row in session.execute(query)]
+
+
+def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
+    """Note that a deleted case's objects are gone."""
+    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))

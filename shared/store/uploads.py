@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.errors import Conflict, NotFound
@@ -88,15 +89,26 @@ def count_open(session: Session, clinic_id: UUID, now: datetime) -> int:
     )
 
 
-def list_expired(session: Session, now: datetime) -> Sequence[tuple[UUID, str]]:
-    """Return (id, object key) of uploads whose time is long over, used or not."""
-    rows = session.execute(
-        select(UploadRow.id, UploadRow.object_key)
+class ExpiredUpload(NamedTuple):
+    """An upload whose time is long over, used or not."""
+
+    expires_at: datetime
+    id: UUID
+    object_key: str
+
+
+def list_expired(session: Session, now: datetime, after: ExpiredUpload | None = None) -> Sequence[ExpiredUpload]:
+    """Return expired uploads, oldest first, from one of them on."""
+    query = (
+        select(UploadRow.expires_at, UploadRow.id, UploadRow.object_key)
         .where(UploadRow.expires_at < now - _KEPT_AFTER)
-        .order_by(UploadRow.expires_at)
+        .order_by(UploadRow.expires_at, UploadRow.id)
         .limit(_AT_ONCE)
     )
-    return [(upload_id, key) for upload_id, key in rows]
+    if after is not None:
+        place = tuple_(UploadRow.expires_at, UploadRow.id)
+        query = query.where(place > tuple_(*after[:2], types=(UploadRow.expires_at.type, UploadRow.id.type)))
+    return [ExpiredUpload(*row) for row in session.execute(query)]
 
 
 def forget_upload(session: Session, upload_id: UUID) -> None:

@@ -7,7 +7,7 @@ import pytest
 from shared.database import Database
 from shared.domain import Case, Lease, Priority, Problem, State
 from shared.errors import Conflict, NotFound
-from shared.store import cases, queue
+from shared.store import cases, objects, queue
 from tests.factories import add_clinic
 from tests.shared.steps import at, claim, give_back, load_model, record, reject, stored, submit
 
@@ -127,5 +127,5 @@ def test_a_case_is_known_until_its_objects_were_erased(database, clinic_id):
     delete(database, other)
     assert known() == {case}
     with database.writing() as session:
-        cases.mark_erased(session, case, at(9))
+        objects.mark_erased(session, case, at(9))
     assert known() == set()

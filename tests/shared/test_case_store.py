@@ -9,7 +9,7 @@ import pytest
 from shared.database import Database
 from shared.domain import Caller, Case, Decision, Lease, Role, State
 from shared.errors import Conflict, NotFound
-from shared.store import cases
+from shared.store import cases, objects
 from shared.store.cases import CaseFilter
 from tests.factories import add_clinic, clinic_caller
 from tests.shared.steps import (
@@ -70,7 +70,8 @@ def delete(database: Database, case: Case, seconds: float = 5) -> None:
 
 def to_erase(database: Database, deleted_before_s: float, limit: int = 100) -> list[tuple[UUID, UUID]]:
     with database.reading() as session:
-        return list(cases.list_to_erase(session, at(deleted_before_s), limit))
+        found = objects.list_to_erase(session, at(deleted_before_s), limit)
+        return [(deleted.clinic_id, deleted.case_id) for deleted in found]
 
 
 def submission(database: Database, clinic_id: UUID, idempotency_key: str) -> tuple[Case, str] | None:
@@ -296,6 +297,6 @@ def test_a_deleted_cases_objects_are_to_be_erased_after_the_grace_until_they_wer
     assert to_erase(database, 7) == [(clinic_id, first.id), (clinic_id, second.id)]
     assert to_erase(database, 7, limit=1) == [(clinic_id, first.id)]
     with database.writing() as session:
-        cases.mark_erased(session, first.id, at(8))
+        objects.mark_erased(session, first.id, at(8))
     assert to_erase(database, 9) == [(clinic_id, second.id)]
     assert stored(database, first.id)["erased_at"] == at(8)

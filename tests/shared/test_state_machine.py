@@ -30,7 +30,7 @@ from shared.database import Database, open_database
 from shared.domain import MAX_ATTEMPTS, Lease, Photograph, Priority, Problem, State
 from shared.errors import Conflict, NotFound
 from shared.migrations import upgrade
-from shared.store import cases, queue, trail
+from shared.store import cases, objects, queue, trail
 from shared.tables import AnalysisRow, AuditRow, CaseRow, Table
 from tests.factories import add_clinic, clinic_caller, new_case
 from tests.shared.steps import MAPS, analysis_of, at, load_model
@@ -194,9 +194,9 @@ class LifeOfCases(RuleBasedStateMachine):
         self.now += timedelta(seconds=later_s)
         one_lease_ago = self.now - timedelta(seconds=LEASE_S)
         with self.database.writing() as session:
-            to_erase = {case_id for _, case_id in cases.list_to_erase(session, one_lease_ago, 100)}
+            to_erase = {deleted.case_id for deleted in objects.list_to_erase(session, one_lease_ago, 100)}
             for case_id in to_erase:
-                cases.mark_erased(session, case_id, self.now)
+                objects.mark_erased(session, case_id, self.now)
         deleted = [self.rows[case_id] for case_id in self.deleted if not self.rows[case_id]["erased_at"]]
         assert to_erase == {row["id"] for row in deleted if row["deleted_at"] < one_lease_ago}
         self.seen["erased"] += len(to_erase)

@@ -14,7 +14,7 @@ from shared.domain import Case, State
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, open_object_store
-from shared.store import access, cases, queue, submissions, trail, uploads
+from shared.store import access, cases, objects, queue, submissions, trail, uploads
 from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow, Table, UploadRow
 from tests import images
 from tests.factories import add_case, add_clinic, add_photograph, clinic_caller
@@ -269,7 +269,7 @@ def test_objects_that_no_row_knows_are_erased_after_a_month_and_no_others(
     with database.writing() as session:
         for case in (going, gone):
             cases.delete_case(session, None, case.id, read_clock(session))
-        cases.mark_erased(session, gone.id, read_clock(session))
+        objects.mark_erased(session, gone.id, read_clock(session))
     foreign = {ENCRYPTION_PROBE, "readme.txt", "backups/2026/all.tar", f"{uuid4()}/x"}
     orphans = {f"{clinic_id}/{uuid4()}/{'0' * 64}.jpg", f"{uuid4()}/{uuid4()}/overlay.png"}
     orphans.add(f"uploads/{clinic_id}/{uuid4()}")  # its row was lost when a backup was restored

@@ -1,0 +1,110 @@
+"""What the store does not delete now keeps nothing else from being erased."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+
+from shared.database import Database, read_clock
+from shared.errors import ObjectRefused, Unavailable
+from shared.storage import UPLOADS, ObjectStore
+from shared.store import cases, uploads
+from shared.tables import CaseRow, UploadRow
+from tests.factories import add_photograph
+from worker import triage as triage_module
+from worker.housekeeping import Housekeeping
+
+
+class Refusing:
+    """The real store, but for what it does not delete: a legal hold lies on it, or its disk does not answer."""
+
+    def __init__(self, store: ObjectStore, kept: set, error: type[Unavailable]):
+        self._store, self.kept, self._error = store, kept, error
+
+    def __getattr__(self, verb: str):
+        return getattr(self._store, verb)
+
+    def erase_case(self, clinic_id: UUID, case_id: UUID) -> None:
+        self._check(case_id)
+        self._store.erase_case(clinic_id, case_id)
+
+    def delete(self, key: str) -> None:
+        self._check(key)
+        self._store.delete(key)
+
+    def _check(self, what) -> None:
+        if what in self.kept:
+            raise self._error("storage_unavailable", "no")
+
+
+def delete_cases(database: Database, store: ObjectStore, clinic_id: UUID, count: int) -> list[UUID]:
+    """Let so many cases have been deleted an hour ago, one after the other."""
+    deleted = [add_photograph(database, store, clinic_id, b"photograph").id for _ in range(count)]
+    with database.writing() as session:
+        for seconds, case_id in enumerate(deleted):
+            cases.delete_case(session, None, case_id, read_clock(session) - timedelta(hours=1, seconds=-seconds))
+    return deleted
+
+
+def left_of(database: Database) -> set[UUID]:
+    with database.reading() as session:
+        return set(session.scalars(select(CaseRow.id).where(CaseRow.erased_at.is_(None))))
+
+
+@pytest.mark.parametrize("error", [ObjectRefused, Unavailable])
+def test_cases_that_cannot_be_erased_are_passed_over_however_many_and_tried_again_later(
+    make_triage, database, store, clinic_id, monkeypatch, caplog, error
+):
+    monkeypatch.setattr(triage_module, "_ERASE_AT_ONCE", 2)
+    deleted = delete_cases(database, store, clinic_id, 6)
+    refusing = Refusing(store, set(deleted[:4]), error)
+    triage = make_triage(store=refusing)
+    for _ in range(5):
+        triage.sweep()
+    assert left_of(database) == set(deleted[:4])
+    assert error is Unavailable or f"erasure_refused case_id={deleted[0]}" in caplog.text
+    refusing.kept = set()
+    monkeypatch.setattr(triage, "_erase_anew_at_s", 0)
+    for _ in range(3):
+        triage.sweep()
+    assert left_of(database) == set()
+
+
+@pytest.fixture
+def fill_place(database, store, clinic_id) -> Callable[[], str]:
+    """Let a clinic have filled a place that expired long ago; return its key."""
+
+    def fill() -> str:
+        upload_id = uuid4()
+        key = f"{UPLOADS}{clinic_id}/{upload_id}"
+        with database.writing() as session:
+            now = read_clock(session)
+            uploads.add_upload(session, uploads.Upload(upload_id, clinic_id, key, None, now - timedelta(days=2)), now)
+        store.put(key, b"photograph", "image/jpeg")
+        return key
+
+    return fill
+
+
+def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge(
+    database, store, monkeypatch, caplog, fill_place
+):
+    monkeypatch.setattr(uploads, "_AT_ONCE", 2)
+    caplog.set_level("INFO")
+    places = [fill_place() for _ in range(5)]
+    Housekeeping(database, Refusing(store, set(places[:3]), ObjectRefused)).purge()
+    with database.reading() as session:
+        assert set(session.scalars(select(UploadRow.object_key))) == set(places[:3])
+    assert f"erasure_refused key={places[0]}" in caplog.text
+    assert "purged cases=0 uploads=2 orphans=0" in caplog.text
+
+
+def test_a_store_that_is_away_keeps_the_purge_from_nothing_that_it_can_do_without_it(
+    database, store, caplog, fill_place
+):
+    caplog.set_level("INFO")
+    with pytest.raises(Unavailable):
+        Housekeeping(database, Refusing(store, {fill_place()}, Unavailable)).purge()
+    assert "audit_head entries=" in caplog.text

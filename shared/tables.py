@@ -60,6 +60,7 @@ _RUNNING = text("state = 'running'")
 # Only lists of a state say both: SQLite would otherwise choose such an index for the queue, and sort all that waits.
 _LISTED = text("deleted_at IS NULL AND erased_at IS NULL")
 _REFERRED = text("reference IS NOT NULL")
+_KEPT = text("deleted_at IS NULL AND finished_at IS NOT NULL")
 _RANKED = text("review_rank IS NOT NULL")
 # The sweep says it in the same words: SQLite does not see that a list of bound parameters is this one.
 UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
@@ -92,6 +93,7 @@ class CaseRow(Table):
         ),
         Index("ix_cases_leases", "lease_expires_at", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
         Index("ix_cases_finished", "finished_at", "clinic_id", "state", "submitted_at"),
+        Index("ix_cases_kept", "clinic_id", "finished_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
         Index(
             "ix_cases_worklist",
             *("reviewed", "review_rank", "submitted_at", "id"),

@@ -1,6 +1,7 @@
 """Removes what is kept no longer: outdated cases, expired uploads, orphaned objects, refused files' names."""
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,7 +11,9 @@ from shared.errors import ObjectRefused
 from shared.storage import UPLOADS, ObjectStore, StoredObject, case_of_key
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
-_AT_ONCE = 200
+_AT_ONCE = 20
+"""Cases in one transaction. On SQLite a submission waits for it, and gets its turn in the pause after it."""
+
 # An object without a row is no patient's case; but after a database was restored from yesterday's backup it may be all
 # that is left of one, so a human gets a month to notice.
 _ORPHAN_GRACE = timedelta(days=30)
@@ -47,8 +50,11 @@ class Housekeeping:
             }
         deleted = 0
         for clinic_id, moment in kept_since.items():
+            began_s = time.monotonic()
             while case_ids := self._delete_some(clinic_id, moment):
                 deleted += len(case_ids)
+                time.sleep(time.monotonic() - began_s)  # as long as it took
+                began_s = time.monotonic()
         return deleted
 
     def _delete_some(self, clinic_id: UUID, moment: datetime) -> Sequence[UUID]:

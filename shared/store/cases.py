@@ -182,7 +182,7 @@ def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, li
     return session.scalars(
         select(CaseRow.id)
         .where(CaseRow.clinic_id == clinic_id, CaseRow.deleted_at.is_(None), CaseRow.finished_at < moment)
-        .order_by(CaseRow.submitted_at)
+        .order_by(CaseRow.finished_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()

@@ -1,6 +1,7 @@
 """What workers, clinics and reviewers ask for all the time is found by an index, however many cases there are."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from sqlalchemy import event
@@ -14,6 +15,7 @@ from tests.benchmarks.many_cases import MIXED, fill
 
 ROWS, CLINICS = 20_000, 10
 EXPLAIN = {"postgresql": "EXPLAIN", "sqlite": "EXPLAIN QUERY PLAN"}
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 READER = Caller(uuid4(), Role.REVIEWER, None)
 
 FEW = ("ix_cases_reference", "ix_cases_unranked", "ix_cases_waiting_clinic")
@@ -27,6 +29,7 @@ ASKED: dict[Ask, str] = {
     lambda session, caller: cases.count_waiting_of(session, caller.clinic_id, 2000): "ix_cases_waiting_clinic",
     lambda session, _: queue.sweep_leases(session, read_clock(session)): "ix_cases_leases",
     lambda session, _: worklist.rank_unranked(session, 1000): "ix_cases_unranked",
+    lambda session, caller: cases.list_finished_before(session, caller.clinic_id, LONG_AGO, 20): "ix_cases_kept",
     lambda session, _: worklist.count_worklist(session, worklist.WorklistFilter()): "ix_cases_worklist",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(), 51): "ix_cases_clinic_newest",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(State.FAILED), 51): "ix_cases_clinic_state",

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -126,6 +127,17 @@ def test_more_than_are_deleted_at_once_are_deleted_all_the_same(database, purge,
     outdated = {end(database, add_case(database, clinic_id), State.FAILED, 2) for _ in range(5)}
     purge()
     assert deleted(database) == outdated
+
+
+def test_after_each_batch_others_may_write_for_as_long_as_it_took(database, clinic_id, monkeypatch):
+    monkeypatch.setattr(housekeeping, "_AT_ONCE", 2)
+    keep_for(database, clinic_id, 1)
+    for _ in range(4):
+        end(database, add_case(database, clinic_id), State.FAILED, 2)
+    clock_s, pauses_s = iter([10.0, 13.0, 20.0, 24.0, 30.0]), []
+    monkeypatch.setattr(housekeeping, "time", SimpleNamespace(monotonic=clock_s.__next__, sleep=pauses_s.append))
+    Housekeeping(database, None)._delete_outdated()
+    assert pauses_s == [3.0, 4.0]
 
 
 def by_its_clinic(database, case: Case) -> None:

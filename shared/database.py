@@ -27,6 +27,9 @@ _POSTGRESQL = {
     "options": "-c idle_in_transaction_session_timeout=10s",
 }
 
+_OF_A_STANDBY = ("25006", "0A000")
+"""PostgreSQL's codes where only reading is allowed: of a statement that writes, and of a BEGIN that says it will."""
+
 
 class Database:
     """Hands out transactions. Passing trouble becomes `Unavailable`; everything else passes through.
@@ -120,6 +123,7 @@ def open_database(url: str) -> Database:
             connect_args=_POSTGRESQL,
         )
         event.listen(engine, "handle_error", _forget_values)
+        event.listen(engine, "handle_error", _leave_standby)
         _try_connections_after_a_pause(engine)
     return Database(engine)
 
@@ -184,3 +188,10 @@ def _forget_values(context: ExceptionContext) -> None:
     if context.sqlalchemy_exception is not None:
         for error in (context.sqlalchemy_exception, context.original_exception):
             error.args = tuple(str(text).partition("\nDETAIL:")[0] for text in error.args)
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """Drop every connection when what is to write may not: after a failover, new ones lead to the server that can."""
+    only_reads = context.connection and context.connection.get_execution_options().get("postgresql_readonly")
+    if not only_reads and getattr(context.original_exception, "sqlstate", None) in _OF_A_STANDBY:
+        context.is_disconnect = True

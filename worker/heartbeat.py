@@ -46,7 +46,7 @@ class Meter:
 
 
 class Heartbeat:
-    """Writes this process's row among the workers. It stops no work: a database that is away is only logged."""
+    """Writes this process's row among the workers. It stops no work: what goes wrong is only logged."""
 
     def __init__(self, database: Database, worker: Worker, meter: Meter):
         self._database, self._worker, self._meter = database, worker, meter
@@ -80,6 +80,8 @@ class Heartbeat:
                 change(session, read_clock(session))
         except Unavailable as error:
             log.warning("heartbeat_missed code=%s", error.code)
+        except Exception:  # whatever it is: a worker that nobody hears of seems to be dead
+            log.exception("heartbeat_missed")
 
 
 def process_name() -> str:

@@ -30,14 +30,20 @@ SURVIVES_A_KILL = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
-    """Run a fresh server in a temporary folder while the context lasts; yields the URL of its database."""
+def running_postgres(*, standby: bool = False) -> Iterator[str]:
+    """Run a fresh server in a temporary folder while the context lasts; yields the URL of its database.
+
+    A standby follows no other server: it only reads, until it is promoted.
+    """
     with tempfile.TemporaryDirectory(prefix="dermqueue-postgres-") as folder:
         data_dir = Path(folder)
         data_dir.chmod(0o755)
         port = find_free_port()
+        program = postgres_program(data_dir, port)
+        if standby:
+            (data_dir / "postgres" / "standby.signal").touch()
         with Supervisor(data_dir, on_event=lambda *event: None) as supervisor:
-            supervisor.start([postgres_program(data_dir, port)], Event())
+            supervisor.start([program], Event())
             yield postgres_url(port)
 
 

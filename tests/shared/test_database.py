@@ -18,6 +18,7 @@ from shared.errors import Unavailable
 from shared.store import access
 from shared.tables import ClinicRow
 from tests.factories import add_clinic
+from tests.servers.postgres import running_postgres
 from tests.waiting import wait_until
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -208,6 +209,38 @@ def test_a_transaction_that_stands_still_loses_its_connection_and_is_passing_tro
         stand_still()
     assert caught.value.code == "database_unavailable"
     assert clinics_of(database) == 0
+
+
+def make_table(database) -> None:
+    with database.writing() as session:
+        session.execute(text("CREATE TABLE written (number integer)"))
+
+
+def test_a_standby_is_passing_trouble_and_once_it_is_the_primary_everything_is_written():
+    with running_postgres(standby=True) as url:
+        database = open_database(url)
+        for _ in range(2):  # over a new connection, and over one that has read
+            with pytest.raises(Unavailable) as caught:
+                make_table(database)
+            assert caught.value.code == "database_unavailable"
+            with database.reading() as session:
+                session.scalar(select(1))
+                before = session.scalar(select(func.pg_backend_pid()))
+        with database.reading() as session:
+            assert session.scalar(select(func.pg_backend_pid())) == before
+            session.scalar(select(func.pg_promote()))
+        make_table(database)
+        database.engine.dispose()
+
+
+@on_postgresql
+def test_a_server_that_was_made_read_only_is_left_for_another_connection(database):
+    with database.engine.connect() as connection:
+        connection.execute(text("SET default_transaction_read_only = on"))
+        connection.commit()
+    with pytest.raises(Unavailable):
+        make_table(database)
+    make_table(database)
 
 
 @pytest.mark.parametrize("transaction", ["reading", "looking", "writing"])

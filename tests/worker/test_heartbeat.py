@@ -1,5 +1,6 @@
 """What a worker says of itself: its rate, that it lives, that it has ended."""
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from shared.database import open_database, read_clock
 from shared.store import workers
 from shared.store.workers import Worker
+from tests.deploy.stage import wait_until
 from tests.factories import add_photograph
 from tests.worker.networks import tiny_model
 from tests.worker.test_triage import jpeg
@@ -87,6 +89,14 @@ def test_a_database_that_is_away_stops_nothing(worker, tmp_path, caplog):
     away = open_database(f"sqlite:///{tmp_path / 'missing' / 'test.sqlite3'}")
     Heartbeat(away, worker, Meter()).beat()
     assert "heartbeat_missed code=database_unavailable" in caplog.text
+
+
+def test_no_trouble_whatever_ends_the_heartbeat(database, worker, caplog):
+    stranger = replace(worker, model_digest="not announced")
+    heartbeat = Heartbeat(database, stranger, Meter())
+    with heartbeat.beating():
+        wait_until(lambda: "heartbeat_missed" in caplog.text)
+        assert heartbeat._thread.is_alive()
 
 
 def test_what_triage_analyses_is_measured(make_triage, database, store, clinic_id: UUID):

@@ -13,9 +13,7 @@ _KEPT = sa.text("deleted_at IS NULL AND finished_at IS NOT NULL")
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_cases_kept", "cases", ["clinic_id", "finished_at"], sqlite_where=_KEPT, postgresql_where=_KEPT
-    )
+    op.create_index("ix_cases_kept", "cases", ["clinic_id", "finished_at"], sqlite_where=_KEPT, postgresql_where=_KEPT)
 
 
 def downgrade() -> None:

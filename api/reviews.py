@@ -25,11 +25,10 @@ blueprint = guarded_blueprint("reviews", "/v1/cases", "What reviewers say of a c
 def read_review(path: CasePath) -> Response:
     """Read what was said of a case."""
     with services().database.reading() as session:
-        found = [
-            ReviewOut.of(review) for review in reviews.list_reviews(session, caller(), parse_case_id(path.case_id))
-        ]
-    response = answer(ReviewsOut(review=found[0] if found else None, earlier=found[1:]), 200)
-    response.set_etag(str(found[0].version if found else 0))
+        found = reviews.read_reviews(session, caller(), parse_case_id(path.case_id))
+    stands = found.stands and ReviewOut.of(found.stands)
+    response = answer(ReviewsOut(review=stands, earlier=[ReviewOut.of(review) for review in found.earlier]), 200)
+    response.set_etag(str(found.version))
     return response
 
 
@@ -53,7 +52,7 @@ def read_review(path: CasePath) -> Response:
 def put_review(sent: ReviewIn, path: CasePath, header: ReviewHeader) -> Response:
     """Review a case.
 
-    Name the review that this one replaces: if somebody was faster, nothing is changed and the answer is 412.
+    Name what you have read: if somebody was faster, or it was analysed again, nothing is changed and the answer is 412.
     """
     case_id = parse_case_id(path.case_id)
     review = save_review(caller(), case_id, sent, _expected_version(header))
@@ -96,7 +95,7 @@ def _expected_version(header: ReviewHeader) -> int:
     if header.if_match is None and header.if_none_match is None:
         raise RequestInvalid(
             "precondition_missing",
-            "Send If-Match with the ETag of the review that you have read, or If-None-Match: * if there was none.",
+            "Send If-Match with the ETag of what you have read of reviews, or If-None-Match: * if there was none ever.",
         )
     if header.if_match is not None and header.if_none_match is not None:
         raise RequestInvalid("precondition_malformed", "Send one of the two: If-Match, or If-None-Match: *.")

@@ -96,10 +96,10 @@ class ReviewHeader(Parameters):
         None,
         alias="If-Match",
         pattern=r'^"[0-9]{1,9}"$',
-        description='the `ETag` of the review that this one replaces; `"0"` if there is none',
+        description='the `ETag` of what you have read; `"0"` of a new case of which nobody has said anything',
     )
     if_none_match: Literal["*"] | None = Field(
-        None, alias="If-None-Match", description="instead of `If-Match`: there must be no review"
+        None, alias="If-None-Match", description='instead of `If-Match`: as its `"0"`'
     )
 
     @field_validator("*", mode="before")
@@ -109,7 +109,7 @@ class ReviewHeader(Parameters):
 
 
 class ReviewOut(BaseModel):
-    version: int = Field(description="counts from 1 with every change; in quotation marks, it is the `ETag`")
+    version: int = Field(description="grows with every change; in quotation marks, it is the `ETag`")
     verdict: Verdict
     label: Literal[REVIEW_LABELS] | None
     note: str | None
@@ -123,7 +123,10 @@ class ReviewOut(BaseModel):
 
 
 class ReviewsOut(BaseModel):
-    """What was said of a case. Nothing is overwritten: a change makes what stood before it an `earlier` one."""
+    """What was said of a case. Nothing is overwritten: a change makes what stood before it an `earlier` one.
+
+    So does a new analysis of a failed case: of what it gave, nobody has said anything yet.
+    """
 
     review: ReviewOut | None = Field(description="what stands")
     earlier: list[ReviewOut] = Field(description="newest first")

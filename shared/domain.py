@@ -224,7 +224,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Review:
-    """What a reviewer says of a case. `reviewer` is their key's prefix; `version` counts from 1 with every change."""
+    """What a reviewer says of a case. `reviewer` is their key's prefix; `version` grows with every change."""
 
     case_id: UUID
     version: int

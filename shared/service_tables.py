@@ -18,7 +18,7 @@ class ReviewRow(Table):
 
     case_id: Mapped[UUID] = mapped_column(ForeignKey("cases.id"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    """Counts from 1; the highest is what stands."""
+    """Grows; the highest is what stands, unless the case was analysed again since (`review_base`)."""
     verdict: Mapped[str] = mapped_column(String(16))
     label: Mapped[str | None] = mapped_column(String(64))
     note: Mapped[str | None] = mapped_column(String(2000))

@@ -69,11 +69,12 @@ def review(case_id: str) -> Response:
 
 def _of_case(case_id: str) -> dict:
     path = CasePath(case_id=case_id)
-    filters = _filters()
+    filters, found = _filters(), reviews.read_review(path=path)
     keep = url_for("pages.reviewer.show_work", case_id=case_id, **filters).partition("?")[2]
     return {
         "case": cases.read_case(path=path, header=ReadHeader()).get_json(),
-        "reviews": reviews.read_review(path=path).get_json(),
+        "reviews": found.get_json(),
+        "version": found.get_etag()[0],
         "open_with": reviews.open_case(path=path).get_json()["open_with"],
         "labels": REVIEW_LABELS,
         "shown_class": _shown_class(),

@@ -168,7 +168,8 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
     row.turn = _next_turn(session, row.clinic_id, row.urgency, now)
     row.state, row.attempts, row.alone, row.available_at = State.QUEUED, 0, True, now
     row.finished_at = row.error_code = row.error_detail = row.review_rank = None
-    row.reviewed = False
+    said = session.scalar(select(func.max(ReviewRow.version)).where(ReviewRow.case_id == case_id)) or 0
+    row.reviewed, row.review_base = False, max(said, row.review_base) + 1
     row.version += 1
     session.flush()
     return read_case(session, None, case_id)

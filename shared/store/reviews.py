@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,14 +19,26 @@ from shared.tables import ApiKeyRow, CaseRow
 OPEN_FOR = timedelta(minutes=10)
 
 
-def list_reviews(session: Session, caller: Caller, case_id: UUID) -> Sequence[Review]:
-    """Return all that was said of a case, newest first: the first is what stands.
+@dataclass(frozen=True)
+class Reviews:
+    """What was said of a case. `version` grows with each review and each requeue: who names it has seen everything.
+
+    `stands` is the newest review, unless it is of an attempt before; `earlier` are all others, newest first.
+    """
+
+    version: int
+    stands: Review | None
+    earlier: Sequence[Review]
+
+
+def read_reviews(session: Session, caller: Caller, case_id: UUID) -> Reviews:
+    """Return all that was said of a case.
 
     Raises:
         NotFound: see `read_case`.
     """
     cases.read_case(session, caller, case_id)
-    return _list_reviews(session, case_id)
+    return _read_reviews(session, case_id)
 
 
 def add_review(
@@ -38,30 +51,36 @@ def add_review(
     note: str | None,
     now: datetime,
 ) -> Review:
-    """Say something of a case, on top of version `expected_version` (0: nobody said anything yet).
+    """Say something of a case, on top of version `expected_version` of its `Reviews`.
 
     Raises:
         NotFound: see `read_case`.
-        Conflict: `case_not_reviewable`: it has no result, and did not fail. `review_changed`: somebody was faster.
+        Conflict: `case_not_reviewable`: it has no result, and did not fail. `review_changed`: somebody was faster, or
+            the case was analysed again.
     """
     cases.read_case(session, caller, case_id)
     reviewable = CaseRow.id == case_id, CaseRow.deleted_at.is_(None), CaseRow.state.in_(REVIEWABLE)
     # This update also locks the row: of two reviewers, the second reads what the first has written.
     if not session.execute(update(CaseRow).where(*reviewable).values(reviewed=True)).rowcount:
         raise Conflict("case_not_reviewable", "Only a case that has a result, or that failed, can be reviewed.")
-    stands = next(iter(_list_reviews(session, case_id)), None)
-    version = stands.version if stands else 0
+    found = _read_reviews(session, case_id)
+    stands, version = found.stands, found.version
     if stands and version == expected_version + 1:
         prefix = session.scalar(select(ApiKeyRow.prefix).where(ApiKeyRow.id == caller.key_id))
         if (stands.reviewer, stands.verdict, stands.label, stands.note) == (prefix, verdict, label, note):
             return stands  # the same was sent twice, as by a double click
     if version != expected_version:
-        raise Conflict("review_changed", "Somebody else has reviewed this case meanwhile. Read their review first.")
+        meanwhile = (
+            "Somebody else has reviewed this case meanwhile. Read their review first."
+            if stands
+            else "This case was analysed again meanwhile. Look at what came of it first."
+        )
+        raise Conflict("review_changed", meanwhile)
     row = ReviewRow(case_id=case_id, version=version + 1, verdict=verdict, label=label, note=note)
     row.key_id, row.reviewed_at = caller.key_id, now
     session.add(row)
     session.flush()
-    return _list_reviews(session, case_id)[0]
+    return _read_reviews(session, case_id).stands
 
 
 def note_opened(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Sequence[str]:
@@ -99,14 +118,18 @@ def list_open(
     return opened
 
 
-def _list_reviews(session: Session, case_id: UUID) -> Sequence[Review]:
+def _read_reviews(session: Session, case_id: UUID) -> Reviews:
+    base = session.scalar(select(CaseRow.review_base).where(CaseRow.id == case_id))
     rows = session.execute(
         select(ReviewRow, ApiKeyRow.prefix)
         .join(ApiKeyRow, ApiKeyRow.id == ReviewRow.key_id)
         .where(ReviewRow.case_id == case_id)
         .order_by(ReviewRow.version.desc())
     )
-    return [
+    said = [
         Review(case_id, row.version, Verdict(row.verdict), row.label, row.note, prefix, row.reviewed_at)
         for row, prefix in rows
     ]
+    if said and said[0].version > base:
+        return Reviews(said[0].version, said[0], said[1:])
+    return Reviews(base, None, said)

@@ -178,7 +178,26 @@ def test_a_failed_case_that_is_analysed_again_must_be_reviewed_again(reviewer, a
     admin.call("POST", f"/v1/admin/failed/{case_id}/requeue")
     succeed(case_id)
     assert [found["id"] for found in read_list(reviewer.get("/v1/worklist"))] == [case_id]
-    assert review(reviewer, address, If_Match='"1"').json["version"] == 2
+    seen = reviewer.get(f"{address}/review")
+    assert (seen.json["review"], [old["verdict"] for old in seen.json["earlier"]]) == (None, ["disagree"])
+    for late in (FIRST, {"If-Match": '"0"'}, {"If-Match": '"1"'}):  # written before the requeue
+        answer = reviewer.call("PUT", f"{address}/review", late, json=AGREE)
+        assert read_problem(answer, 412)["code"] == "review_changed"
+    answer = review(reviewer, address, If_Match=seen.headers["ETag"])
+    assert reviewer.get(f"{address}/review").json == {"review": answer.json, "earlier": seen.json["earlier"]}
+
+
+def test_who_had_a_failed_case_before_them_says_nothing_of_a_result_that_they_have_not_seen(
+    reviewer, admin, clinic, succeed, database
+):
+    failed = clinic.submit()
+    case_id, address = failed.json["id"], failed.headers["Location"]
+    record_problem(database, case_id)
+    seen = reviewer.get(f"{address}/review").headers["ETag"]
+    admin.call("POST", f"/v1/admin/failed/{case_id}/requeue")
+    succeed(case_id)
+    assert read_problem(review(reviewer, address, If_Match=seen), 412)["code"] == "review_changed"
+    assert reviewer.get(f"{address}/review").json == {"review": None, "earlier": []}
 
 
 def test_deleting_a_case_takes_what_was_said_of_it_along(reviewer, clinic, case, rows):

@@ -10,11 +10,14 @@ from alembic import command
 from sqlalchemy import CheckConstraint, inspect, select, text, update
 
 from shared.database import Database, read_clock
+from shared.domain import Role, Verdict
 from shared.errors import ConfigurationInvalid
 from shared.migrations import _config, check_upgraded, find_drift, upgrade
+from shared.service_tables import ReviewRow
 from shared.store import submissions
-from shared.tables import CaseRow, SubmissionRow, Table
-from tests.factories import add_case, add_clinic
+from shared.tables import ApiKeyRow, CaseRow, SubmissionRow, Table
+from tests.factories import add_case, add_clinic, add_key
+from tests.shared.steps import at
 from tests.waiting import wait_until
 
 UPGRADE = """
@@ -130,3 +133,22 @@ def test_digests_of_submissions_whose_cases_were_deleted_before_go(database):
     with database.reading() as session:
         rows = session.execute(select(SubmissionRow.idempotency_key, SubmissionRow.request_sha256))
         assert {*map(tuple, rows)} == {(f"key of {kept.id}", "f" * 64), (None, "")}
+
+
+def test_what_was_said_of_an_attempt_before_stands_no_longer(database):
+    clinic_id = add_clinic(database)
+    add_key(database, Role.REVIEWER)
+    ends = {"again": 9, "waiting": None, "still": 1}  # each was reviewed at second 5
+    ids = {name: add_case(database, clinic_id).id for name in ends}
+    with database.writing() as session:
+        key_id = session.scalar(select(ApiKeyRow.id))
+        for name, end_s in ends.items():
+            finished_at = None if end_s is None else at(end_s)
+            session.execute(update(CaseRow).where(CaseRow.id == ids[name]).values(finished_at=finished_at))
+            said = {"version": 1, "verdict": Verdict.DISAGREE, "key_id": key_id, "reviewed_at": at(5)}
+            session.add(ReviewRow(case_id=ids[name], **said))
+    downgrade(database, "0008")
+    upgrade(database)
+    with database.reading() as session:
+        bases = {name: session.get(CaseRow, case_id).review_base for name, case_id in ids.items()}
+    assert bases == {"again": 2, "waiting": 2, "still": 0}

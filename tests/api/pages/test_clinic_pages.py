@@ -176,6 +176,22 @@ def test_whoever_must_look_at_a_failed_case_sees_its_photograph(reviewer_visitor
     assert reviewer_visitor.get(photograph).data == clinic.get(f"/v1/cases/{case_id}/image").data
 
 
+def test_what_a_form_says_of_a_failed_case_is_not_said_of_the_result_that_came_meanwhile(
+    reviewer_visitor, reviewer, clinic, succeed, admin, database
+):
+    case_id = clinic.submit().json["id"]
+    record_problem(database, case_id)
+    old = reviewer_visitor.get(f"/worklist/{case_id}").text
+    sent = {"verdict": "disagree", "note": "No result.", "version": re.search('name="version" value="(.*?)"', old)[1]}
+    admin.call("POST", f"/v1/admin/failed/{case_id}/requeue")
+    succeed(case_id)
+    refused = reviewer_visitor.post(f"/worklist/{case_id}/review", sent)
+    assert (refused.status_code, "analysed again meanwhile" in refused.text) == (412, True)
+    assert reviewer.get(f"/v1/cases/{case_id}/review").json == {"review": None, "earlier": []}
+    sent["version"] = re.search('name="version" value="(.*?)"', refused.text)[1]
+    assert reviewer_visitor.post(f"/worklist/{case_id}/review", sent).status_code == 303
+
+
 def test_a_page_that_did_not_change_is_not_sent_again(clinic_visitor, clinic, succeed):
     case_id = clinic.submit().json["id"]
     etag = clinic_visitor.get("/cases").headers["ETag"]

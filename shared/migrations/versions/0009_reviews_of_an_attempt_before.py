@@ -1,0 +1,24 @@
+"""Reviews of a failed attempt stand no longer once the case is analysed again
+
+The version before neither knows nor sets it: a case that it queues again keeps what was said.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    op.add_column("cases", sa.Column("review_base", sa.Integer(), server_default="0", nullable=False))
+    op.execute("""
+        UPDATE cases SET review_base = (SELECT max(version) + 1 FROM reviews WHERE case_id = cases.id)
+        WHERE EXISTS (SELECT 1 FROM reviews WHERE case_id = cases.id) AND NOT EXISTS (
+            SELECT 1 FROM reviews WHERE case_id = cases.id AND reviewed_at >= cases.finished_at
+        )
+    """)
+
+
+def downgrade() -> None:
+    op.drop_column("cases", "review_base")

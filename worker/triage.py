@@ -59,7 +59,10 @@ class Triage:
         return self._analyst.device_lost
 
     def analyze_waiting(self) -> None:
-        """Analyse batch after batch until nothing waits, the slice of time is up, or the worker is told to stop."""
+        """Analyse batch after batch until nothing waits, the slice of time is up, or the worker is told to stop.
+
+        While the store is away, or a device dead, one batch is enough to know it: the next sweep rings again.
+        """
         until = time.monotonic() + _SLICE_S
         while time.monotonic() < until and not self.stopping.is_set():
             if not self._analyze_next_batch():
@@ -81,29 +84,29 @@ class Triage:
         self._erase_deleted()
 
     def _analyze_next_batch(self) -> bool:
-        """Claim and finish one batch; return False if nothing waits.
+        """Claim and finish one batch; return False if nothing waits, or nothing can be done for what waits.
 
         Seats are taken before the claim: a lease must not run while its holder waits for one, and no other case may be
         lost with the process when the one that is tried alone ends it.
         """
         with self._seats.taken(everything=False):
             leases = self._claim(may_be_alone=False)
-            if leases:
-                self._finish(leases)
-        if leases is None:
-            with self._seats.taken(everything=True):
-                leases = self._claim(may_be_alone=True)
-                if leases:
-                    self._finish(leases)
-        return bool(leases)
+            if leases is not None:
+                return self._finish(leases)
+        with self._seats.taken(everything=True):
+            return self._finish(self._claim(may_be_alone=True))
 
-    def _finish(self, leases: Sequence[Lease]) -> None:
+    def _finish(self, leases: Sequence[Lease]) -> bool:
+        """Analyse a batch, which may be empty; return False if all of it was put off through no fault of its own."""
+        if not leases:
+            return False
         BATCH.observe(len(leases))
         with self._watchdog.watching(), self.meter.measuring(len(leases)):
             outcomes = self._analyze(leases)
             if self.device_lost:
                 self.stopping.set()  # a photograph costs a dead device no time: it would claim all that others could do
             self._record_patiently(outcomes)
+        return any(outcome != Postponed(outcome.lease) for outcome in outcomes)
 
     def _claim(self, may_be_alone: bool) -> Sequence[Lease] | None:
         """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late.

@@ -5,16 +5,28 @@ from sqlalchemy import update
 
 from shared.domain import State
 from shared.tables import CaseRow
-from tests.factories import add_photograph
+from tests.factories import add_case, add_photograph
+from tests.worker.conftest import CountingDoorbell
 from tests.worker.deviceless_worker import DeadDevice
 from tests.worker.networks import TinyNetwork, tiny_model
-from tests.worker.test_triage import jpeg, state_of
+from tests.worker.test_triage import Away, jpeg, state_of
 
 
 class _NaNs(TinyNetwork):
     def look(self, pixels):
         logits, stages = super().look(pixels)
         return logits * float("nan"), stages
+
+
+def test_while_the_store_is_away_one_batch_is_claimed_and_the_others_wait_for_the_next_sweep(
+    make_triage, database, store, clinic_id
+):
+    queued = [add_case(database, clinic_id) for _ in range(5)]
+    doorbell = CountingDoorbell()
+    make_triage(store=Away(store, "get"), doorbell=doorbell, batch_size=2).analyze_waiting()
+    with database.reading() as session:
+        versions = [session.get(CaseRow, case.id).version for case in queued]
+    assert (sorted(versions), doorbell.rings) == ([1, 1, 1, 3, 3], 0)
 
 
 @pytest.mark.parametrize("network", [DeadDevice, _NaNs])

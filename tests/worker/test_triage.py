@@ -150,7 +150,7 @@ def test_only_the_photograph_that_the_network_chokes_on_fails(make_triage, datab
     assert state_of(database, good)[0] == State.SUCCEEDED
 
 
-class _Away:
+class Away:
     """An object store that cannot be reached; what it was asked to store is kept from the real one."""
 
     def __init__(self, store, verb: str):
@@ -166,7 +166,7 @@ class _Away:
 @pytest.mark.parametrize("verb", ["get", "put"])
 def test_an_object_store_that_is_away_costs_the_case_no_attempt(make_triage, database, store, clinic_id, verb):
     case = add_photograph(database, store, clinic_id, jpeg())
-    make_triage(store=_Away(store, verb)).analyze_waiting()
+    make_triage(store=Away(store, verb)).analyze_waiting()
     assert state_of(database, case) == (State.QUEUED, None, 0)
     with database.reading() as session:
         assert session.get(CaseRow, case.id).available_at > read_clock(session)
@@ -220,7 +220,7 @@ def test_a_result_that_comes_after_the_case_was_cancelled_is_dropped_with_its_ov
     case = add_photograph(database, store, clinic_id, jpeg())
     overlays = []
 
-    class CancelledMeanwhile(_Away):
+    class CancelledMeanwhile(Away):
         def put(self, key, data, media_type):
             self._store.put(key, data, media_type)
             overlays.append(key)

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
+from threading import Event
 from uuid import UUID
 
 from shared.database import Database, read_clock
@@ -23,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """What runs once a day. Every step may be cut short and is taken up again the next time."""
+    """What runs once a day. Every step may be cut short, by `stopping` too, and is taken up again the next time."""
 
-    def __init__(self, database: Database, store: ObjectStore):
-        self._database, self._store = database, store
+    def __init__(self, database: Database, store: ObjectStore, stopping: Event | None = None):
+        self._database, self._store, self._stopping = database, store, stopping or Event()
 
     def purge(self) -> None:
         """Remove all that is kept no longer, and log the audit trail's newest hash, so that it is noted elsewhere."""
@@ -53,7 +55,8 @@ class Housekeeping:
             began_s = time.monotonic()
             while case_ids := self._delete_some(clinic_id, moment):
                 deleted += len(case_ids)
-                time.sleep(time.monotonic() - began_s)  # as long as it took
+                if self._stopping.wait(time.monotonic() - began_s):  # as long as it took
+                    return deleted
                 began_s = time.monotonic()
         return deleted
 
@@ -70,6 +73,8 @@ class Housekeeping:
         dropped, last = 0, None
         while expired := self._list_expired_uploads(last):
             for upload in expired:
+                if self._stopping.is_set():
+                    return dropped
                 if self._delete(upload.object_key):
                     with self._database.writing() as session:
                         uploads.forget_upload(session, upload.id)
@@ -94,7 +99,8 @@ class Housekeeping:
         """Erase objects of cases that no row knows, and of uploads: none that a row knows is that old."""
         with self._database.reading() as session:
             stored_before = read_clock(session) - _ORPHAN_GRACE
-        return sum(self._erase_unknown(page, stored_before) for page in self._store.walk())
+        pages = takewhile(lambda _: not self._stopping.is_set(), self._store.walk())
+        return sum(self._erase_unknown(page, stored_before) for page in pages)
 
     def _erase_unknown(self, page: Sequence[StoredObject], stored_before: datetime) -> int:
         case_of = {item.key: case_of_key(item.key) for item in page if item.stored_at < stored_before}
@@ -103,4 +109,4 @@ class Housekeeping:
         unknown = [
             key for key, case_id in case_of.items() if key.startswith(UPLOADS) or (case_id and case_id not in known)
         ]
-        return sum(self._delete(key) for key in unknown)
+        return sum(self._delete(key) for key in unknown if not self._stopping.is_set())

@@ -47,8 +47,8 @@ def run_worker(settings: Settings) -> int:
     announce_model(database, model)
     celery = make_celery(settings)
     triage = make_triage(settings, database, celery, model)
-    housekeeping = Housekeeping(database, open_object_store(settings))
-    register_tasks(celery, triage, housekeeping, Courier(database, settings.local_webhooks))
+    housekeeping = Housekeeping(database, open_object_store(settings), triage.stopping)
+    register_tasks(celery, triage, housekeeping, Courier(database, settings.local_webhooks, triage.stopping))
     worker = celery.Worker(
         pool="threads",
         concurrency=settings.worker_threads,

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from sqlalchemy.orm import Session
 
@@ -187,7 +188,7 @@ class Triage:
             # One lease later, no worker can still be storing an overlay of a case that was deleted under its hands.
             deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
             to_erase = objects.list_to_erase(session, deleted_before, _ERASE_AT_ONCE, self._erased_up_to)
-        for deleted in to_erase:
+        for deleted in takewhile(lambda _: not self.stopping.is_set(), to_erase):
             self._erased_up_to = deleted
             try:
                 self._store.erase_case(deleted.clinic_id, deleted.case_id)

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
+from threading import Event, Semaphore
 
 import httpcore
 
@@ -93,10 +93,13 @@ def _time_left(until_s: float) -> float:
 
 
 class Courier:
-    """Sends what is due, a few messages at a time, beside the analysis and not in its way."""
+    """Sends what is due, a few messages at a time, beside the analysis and not in its way.
 
-    def __init__(self, database: Database, local_allowed: bool):
-        self._database, self._local_allowed = database, local_allowed
+    Once `stopping` is set, no message is begun: what was claimed is due again soon.
+    """
+
+    def __init__(self, database: Database, local_allowed: bool, stopping: Event | None = None):
+        self._database, self._local_allowed, self._stopping = database, local_allowed, stopping or Event()
         # As many as are sent at once: one that waited for another clinic's would fail through no fault of its own.
         self._connections = httpcore.ConnectionPool(
             network_backend=_Network(local_allowed), max_connections=_AT_ONCE, max_keepalive_connections=0
@@ -130,7 +133,7 @@ class Courier:
         """Send a message, and one after the other whatever else is due."""
         try:
             following = [delivery]
-            while following:
+            while following and not self._stopping.is_set():
                 self._record(following[0], *self._send(following[0]))
                 following = self._claim(1)
         except Exception:

@@ -1,18 +1,18 @@
 """What the store does not delete now keeps nothing else from being erased."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
 from shared.database import Database, read_clock
 from shared.errors import ObjectRefused, Unavailable
-from shared.storage import UPLOADS, ObjectStore
+from shared.storage import ObjectStore, upload_key
 from shared.store import cases, uploads
-from shared.tables import CaseRow, UploadRow
+from shared.tables import CaseRow
 from tests.factories import add_photograph
+from tests.worker.test_housekeeping import open_upload, open_uploads
 from worker import triage as triage_module
 from worker.housekeeping import Housekeeping
 
@@ -72,39 +72,28 @@ def test_cases_that_cannot_be_erased_are_passed_over_however_many_and_tried_agai
     assert left_of(database) == set()
 
 
-@pytest.fixture
-def fill_place(database, store, clinic_id) -> Callable[[], str]:
-    """Let a clinic have filled a place that expired long ago; return its key."""
-
-    def fill() -> str:
-        upload_id = uuid4()
-        key = f"{UPLOADS}{clinic_id}/{upload_id}"
-        with database.writing() as session:
-            now = read_clock(session)
-            uploads.add_upload(session, uploads.Upload(upload_id, clinic_id, key, None, now - timedelta(days=2)), now)
-        store.put(key, b"photograph", "image/jpeg")
-        return key
-
-    return fill
-
-
-def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge(
-    database, store, monkeypatch, caplog, fill_place
+def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge_and_goes_with_the_next(
+    database, store, clinic_id, monkeypatch, caplog
 ):
     monkeypatch.setattr(uploads, "_AT_ONCE", 2)
     caplog.set_level("INFO")
-    places = [fill_place() for _ in range(5)]
-    Housekeeping(database, Refusing(store, set(places[:3]), ObjectRefused)).purge()
-    with database.reading() as session:
-        assert set(session.scalars(select(UploadRow.object_key))) == set(places[:3])
+    ids = [open_upload(database, store, clinic_id, 3 - number / 10) for number in range(5)]
+    places = [upload_key(clinic_id, upload_id) for upload_id in ids[:3]]
+    Housekeeping(database, Refusing(store, set(places), ObjectRefused)).purge()
+    assert open_uploads(database) == set(ids[:3])
     assert f"erasure_refused key={places[0]}" in caplog.text
     assert "purged cases=0 uploads=2 orphans=0" in caplog.text
+    Housekeeping(database, store).purge()
+    assert open_uploads(database) == set()
 
 
 def test_a_store_that_is_away_keeps_the_purge_from_nothing_that_it_can_do_without_it(
-    database, store, caplog, fill_place
+    database, store, clinic_id, caplog
 ):
     caplog.set_level("INFO")
+    upload_id = open_upload(database, store, clinic_id, 2)
+    away = Refusing(store, {upload_key(clinic_id, upload_id)}, Unavailable)
     with pytest.raises(Unavailable):
-        Housekeeping(database, Refusing(store, {fill_place()}, Unavailable)).purge()
+        Housekeeping(database, away).purge()
+    assert open_uploads(database) == {upload_id}
     assert "audit_head entries=" in caplog.text

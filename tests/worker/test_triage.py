@@ -250,14 +250,6 @@ def test_recording_waits_for_a_database_that_is_away_for_a_moment(make_triage, d
     assert state_of(database, case)[0] == State.SUCCEEDED
 
 
-def test_a_worker_that_is_told_to_stop_takes_no_further_batch(make_triage, database, store, clinic_id):
-    case = add_photograph(database, store, clinic_id, jpeg())
-    triage = make_triage()
-    triage.stopping.set()
-    triage.analyze_waiting()
-    assert state_of(database, case)[0] == State.QUEUED
-
-
 def test_a_case_whose_worker_vanished_is_claimed_again_without_waiting_for_the_sweeper(
     make_triage, database, store, clinic_id
 ):

@@ -1,0 +1,53 @@
+"""A worker that is told to stop finishes what it has in hand, and begins nothing more."""
+
+from threading import Event
+
+import pytest
+
+from shared.domain import State
+from tests.factories import add_case, add_photograph
+from tests.servers.receiver import running_receiver
+from tests.worker.test_housekeeping import deleted, end, keep_for, open_upload, open_uploads
+from tests.worker.test_triage import jpeg, state_of
+from tests.worker.test_webhooks import add_webhook, end_case, known
+from worker import housekeeping
+from worker.housekeeping import Housekeeping
+from worker.webhooks import Courier
+
+
+@pytest.fixture
+def stopping() -> Event:
+    return Event()
+
+
+def test_no_further_batch_is_taken(make_triage, database, store, clinic_id):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    triage = make_triage()
+    triage.stopping.set()
+    triage.analyze_waiting()
+    assert state_of(database, case)[0] == State.QUEUED
+
+
+def test_what_it_has_begun_is_sent_and_no_further_message(database, clinic_id, stopping):
+    with running_receiver() as receiver:
+        add_webhook(database, clinic_id, receiver.url)
+        for _ in range(40):
+            end_case(database, clinic_id)
+        courier = Courier(database, True, stopping)
+        courier.deliver_due()
+        stopping.set()
+        courier.wait()
+        told = len(receiver.messages)
+    assert told < 40
+    assert (known(database).delivered, known(database).pending) == (told, 40 - told)
+
+
+def test_a_purge_ends_after_the_batch_in_hand_and_deletes_no_object(database, store, clinic_id, stopping, monkeypatch):
+    monkeypatch.setattr(housekeeping, "_AT_ONCE", 2)
+    keep_for(database, clinic_id, 1)
+    for _ in range(4):
+        end(database, add_case(database, clinic_id), State.FAILED, 2)
+    upload_id = open_upload(database, store, clinic_id, 2)
+    stopping.set()
+    Housekeeping(database, store, stopping).purge()
+    assert (len(deleted(database)), open_uploads(database)) == (2, {upload_id})

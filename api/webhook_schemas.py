@@ -31,7 +31,9 @@ class WebhookOut(BaseModel):
     clinic_id: UUID
     url: str
     created_at: datetime
-    disabled_at: datetime | None = Field(description="after a day of failures, or when it said that it is gone")
+    disabled_at: datetime | None = Field(
+        description="after a day in which it took nothing, or when it said that it is gone"
+    )
     pending: int = Field(description="messages that wait for their next attempt")
     delivered: int = Field(description="in the last month")
     given_up: int = Field(description="in the last month")

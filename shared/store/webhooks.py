@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import case, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.errors import Conflict, NotFound
@@ -16,7 +16,7 @@ from shared.tables import CaseRow
 
 MOST_PER_CLINIC = 5
 RETRY_AFTER_S = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
-"""Pauses between attempts, as Standard Webhooks suggests: over a day. Then the webhook is disabled."""
+"""Pauses between attempts, as Standard Webhooks suggests: over a day. Then see `record_failure`."""
 
 _CLAIMED_FOR = timedelta(minutes=2)
 _KEPT_FOR = timedelta(days=30)
@@ -161,7 +161,11 @@ def record_delivered(session: Session, delivery_id: UUID, now: datetime) -> None
 
 
 def record_failure(session: Session, delivery: Delivery, error: str, now: datetime, gone: bool = False) -> bool:
-    """Note why a message was not taken, and when to try again; return False if its webhook was given up on."""
+    """Note why a message was not taken, and when to try again; return False if its webhook was given up on.
+
+    After its last attempt a message is given up. So is all that waits for its webhook, which is disabled, if that is
+    gone or has taken no other message since this one was made.
+    """
     retry = not gone and delivery.attempt <= len(RETRY_AFTER_S)
     due_at = now + timedelta(seconds=RETRY_AFTER_S[delivery.attempt - 1]) if retry else None
     webhook_id = session.scalar(
@@ -171,11 +175,16 @@ def record_failure(session: Session, delivery: Delivery, error: str, now: dateti
         .returning(DeliveryRow.webhook_id)
         .execution_options(synchronize_session=False)
     )
-    if not retry and webhook_id is not None:
-        waiting = DeliveryRow.webhook_id == webhook_id, DeliveryRow.due_at.is_not(None)
-        session.execute(update(DeliveryRow).where(*waiting).values(due_at=None, given_up_at=now))
-        session.execute(update(WebhookRow).where(WebhookRow.id == webhook_id).values(disabled_at=now))
-    return retry
+    if retry or webhook_id is None:
+        return retry
+    since = DeliveryRow.due_at.is_(None), DeliveryRow.delivered_at >= delivery.created_at
+    taken = exists().where(DeliveryRow.webhook_id == webhook_id, *since)
+    if not gone and session.scalar(select(taken)):
+        return True
+    waiting = DeliveryRow.webhook_id == webhook_id, DeliveryRow.due_at.is_not(None)
+    session.execute(update(DeliveryRow).where(*waiting).values(due_at=None, given_up_at=now))
+    session.execute(update(WebhookRow).where(WebhookRow.id == webhook_id).values(disabled_at=now))
+    return False
 
 
 def forget_old_deliveries(session: Session, now: datetime) -> None:

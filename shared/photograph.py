@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,11 +36,15 @@ MAX_PIXELS = 8192 * 6144
 # Pixels of what must be decoded as a whole. Of a WebP, Pillow and libwebp make four copies; in a progressive JPEG, each
 # scan goes over all coefficients. No camera writes these in its full size.
 MAX_PIXELS_WHOLE = MAX_PIXELS // 2
+# Pixels of what a decoder must hold as a whole: a WebP takes 15 bytes for each, a progressive JPEG 6, a PNG 5. Every
+# other JPEG is reduced while it is read: the largest takes 7 MB.
+_MANY_PIXELS = 4_000_000
 # Longer side by shorter side. Phones' panoramas reach 5; only the shorter side tells how far a picture can be reduced.
 MAX_ASPECT = 10
 # Pixels of the shorter side. The network looks at 224: below 64 every pixel would be blown up more than threefold.
 MIN_SIDE = 64
 _PNG_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_UNBOUNDED = nullcontext()
 # Straight to the three classes: `Image.open` would warn about sizes by a global setting and take an MPO apart.
 _DECODERS = {JPEG: JpegImageFile, PNG: PngImageFile, WEBP: WebPImageFile}
 # All that Pillow's three decoders raise on bad data, by their sources; 60,000 damaged files raised nothing else.
@@ -94,14 +99,20 @@ def inspect_photograph(data: bytes) -> PhotographHeader:
         ImageRejected: `image_empty`, `image_type_unsupported`, `image_header_damaged`, `image_too_large`,
             `image_too_small`, `image_too_narrow`, `image_animated`.
     """
+    return _inspect(data)[0]
+
+
+def _inspect(data: bytes) -> tuple[PhotographHeader, bool]:
+    """Return the header, and whether a decoder must hold the whole picture at once."""
     media_type = _recognise(data)
     width, height = read_size(data, media_type)
-    _check_size(width, height, MAX_PIXELS_WHOLE if is_decoded_whole(data, media_type) else MAX_PIXELS)
+    whole = is_decoded_whole(data, media_type)
+    _check_size(width, height, MAX_PIXELS_WHOLE if whole else MAX_PIXELS)
     if is_animated(data, media_type):
         raise ImageRejected("image_animated", "This is an animation. Send one still photograph of the lesion.")
     if read_orientation(data, media_type) >= 5:  # 5 to 8 lie on their side
         width, height = height, width
-    return PhotographHeader(media_type, width, height)
+    return PhotographHeader(media_type, width, height), whole or media_type == PNG
 
 
 def _recognise(data: bytes) -> str:
@@ -143,17 +154,24 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def decode_photograph(data: bytes, min_side: int) -> Image.Image:
+def decode_photograph(data: bytes, min_side: int, large: AbstractContextManager = _UNBOUNDED) -> Image.Image:
     """Return the photograph's pixels: mode RGB, 8 bit, sRGB, upright, no alpha, with an empty `info`.
 
     min_side: the pixels of the shorter side that the caller needs. Where the photograph has at least twice as many, it
     is decoded at a smaller scale that stays at or above that (a 24-megapixel JPEG: 80 ms instead of 340); it is never
     enlarged. Twice the size that it will be resized to keeps the difference under 1 of 255.
 
+    large: is held while a photograph is decoded that takes more than 60 MB for it, and up to 360.
+
     Raises:
         ImageRejected: all that `inspect_photograph` raises, `image_truncated`, `image_damaged`, `image_flat`.
     """
-    header = inspect_photograph(data)
+    header, whole = _inspect(data)
+    with large if whole and header.width * header.height > _MANY_PIXELS else _UNBOUNDED:
+        return _decode(data, header, min_side)
+
+
+def _decode(data: bytes, header: PhotographHeader, min_side: int) -> Image.Image:
     try:
         image = _load(data, header, min_side)
         if lacks_pixels(data, header.media_type, image, partial(_load, header=header, min_side=min_side)):

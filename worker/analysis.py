@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from threading import Semaphore
 
 import numpy as np
 from PIL import Image
@@ -32,6 +33,8 @@ from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
+_LARGE_AT_ONCE = 4
+"""Photographs that take up to 360 MB to be decoded: 1.4 GB in all, where one in each thread would take 6."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Analyst:
 
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
         self._model, self._store, self._point, self._pool = model, store, operating_point, pool
+        self._large = Semaphore(_LARGE_AT_ONCE)
         self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
@@ -132,7 +136,7 @@ class Analyst:
         preprocessing = self._model.manifest.preprocessing
         side = preprocessing.input_side
         with stage("decode", [lease]):
-            photograph = decode_photograph(data, DECODED_SIDE)
+            photograph = decode_photograph(data, DECODED_SIDE, self._large)
             frame = squash_frame(photograph)
             warnings = (("low_resolution",) if min(photograph.size) < side else ()) + inspect_frame(frame)
             small, pixels = shrink_for_overlay(photograph), prepare_frame(frame, preprocessing)

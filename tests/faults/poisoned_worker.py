@@ -19,10 +19,10 @@ def poison(effect: str, sha256: str) -> None:
     """Let the effect come over this process as soon as it decodes the photograph with this digest."""
     decode = worker.analysis.decode_photograph
 
-    def decode_unless_poisoned(data: bytes, min_side: int):
+    def decode_unless_poisoned(data: bytes, *how):
         if hashlib.sha256(data).hexdigest() == sha256:
             EFFECTS[effect]()
-        return decode(data, min_side)
+        return decode(data, *how)
 
     worker.analysis.decode_photograph = decode_unless_poisoned
 

@@ -1,15 +1,20 @@
 """A batch whose photographs are not to blame for what went wrong, and those that are."""
 
+import time
+
 import pytest
 from sqlalchemy import update
 
+from shared import photograph
 from shared.domain import State
 from shared.tables import CaseRow
+from tests import images
 from tests.factories import add_case, add_photograph
 from tests.worker.conftest import CountingDoorbell
 from tests.worker.deviceless_worker import DeadDevice
 from tests.worker.networks import TinyNetwork, tiny_model
 from tests.worker.test_triage import Away, jpeg, state_of
+from worker import analysis
 
 
 class _NaNs(TinyNetwork):
@@ -27,6 +32,27 @@ def test_while_the_store_is_away_one_batch_is_claimed_and_the_others_wait_for_th
     with database.reading() as session:
         versions = [session.get(CaseRow, case.id).version for case in queued]
     assert (sorted(versions), doorbell.rings) == ([1, 1, 1, 3, 3], 0)
+
+
+def test_only_so_many_photographs_that_take_much_memory_are_decoded_at_once(
+    make_triage, database, store, clinic_id, monkeypatch
+):
+    monkeypatch.setattr(analysis, "_LARGE_AT_ONCE", 1)
+    monkeypatch.setattr(photograph, "_MANY_PIXELS", 0)
+    decode, together, inside = photograph._decode, [], []
+
+    def watched(*arguments):
+        inside.append(1)
+        time.sleep(0.05)  # long enough for those that do not wait to meet
+        together.append(len(inside))
+        inside.pop()
+        return decode(*arguments)
+
+    monkeypatch.setattr(photograph, "_decode", watched)
+    for _ in range(4):
+        add_photograph(database, store, clinic_id, images.encode(images.lesion(), "WEBP"))
+    make_triage().analyze_waiting()
+    assert together == [1] * 4
 
 
 @pytest.mark.parametrize("network", [DeadDevice, _NaNs])

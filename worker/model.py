@@ -57,11 +57,12 @@ class Model:
         """
         with self._on_device, measured:
             outputs = self._runtime(pixels)
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
         logits, maps, shares = outputs
-        # Not by torch: its threads, for a few numbers, compete with the network's.
-        probabilities = softmax((logits / self.manifest.temperature).astype(np.float64), axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what they give is looked at
+            # Not by torch: its threads, for a few numbers, compete with the network's.
+            probabilities = softmax(logits.astype(np.float64) / self.manifest.temperature, axis=1)
+        if not all(np.isfinite(output).all() for output in (*outputs, probabilities)):
+            raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
         return Reading(probabilities, maps, shares, self._unfamiliar(shares))
 
     def warm_up(self) -> None:

@@ -69,6 +69,21 @@ def test_probabilities_are_the_softmax_of_logits_over_the_temperature():
     assert reading.maps.min() >= 0
 
 
+@pytest.mark.parametrize(
+    ("logits", "temperature", "probabilities"),
+    [((3e38, -3e38, 0), 0.8, (1, 0, 0)), ((3e38, -3e38, 0), 1e-300, None), ((float("-inf"), 0, 0), 1.0, None)],
+)
+def test_logits_at_the_end_of_the_scale_give_probabilities_or_are_refused(logits, temperature, probabilities):
+    model = tiny_model(temperature=temperature)
+    model._runtime = lambda _: (np.float32([logits]), np.zeros((1, 3, 4, 4), np.float32), np.ones((1, 5), np.float32))
+    pixels = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    if probabilities:
+        assert tuple(model.read(pixels).probabilities[0]) == probabilities
+        return
+    with pytest.raises(ModelUnusable, match="model_output_invalid"):
+        model.read(pixels)
+
+
 def test_a_photograph_reads_the_same_alone_as_in_a_batch():
     model = tiny_model()
     pixels = np.random.default_rng(1).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)

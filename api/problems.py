@@ -29,6 +29,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 _STATUS_OF_CODE = {
     "image_type_unsupported": 415,
     "content_type_unsupported": 415,
+    "request_too_slow": 408,
     "upload_too_large": 413,
     "submission_too_large": 413,
     "idempotency_key_reused": 422,

@@ -9,6 +9,7 @@ from gunicorn.glogging import Logger
 
 from api.app import create_app
 from api.shared_counters import take_place
+from api.slow_clients import PatientWorker
 from shared.database import open_database
 from shared.migrations import check_upgraded
 from shared.settings import Settings
@@ -50,7 +51,7 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         options = {
             "bind": self._address,
-            "worker_class": "gthread",
+            "worker_class": PatientWorker,
             "logger_class": _Logger,
             "workers": self._settings.api_processes,
             "threads": self._settings.api_threads,

@@ -11,6 +11,8 @@ from shared.store import sessions
 
 _HOMES = {Role.CLINIC: "clinic.list_cases", Role.REVIEWER: "reviewer.list_work", Role.ADMIN: "admin.show_queue"}
 
+_FORM_BYTES = 8 * 1024
+
 signing_in = Blueprint("sign_in", __name__)
 home = guarded_pages("home")
 
@@ -22,6 +24,7 @@ def show_sign_in() -> Response:
 
 @signing_in.post("/sign-in")
 def sign_in() -> Response:
+    request.max_content_length = _FORM_BYTES  # nobody is known yet
     then = _own_address(request.form.get("then", ""))
     word_problems_by("sign_in.html", then=then)
     caller = identify(request.form.get("key", "").strip(), request.remote_addr or "")

@@ -64,6 +64,10 @@ def test_a_wrong_key_is_told_in_words_and_gives_no_cookie(client, clinic, revoke
         assert "Set-Cookie" not in answer.headers
 
 
+def test_of_somebody_whom_nobody_knows_no_more_is_read_than_a_key(client, clinic):
+    assert client.post("/app/sign-in", data={"key": clinic.key + " " * 10_000}).status_code == 413
+
+
 def test_a_guesser_of_keys_has_to_pause_here_too(open_app):
     client = open_app(wrong_keys_per_minute=2).test_client()
     statuses = [client.post("/app/sign-in", data={"key": "dq_wrong"}).status_code for _ in range(3)]

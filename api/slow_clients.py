@@ -1,0 +1,66 @@
+"""Lets nobody hold one of the server's few threads for longer than sending a request takes."""
+
+import socket
+import time
+
+from gunicorn.http import get_parser
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import ThreadWorker
+
+from shared.errors import RequestInvalid
+
+PATIENCE_S = 30.0
+"""How long a client may be silent, and how far all waiting for it may exceed the time that `SLOWEST` would take."""
+
+SLOWEST = 4096
+"""Bytes a second: a tenth of what a poor mobile connection sends."""
+
+
+class PatientWorker(ThreadWorker):
+    """A gthread worker whose threads wait for a client only so long; gunicorn's own wait for ever."""
+
+    def handle(self, conn):
+        if conn.parser is None:
+            conn.parser = get_parser(self.cfg, conn.sock, conn.client)
+            conn.parser.unreader = _PatientUnreader(conn.sock)
+            # One that takes nothing of an answer is cut off by the kernel (tcp(7)).
+            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE_S * 1000))
+        conn.parser.unreader.begin_request()
+        return super().handle(conn)
+
+    def handle_request(self, req, conn):
+        conn.parser.unreader.begin_body()
+        return super().handle_request(req, conn)
+
+
+class _PatientUnreader(SocketUnreader):
+    def begin_request(self) -> None:
+        self._left_s, self._in_body = PATIENCE_S, False
+
+    def begin_body(self) -> None:
+        self._in_body = True
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Receive what has come.
+
+        Raises:
+            NoMoreData: the head came too slowly; the server closes the connection.
+            RequestInvalid: `request_too_slow`: the body did.
+        """
+        if self.sock.gettimeout() is not None:  # the server is discarding a rest, with a deadline of its own
+            return super().chunk(size_hint)
+        began_s = time.monotonic()
+        try:
+            self.sock.settimeout(max(0.001, min(self._left_s, PATIENCE_S)))
+            data = super().chunk(size_hint)
+        except TimeoutError as error:
+            if not self._in_body:
+                raise NoMoreData() from error
+            raise RequestInvalid(
+                "request_too_slow", "The request came too slowly. Nothing of it was taken in; send it again."
+            ) from error
+        finally:
+            self.sock.settimeout(None)
+        self._left_s += len(data) / SLOWEST - (time.monotonic() - began_s)
+        return data

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
-from flask import Response, redirect, url_for
+from flask import Response, redirect, request, url_for
 
 from api import access, overview
 from api import admin as routes
@@ -19,10 +20,17 @@ from api.admin_schemas import (
     QueueQuery,
 )
 from api.auth import allow
-from api.pages.frame import ask_with_form, guarded_pages, read_query, show, word_problems_by
+from api.pages.frame import ask_with_form, guarded_pages, read_fields, read_query, show, word_problems_by
 from api.schemas import CasePath
+from api.services import services
+from shared.database import read_clock
 from shared.domain import Role
-from shared.store.access import no_valid_key
+from shared.errors import NotFound
+from shared.store import cases
+from shared.store.access import no_valid_key, shortens
+from shared.store.worklist import COUNTED_AT_MOST
+
+_LIMITS = ("waiting_limit", "retention_days")
 
 admin = guarded_pages("admin")
 
@@ -72,9 +80,19 @@ def add_clinic() -> Response:
 @admin.post("/access/clinics/<clinic_id>")
 @allow(Role.ADMIN)
 def change_clinic(clinic_id: str) -> Response:
-    word_problems_by("access.html", **_of_access_page())
-    nothing = {"waiting_limit": None, "retention_days": None}  # a field that is left empty takes the limit away
-    ask_with_form(access.change_clinic, ClinicChangeIn, nothing, path=ClinicPath(clinic_id=clinic_id))
+    """Change what differs from what the form showed; the rest may have been changed in another tab since."""
+    known = _of_access_page()
+    word_problems_by("access.html", **known)
+    clinic = next((one for one in known["clinics"] if one["id"] == clinic_id), None)
+    if clinic is None:
+        raise NotFound("clinic_not_found", "There is no such clinic.")
+    limits = {name: request.form.get(name) for name in _LIMITS}  # one that is left empty is taken away
+    changed = {name: limit for name, limit in limits.items() if limit != request.form.get(f"was_{name}")}
+    if changed:
+        sent = read_fields(ClinicChangeIn, changed)
+        if shortens(clinic["retention_days"], sent.retention_days) and "confirmed" not in request.form:
+            return _ask_retention(clinic, sent.retention_days)
+        access.change_clinic.with_body(sent=sent, path=ClinicPath(clinic_id=clinic_id))
     return redirect(url_for("pages.admin.list_clinics"), 303)
 
 
@@ -127,6 +145,13 @@ def _of_access_page() -> dict:
         "keys": access.list_keys().get_json()["keys"],
         "roles": list(Role),
     }
+
+
+def _ask_retention(clinic: dict, days: int) -> Response:
+    with services().database.reading() as session:
+        moment = read_clock(session) - timedelta(days=days)
+        count = cases.count_finished_before(session, UUID(clinic["id"]), moment, COUNTED_AT_MOST)
+    return show("retention.html", clinic=clinic, days=days, count=count, most=COUNTED_AT_MOST, sent=request.form)
 
 
 def _of_key(key_id: str) -> dict:

@@ -95,10 +95,14 @@ def read_query(schema: type[BaseModel]) -> BaseModel:
     return checked(schema, {name: value for name, value in request.args.items() if value})
 
 
-def ask_with_form(view: Callable, schema: type[BaseModel], defaults: dict | None = None, **arguments) -> Response:
+def ask_with_form(view: Callable, schema: type[BaseModel], **arguments) -> Response:
     """Call a view under `/v1` whose JSON body these fields are."""
-    sent = checked(schema, (defaults or {}) | request.form.to_dict(), strict=False)
-    return view.with_body(sent=sent, **arguments)
+    return view.with_body(sent=read_fields(schema, request.form.to_dict()), **arguments)
+
+
+def read_fields(schema: type[BaseModel], fields: dict) -> BaseModel:
+    """Return a form's fields as a route under `/v1` takes them."""
+    return checked(schema, fields, strict=False)
 
 
 def show(template: str, **values) -> Response:

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from deploy.commands import changing, data_dir_option, json_option, open_database_of
-from shared.database import read_clock
+from shared.database import Database, read_clock
 from shared.domain import Role
-from shared.store import access
+from shared.store import access, cases
 from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
+from shared.store.worklist import COUNTED_AT_MOST
 
 NONE = "none"
 
@@ -72,9 +73,10 @@ def clinic_list(as_json: bool, data_dir: Path) -> None:
 @click.option(
     "--retention-days", type=_OrNone(MOST_DAYS), metavar="N|none", help="Days after its end that a case is kept."
 )
+@click.option("--yes", is_flag=True, help="Do not ask before cases are kept for a shorter time.")
 @json_option
 @data_dir_option
-def clinic_set(name_or_id: str, as_json: bool, data_dir: Path, **limits: int | str | None) -> None:
+def clinic_set(name_or_id: str, yes: bool, as_json: bool, data_dir: Path, **limits: int | str | None) -> None:
     """Change a clinic's limits.
 
     \b
@@ -84,11 +86,24 @@ def clinic_set(name_or_id: str, as_json: bool, data_dir: Path, **limits: int | s
     given = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
     if not given:
         raise click.UsageError("Say which limit: --waiting-limit or --retention-days.")
+    if not yes:
+        _ask_retention(open_database_of(data_dir), name_or_id, given.get("retention_days"))
     with changing(data_dir, "clinic.changed") as (session, _):
         clinic_id = access.find_clinic(session, name_or_id)
         access.set_limits(session, clinic_id, **given)
         changed = access.read_clinic(session, clinic_id)
     click.echo(_clinic_json(changed) if as_json else "The limits are changed.")
+
+
+def _ask_retention(database: Database, name_or_id: str, days: int | None) -> None:
+    with database.reading() as session:
+        clinic = access.read_clinic(session, access.find_clinic(session, name_or_id))
+        if not access.shortens(clinic.retention_days, days):
+            return
+        moment = read_clock(session) - timedelta(days=days)
+        count, name = cases.count_finished_before(session, clinic.id, moment, COUNTED_AT_MOST), clinic.name
+    counted = f"{count} or more" if count == COUNTED_AT_MOST else count
+    click.confirm(f"Cases of {name} that the next purge erases for good: {counted}. Go on?", abort=True, err=True)
 
 
 def _clinic_json(clinic: Clinic) -> str:

@@ -112,6 +112,11 @@ def set_limits(session: Session, clinic_id: UUID, **limits: int | None) -> None:
     session.execute(update(ClinicRow).where(ClinicRow.id == clinic_id).values(**limits))
 
 
+def shortens(kept_days: int | None, days: int | None) -> bool:
+    """Tell whether a retention of `days` ends cases earlier than the one before; None keeps them for ever."""
+    return days is not None and (kept_days is None or days < kept_days)
+
+
 def add_key(
     session: Session, role: Role, clinic_id: UUID | None, now: datetime, expires_at: datetime | None = None
 ) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, text, tuple_
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, select, text, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, undefer
 
@@ -180,13 +180,19 @@ def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, li
 
     One that somebody else deletes or requeues at this moment is not among them.
     """
-    return session.scalars(
-        select(CaseRow.id)
-        .where(CaseRow.clinic_id == clinic_id, CaseRow.deleted_at.is_(None), CaseRow.finished_at < moment)
-        .order_by(CaseRow.finished_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    oldest = _finished_before(clinic_id, moment).order_by(CaseRow.finished_at).limit(limit)
+    return session.scalars(oldest.with_for_update(skip_locked=True)).all()
+
+
+def count_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> int:
+    """Return how many cases `list_finished_before` would list; it does not lock them."""
+    return session.scalar(select(func.count()).select_from(_finished_before(clinic_id, moment).limit(limit).subquery()))
+
+
+def _finished_before(clinic_id: UUID, moment: datetime) -> Select:
+    return select(CaseRow.id).where(
+        CaseRow.clinic_id == clinic_id, CaseRow.deleted_at.is_(None), CaseRow.finished_at < moment
+    )
 
 
 def find_known(session: Session, case_ids: Collection[UUID]) -> set[UUID]:

@@ -36,7 +36,9 @@ def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]
     for module in (commands, oversight):
         monkeypatch.setattr(module, "open_database", open_and_remember)
     monkeypatch.setattr(oversight, "make_celery", make_and_remember)
-    yield lambda *arguments: CliRunner().invoke(main, [*arguments, "--data-dir", str(tmp_path)], env=variables)
+    yield lambda *arguments, **options: CliRunner().invoke(
+        main, [*arguments, "--data-dir", str(tmp_path)], env=variables, **options
+    )
     for close in opened:
         close()
 

@@ -3,13 +3,13 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from shared.database import read_clock
 from shared.domain import Role
 from shared.store import access, trail
-from shared.tables import ApiKeyRow, ClinicRow
-from tests.deploy.commands import NAME, as_json, printed, refused
+from shared.tables import ApiKeyRow, CaseRow, ClinicRow
+from tests.deploy.commands import NAME, as_json, fail_a_case, printed, refused
 from tests.factories import add_key
 
 
@@ -18,7 +18,7 @@ def test_a_clinics_limits_are_set_listed_and_taken_away(dermqueue, database, cli
         with database.reading() as session:
             return session.execute(select(ClinicRow.waiting_limit, ClinicRow.retention_days)).one()
 
-    printed(dermqueue("clinic", "set", NAME, "--waiting-limit", "500", "--retention-days", "90"))
+    printed(dermqueue("clinic", "set", NAME, "--waiting-limit", "500", "--retention-days", "90", "--yes"))
     assert limits() == (500, 90)
     (line,) = printed(dermqueue("clinic", "list"))
     assert all(word in line for word in (str(clinic_id), "waiting limit 500", "kept 90 days", NAME))
@@ -27,6 +27,22 @@ def test_a_clinics_limits_are_set_listed_and_taken_away(dermqueue, database, cli
     printed(dermqueue("clinic", "set", NAME, "--waiting-limit", "none"))
     (line,) = printed(dermqueue("clinic", "list"))
     assert all(word in line for word in ("waiting limit default", "kept for ever"))
+
+
+def test_before_cases_are_kept_for_a_shorter_time_it_says_how_many_will_be_erased(dermqueue, database, clinic_id):
+    def set_to(days: str, answer: str = "") -> tuple[bool, int | None]:
+        """Return whether the question was asked, and for how many days cases are kept after the answer."""
+        done = dermqueue("clinic", "set", NAME, "--retention-days", days, input=answer)
+        with database.reading() as session:
+            kept_days = access.read_clinic(session, clinic_id).retention_days
+        return f"Cases of {NAME} that the next purge erases for good: 1. Go on?" in done.stderr, kept_days
+
+    fail_a_case(database, clinic_id)
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(finished_at=read_clock(session) - timedelta(days=31)))
+    assert [set_to("30", answer) for answer in ("", "n", "y")] == [(True, None), (True, None), (True, 30)]
+    assert [set_to("29", answer) for answer in ("", "y")] == [(True, 30), (True, 29)]
+    assert [set_to(days) for days in ("31", "none")] == [(False, 31), (False, None)]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_the_purge_deletes_what_is_past_its_retention_at_once(dermqueue, databas
     with database.writing() as session:
         long_ago = read_clock(session) - timedelta(days=31)
         session.execute(update(CaseRow).where(CaseRow.id == outdated).values(finished_at=long_ago))
-    assert printed(dermqueue("clinic", "set", NAME, "--retention-days", "30")) == ["The limits are changed."]
+    assert printed(dermqueue("clinic", "set", NAME, "--retention-days", "30", "--yes")) == ["The limits are changed."]
     with caplog.at_level(logging.INFO):
         printed(dermqueue("purge"))
     assert "purged cases=1" in caplog.text

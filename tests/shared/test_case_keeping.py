@@ -37,7 +37,9 @@ def count_waiting(database: Database, clinic_id: UUID, at_most: int = 100) -> in
 
 def finished_before(database: Database, clinic_id: UUID, seconds: float, limit: int = 100) -> list[UUID]:
     with database.writing() as session:
-        return list(cases.list_finished_before(session, clinic_id, at(seconds), limit))
+        found = list(cases.list_finished_before(session, clinic_id, at(seconds), limit))
+        assert cases.count_finished_before(session, clinic_id, at(seconds), limit) == len(found)
+        return found
 
 
 def delete(database: Database, case_id: UUID) -> None:

@@ -1,10 +1,16 @@
 """An admin's pages."""
 
 import re
+from collections.abc import Callable
+from datetime import timedelta
 from html import unescape
 
 import pytest
+from sqlalchemy import update
+from werkzeug.test import TestResponse
 
+from shared.database import read_clock
+from shared.tables import CaseRow
 from tests.api.calls import Api, record_problem
 from tests.api.pages.conftest import Visitor
 
@@ -57,6 +63,57 @@ def test_a_clinic_is_added_with_limits_and_keys_of_which_each_is_seen_once(visit
     (key,) = re.findall(r"<code>(dq_\w+_[\w-]+)</code>", made.text)
     assert client.get("/v1/cases", headers={"Authorization": f"Bearer {key}"}).status_code == 200
     assert key not in visitor.get("/access").text
+
+
+@pytest.fixture
+def set_limits(visitor, clinic) -> Callable[[str, dict], TestResponse]:
+    """Send a clinic's form as it stood on a page that was loaded earlier, with these fields filled in anew."""
+
+    def send(page: str, **fields: str) -> TestResponse:
+        (form,) = re.findall(f'action="/app/access/clinics/{clinic.id}">(.*?)</form>', page, re.DOTALL)
+        shown = dict(re.findall(r'name="((?:was_)?(?:waiting_limit|retention_days))".*? value="(.*?)"', form))
+        assert len(shown) == 4
+        return visitor.post(f"/access/clinics/{clinic.id}", shown | fields)
+
+    return send
+
+
+def limits_of(admin) -> tuple[int | None, int | None]:
+    (clinic,) = admin.get("/v1/admin/clinics").json["clinics"]
+    return clinic["waiting_limit"], clinic["retention_days"]
+
+
+def test_a_form_changes_only_what_was_changed_in_it(visitor, admin, set_limits):
+    set_limits(visitor.get("/access").text, retention_days="30", confirmed="yes")
+    old = visitor.get("/access").text
+    set_limits(old, retention_days="")
+    assert set_limits(old, waiting_limit="500").location == "/app/access"
+    assert limits_of(admin) == (500, None)
+    assert set_limits(old).location == "/app/access"
+    assert limits_of(admin) == (500, None)
+
+
+def test_a_shorter_retention_is_set_after_a_question_that_says_what_will_be_erased(
+    visitor, admin, set_limits, clinic, database
+):
+    for _ in range(2):
+        record_problem(database, clinic.submit().json["id"])
+    with database.writing() as session:
+        long_ago = read_clock(session) - timedelta(days=31)
+        session.execute(update(CaseRow).values(finished_at=long_ago))
+    clinic.submit()
+    asked = set_limits(visitor.get("/access").text, waiting_limit="500", retention_days="30")
+    assert "They are kept for ever until now." in words_of(asked.text)
+    assert "erased for good: 2 with the next purge" in words_of(asked.text)
+    assert limits_of(admin) == (None, None)
+    answer = dict(re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', asked.text.partition("<section")[2]))
+    assert visitor.post(f"/access/clinics/{clinic.id}", answer).location == "/app/access"
+    assert limits_of(admin) == (500, 30)
+    longer = set_limits(visitor.get("/access").text, retention_days="90")
+    assert (longer.status_code, limits_of(admin)) == (303, (500, 90))
+    assert "kept for 90 days until now" in words_of(set_limits(visitor.get("/access").text, retention_days="89").text)
+    assert set_limits(visitor.get("/access").text, retention_days="0").status_code == 400
+    assert limits_of(admin) == (500, 90)
 
 
 @pytest.mark.parametrize(("action", "fields", "status"), [("revoke", {}, 303), ("rotate", {"overlap_days": "0"}, 200)])

@@ -14,6 +14,11 @@ _STATES = {
 }
 _CLASSES = {"melanoma": "Melanoma", "seborrheic_keratosis": "Seborrheic keratosis", "nevus": "Nevus"}
 _DECISIONS = {"refer": "Refer", "routine": "Routine"}
+_PROBLEMS = {
+    "idempotency_key_reused": "Other photographs were sent from this page before, and some may have been taken. See"
+    " under Cases what is there; what you send now counts as new."
+}
+"""What the API says of things that pages do not show."""
 _VERDICTS = {"agree": "agrees with the model", "disagree": "disagrees with the model"}
 WARNINGS = {
     "low_resolution": "The photograph has fewer pixels than the network looks at. Details that matter may be missing.",
@@ -47,6 +52,11 @@ def say_decision(decision: str) -> str:
 
 def say_verdict(verdict: str) -> str:
     return _VERDICTS[verdict]
+
+
+def say_problem(problem: dict) -> str:
+    """Say what went wrong."""
+    return _PROBLEMS.get(problem["code"], problem["detail"])
 
 
 def say_warning(code: str) -> str:

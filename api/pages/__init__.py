@@ -9,6 +9,7 @@ for say in (
     words.say_class,
     words.say_decision,
     words.say_verdict,
+    words.say_problem,
     words.say_warning,
     words.say_plausible,
     words.percent,

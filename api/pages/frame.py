@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app, g, redirect, render_template
 from pydantic import BaseModel
 from werkzeug.datastructures import ImmutableMultiDict
 
-from api.problems import checked
+from api.problems import RETRY_AFTER_S, checked
 from api.services import services
 from shared.database import read_clock
 from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, PLAUSIBLE_SHARE
@@ -131,8 +131,9 @@ def _word_problems(response: Response) -> Response:
     """Show a problem as a page; a script of ours, which asks for JSON, gets it as it is."""
     if response.mimetype == "application/problem+json" and not wants_json():
         template, values = g.get("problem_page", ("problem.html", {}))
-        if response.status_code >= 500 and g.get("idempotency_key"):
-            # It may have been taken in, whole or in part: sent again, it must be known again.
+        is_to_be_sent_again = response.status_code >= 500 or response.status_code in RETRY_AFTER_S
+        if is_to_be_sent_again and g.get("idempotency_key"):
+            # It may have been taken in, whole or in part, now or the time before: sent again, it must be known again.
             values = values | {"idempotency_key": g.idempotency_key}
         response.set_data(render_template(template, problem=response.get_json(), **values))
         response.mimetype = "text/html"

@@ -6,8 +6,10 @@ from html import unescape
 
 import pytest
 from PIL import Image
+from werkzeug.test import TestResponse
 
 from shared.errors import Unavailable
+from shared.store import access
 from tests import images
 from tests.api.calls import JPEG, PROBABILITIES, UNUSABLE, record_problem
 from tests.api.conftest import services_of
@@ -68,6 +70,45 @@ def test_what_is_sent_again_from_the_page_that_told_of_an_outage_is_one_case(
     assert "Please try again" in words_of(told.text)
     again = clinic_visitor.post(address, fields | {"idempotency_key": key_in(told.text), "image": files(JPEG)[0]})
     assert (again.status_code, len(rows("cases"))) == (303, 1)
+
+
+def test_what_was_partly_taken_is_not_taken_twice_when_the_clinics_queue_is_full_in_between(
+    clinic_visitor, clinic, services, database, rows, monkeypatch
+):
+    key = key_in(clinic_visitor.get("/submit").text)
+
+    def send(key: str, *contents: bytes) -> TestResponse:
+        return clinic_visitor.post("/submissions", {"idempotency_key": key, "image": files(*contents)})
+
+    def limit(waiting: int | None) -> None:
+        with database.writing() as session:
+            access.set_limits(session, clinic.id, waiting_limit=waiting)
+
+    def put_two(*arguments) -> None:
+        put(*arguments) if next(room, False) else go_away()
+
+    put, room = services.store.put, iter((True, True))
+    with monkeypatch.context() as outage:
+        outage.setattr(services.store, "put", put_two)
+        told = send(key, *[JPEG] * 4)
+    assert (told.status_code, len(rows("cases"))) == (503, 2)
+    assert "Some may have been taken: choose the same files again." in words_of(told.text)
+    limit(2)
+    told = send(key_in(told.text), *[JPEG] * 4)
+    assert told.status_code == 429
+    limit(None)
+    assert send(key_in(told.text), *[JPEG] * 4).status_code == 303
+    assert len(rows("cases")) == 4
+
+
+def test_whoever_chooses_other_photographs_after_an_outage_is_told_in_words(clinic_visitor):
+    key = key_in(clinic_visitor.get("/submit").text)
+    for address in ("/submissions", "/cases"):
+        clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG)})
+        told = clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG + b"x")})
+        assert told.status_code == 422
+        assert "See under Cases what is there" in words_of(told.text)
+        assert "Idempotency" not in words_of(told.text)
 
 
 def test_what_was_entered_stands_in_the_form_again_after_a_problem(clinic_visitor):

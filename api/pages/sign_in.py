@@ -28,9 +28,13 @@ def sign_in() -> Response:
     then = _own_address(request.form.get("then", ""))
     word_problems_by("sign_in.html", then=then)
     caller = identify(request.form.get("key", "").strip(), request.remote_addr or "")
-    with services().database.writing() as session:
-        token = sessions.begin_session(session, caller, read_clock(session))
     response = redirect(then or url_for("pages.home.go_home"), 303)
+    with services().database.writing() as session:
+        now = read_clock(session)
+        signed_in = sessions.find_session(session, request.cookies.get(COOKIE, ""), now)
+        if signed_in and signed_in.caller.key_id == caller.key_id:
+            return response  # a new session's token would make the forms in other tabs outdated
+        token = sessions.begin_session(session, caller, now)
     response.set_cookie(COOKIE, token, path="/app", secure=request.is_secure, httponly=True, samesite="Strict")
     return response
 

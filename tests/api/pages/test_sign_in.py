@@ -127,6 +127,23 @@ def test_signing_out_ends_this_session_and_not_another_one_of_the_same_key(sign_
     assert len(rows("sessions")) == 1
 
 
+def test_signing_in_again_in_another_tab_leaves_the_forms_of_the_first_as_they_are(sign_in, clinic, other_clinic, rows):
+    visitor = sign_in(clinic)
+    again = visitor.client.post("/app/sign-in", data={"key": clinic.key, "then": "/app/submit"})
+    assert (again.status_code, again.location, len(rows("sessions"))) == (303, "/app/submit", 1)
+    case_id = clinic.submit().json["id"]
+    assert visitor.post(f"/cases/{case_id}/cancel").status_code == 303
+    visitor.client.post("/app/sign-in", data={"key": other_clinic.key})
+    assert visitor.get(f"/cases/{case_id}").status_code == 404
+
+
+def test_who_signs_in_after_the_session_has_ended_gets_another(sign_in, clinic, age):
+    visitor = sign_in(clinic)
+    age(timedelta(), LASTS_UNUSED)
+    visitor.client.post("/app/sign-in", data={"key": clinic.key})
+    assert is_signed_in(visitor)
+
+
 def test_sessions_that_ended_are_swept_out_by_the_next_sign_in(sign_in, clinic, age, rows):
     sign_in(clinic)
     age(timedelta(), LASTS_UNUSED)

@@ -64,7 +64,10 @@ def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> by
     y = _draw_probabilities(canvas, case, y)
     for text in _facts(case):
         y = _draw_text(canvas, text, y)
-    footing = f"{EVIDENCE} The heatmap shows what moved the network, not where a lesion is malignant."
+    footing = (
+        f"{EVIDENCE} The model gives every lesion one of its three names; a carcinoma gets one, too. The heatmap shows"
+        " what moved the network, not where a lesion is malignant."
+    )
     _draw_text(canvas, footing, _BOTTOM, size=8)
     canvas.save()
     return file.getvalue()

@@ -66,8 +66,10 @@ def say_warning(code: str) -> str:
 def say_plausible(names: Sequence[str]) -> str:
     first, *others = (say_class(name).lower() for name in names)
     if not others:
-        return f"Of the three, {first} alone is plausible."
-    return f"Uncertain: {', '.join([first, *others[:-1]])} and {others[-1]} are plausible."
+        return f"Of the model’s three diagnoses, {first} alone is plausible."
+    return (
+        f"Uncertain: of the model’s three diagnoses, {', '.join([first, *others[:-1]])} and {others[-1]} are plausible."
+    )
 
 
 def moment(value: str | datetime | None) -> str:

@@ -36,22 +36,34 @@ def test_a_report_is_audited_and_there_is_none_without_a_result(clinic, succeed,
     assert rows("audit_events")[-1].action == "report.read"
 
 
+@pytest.fixture
+def drawn(monkeypatch) -> list[str]:
+    """What a report says, in the order in which it is drawn."""
+    said, draw = [], reports._draw_text
+    monkeypatch.setattr(reports, "_draw_text", lambda *given, **more: said.append(given[1]) or draw(*given, **more))
+    return said
+
+
 @pytest.mark.parametrize(
     ("plausible", "words"),
     [
-        (("nevus",), "Of the three, nevus alone is plausible."),
-        (("melanoma", "seborrheic_keratosis"), "Uncertain: melanoma and seborrheic keratosis are plausible."),
+        (("nevus",), "Of the model’s three diagnoses, nevus alone is plausible."),
+        (
+            ("melanoma", "seborrheic_keratosis"),
+            "Uncertain: of the model’s three diagnoses, melanoma and seborrheic keratosis are plausible.",
+        ),
         (None, None),
     ],
 )
-def test_a_report_says_which_diagnoses_are_plausible_if_that_is_known(clinic, succeed, monkeypatch, plausible, words):
-    drawn, draw = [], reports._draw_text
-    monkeypatch.setattr(reports, "_draw_text", lambda *given, **more: drawn.append(given[1]) or draw(*given, **more))
+def test_a_report_says_which_diagnoses_are_plausible_and_that_the_model_knows_no_others(
+    clinic, succeed, drawn, plausible, words
+):
     case_id = clinic.submit().json["id"]
     succeed(case_id, plausible=plausible)
     assert clinic.get(f"/v1/cases/{case_id}/report").status_code == 200
     said = [text for text in drawn if "lausible" in text]
     assert [text.split(" Of each")[0] for text in said] == ([words] if words else [])
+    assert "one of its three names; a carcinoma gets one, too." in drawn[-1]
 
 
 @pytest.mark.usefixtures("database_url")

@@ -160,7 +160,7 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "<b>mole" not in page
     assert "Decision aid for clinicians. Not a diagnosis" in said
     assert "Suggestion at “high-sensitivity”: Refer" in said
-    assert "Uncertain: melanoma and seborrheic keratosis are plausible." in said
+    assert "Uncertain: of the model’s three diagnoses, melanoma and seborrheic keratosis are plausible." in said
     assert "about 90% had theirs" in said
     assert "refer at 30% or more" in said
     assert 'd="M300.0 0v40"' in page
@@ -175,10 +175,10 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
 @pytest.mark.parametrize(
     ("plausible", "words"),
     [
-        (("nevus",), "Of the three, nevus alone is plausible."),
+        (("nevus",), "Of the model’s three diagnoses, nevus alone is plausible."),
         (
             ("melanoma", "seborrheic_keratosis", "nevus"),
-            "Uncertain: melanoma, seborrheic keratosis and nevus are plausible.",
+            "Uncertain: of the model’s three diagnoses, melanoma, seborrheic keratosis and nevus are plausible.",
         ),
         (None, None),
     ],

@@ -36,7 +36,7 @@ function unsaved() {
 
 /** Take away what may be seen no longer, but for what somebody wrote and could not save: it can be copied. */
 function end(reason) {
-  const kept = [notice, ...unsaved()];
+  const kept = [notice, document.querySelector("h1"), ...unsaved()];
   for (const part of document.querySelectorAll("main *")) {
     if (!kept.some((one) => one.contains(part) || part.contains(one))) part.remove();
   }

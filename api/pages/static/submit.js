@@ -10,7 +10,7 @@ const zone = form.querySelector(".drop");
 const chosen = document.getElementById("chosen");
 const panel = document.getElementById("progress");
 const waiting = [];
-const keys = new Map(); // of what was chosen and whose fate is not known yet: sent again, it must be known again
+const keys = new Map(); // of photographs whose fate is not known yet: sent again, they must be known again
 const counts = { all: 0, sent: 0, refused: 0 };
 let sending = 0;
 
@@ -71,6 +71,10 @@ async function send(upload) {
   for (let tried = 1; ; tried += 1) {
     say(upload, "Is being sent");
     const answer = await post(upload, (share) => (bar.value = share));
+    if (answer.body?.code === "idempotency_key_reused") {
+      keys.set(upload.name, (upload.key = newKey())); // the one before was another photograph
+      continue;
+    }
     const mayPass = [0, 429, 502, 503, 504].includes(answer.status);
     if (!mayPass || tried === TRIES) return finish(upload, answer);
     say(upload, "Waits: the service is busy or cannot be reached. It is tried again.");
@@ -102,7 +106,7 @@ function take(files) {
     row.querySelector(".upload-name").textContent = file.name;
     row.querySelector("progress").setAttribute("aria-label", file.name);
     list.append(row);
-    const name = [file.name, file.size, file.lastModified, priority].join("|");
+    const name = [file.name, file.size, priority].join("|"); // phones date a photograph anew each time that it is chosen
     if (!keys.has(name)) keys.set(name, newKey());
     waiting.push({ file, row, name, key: keys.get(name), priority });
     counts.all += 1;

@@ -93,8 +93,11 @@ def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_pa
     assert len(rows("cases")) == 1
 
 
-def test_a_photograph_whose_answer_was_lost_becomes_one_case_when_it_is_sent_again(open_page, clinic, rows, tmp_path):
-    (photograph := tmp_path / "a.jpg").write_bytes(JPEG)
+@pytest.mark.parametrize(("second", "cases"), [(JPEG, 1), (JPEG[:-3] + b"\x55" + JPEG[-2:], 2)], ids=["same", "other"])
+def test_a_photograph_whose_answer_was_lost_is_known_when_it_is_sent_again_and_another_is_not(
+    open_page, clinic, rows, meant, second, cases
+):
+    meant.append("status of 422")
     page = open_page(clinic)
     page.clock.install()
     page.goto("/app/submit")
@@ -105,7 +108,7 @@ def test_a_photograph_whose_answer_was_lost_becomes_one_case_when_it_is_sent_aga
 
     network.on("Fetch.requestPaused", lose)
     network.send("Fetch.enable", {"patterns": [{"urlPattern": "*/app/submissions", "requestStage": "Response"}]})
-    page.locator("#image").set_input_files(photograph)
+    page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
     send(page)
     for _ in range(5):
         expect(page.get_by_text("It is tried again.")).to_be_visible()
@@ -114,7 +117,7 @@ def test_a_photograph_whose_answer_was_lost_becomes_one_case_when_it_is_sent_aga
     expect(page.get_by_text("The network is away. Send it again.")).to_be_visible()
     assert len(rows("cases")) == 1
     network.send("Fetch.disable")
-    page.locator("#image").set_input_files(photograph)
+    page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": second})
     send(page)
     expect(page.get_by_role("link", name="a.jpg")).to_be_visible()
-    assert len(rows("cases")) == 1
+    assert len(rows("cases")) == cases

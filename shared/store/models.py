@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.errors import Unavailable
 from shared.tables import ModelRow
+
+_INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,13 @@ class LoadedModel:
 
 
 def activate_model(session: Session, digest: str, manifest: dict, card: str, now: datetime) -> None:
-    """Note that a worker has loaded this bundle; it is the current one from now on."""
-    row = session.get(ModelRow, digest)
-    if row is None:
-        session.add(ModelRow(digest=digest, manifest=manifest, card=card, activated_at=now))
-    else:
-        row.activated_at = now
-    session.flush()
+    """Note that a worker has loaded this bundle; it is the current one from now on, with this card.
+
+    In one statement: of workers that start together, each may be the first.
+    """
+    values = {"digest": digest, "manifest": manifest, "card": card, "activated_at": now}
+    insert = _INSERTS[session.get_bind().dialect.name](ModelRow).values(values)
+    session.execute(insert.on_conflict_do_update(index_elements=["digest"], set_={"card": card, "activated_at": now}))
 
 
 def read_current_model(session: Session) -> LoadedModel:

@@ -6,13 +6,16 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.errors import Unavailable
-from shared.store import workers
+from shared.store import models, workers
 from shared.store.workers import HEARTBEAT_S, Worker
 
 _MEASURED_S = 600.0
@@ -46,10 +49,13 @@ class Meter:
 
 
 class Heartbeat:
-    """Writes this process's row among the workers. It stops no work: what goes wrong is only logged."""
+    """Writes this process's row among the workers. It stops no work: what goes wrong is only logged.
 
-    def __init__(self, database: Database, worker: Worker, meter: Meter):
-        self._database, self._worker, self._meter = database, worker, meter
+    `announce` writes the row of its bundle. A database that was restored may lack it, and takes no results without.
+    """
+
+    def __init__(self, database: Database, worker: Worker, meter: Meter, announce: Callable[[Session, datetime], None]):
+        self._database, self._worker, self._meter, self._announce = database, worker, meter, announce
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -65,9 +71,15 @@ class Heartbeat:
             self._write(lambda session, now: workers.note_worker_stopped(session, self._worker.id, now))
 
     def beat(self) -> None:
-        """Write the row once."""
+        """Write the row once, and the bundle's if it is not there."""
         worker = replace(self._worker, images_per_minute=self._meter.images_per_minute())
-        self._write(lambda session, now: workers.note_worker(session, worker, now))
+
+        def note(session: Session, now: datetime) -> None:
+            if not models.is_known(session, worker.model_digest):
+                self._announce(session, now)
+            workers.note_worker(session, worker, now)
+
+        self._write(note)
 
     def _run(self) -> None:
         self.beat()

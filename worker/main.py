@@ -2,10 +2,13 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from uuid import uuid4
 
 from celery import Celery
 from celery.signals import worker_shutting_down
+from sqlalchemy.orm import Session
 
 from shared.database import Database, open_database, read_clock
 from shared.dispatch import ANALYZE_QUEUE, SWEEP_QUEUE, Doorbell, make_celery
@@ -66,7 +69,7 @@ def run_worker(settings: Settings) -> int:
     if settings.metrics_port:
         serve_metrics(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
     myself = Worker(uuid4(), process_name(), describe_device(device), settings.batch_size, model.digest, None)
-    with Heartbeat(database, myself, triage.meter).beating():
+    with Heartbeat(database, myself, triage.meter, partial(note_model, model)).beating():
         worker.start()
     return worker.exitcode or 0
 
@@ -83,5 +86,9 @@ def make_triage(settings: Settings, database: Database, celery: Celery, model: M
 def announce_model(database: Database, model: Model) -> None:
     """Store the bundle's manifest and card in SQL, where results refer to them and the API reads them."""
     with database.writing() as session:
-        manifest = model.manifest.model_dump(mode="json")
-        models.activate_model(session, model.digest, manifest, model.card, read_clock(session))
+        note_model(model, session, read_clock(session))
+
+
+def note_model(model: Model, session: Session, now: datetime) -> None:
+    """As `announce_model`, in a transaction of the caller's."""
+    models.activate_model(session, model.digest, model.manifest.model_dump(mode="json"), model.card, now)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,11 @@ def activate_model(session: Session, digest: str, manifest: dict, card: str, now
     values = {"digest": digest, "manifest": manifest, "card": card, "activated_at": now}
     insert = _INSERTS[session.get_bind().dialect.name](ModelRow).values(values)
     session.execute(insert.on_conflict_do_update(index_elements=["digest"], set_={"card": card, "activated_at": now}))
+
+
+def is_known(session: Session, digest: str) -> bool:
+    """Tell whether some worker has announced this bundle to this database."""
+    return session.scalar(select(exists().where(ModelRow.digest == digest)))
 
 
 def read_current_model(session: Session) -> LoadedModel:

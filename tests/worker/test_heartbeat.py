@@ -1,19 +1,22 @@
 """What a worker says of itself: its rate, that it lives, that it has ended."""
 
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import delete
 
 from shared.database import open_database, read_clock
 from shared.store import workers
 from shared.store.workers import Worker
+from shared.tables import ModelRow
 from tests.deploy.stage import wait_until
 from tests.factories import add_photograph
 from tests.worker.networks import tiny_model
-from tests.worker.test_triage import jpeg
+from tests.worker.test_triage import jpeg, state_of
 from worker.heartbeat import Heartbeat, Meter, process_name
-from worker.main import announce_model
+from worker.main import announce_model, note_model
 
 
 class Clock:
@@ -29,11 +32,17 @@ def clock() -> Clock:
     return Clock()
 
 
+MODEL = tiny_model()
+
+
 @pytest.fixture
 def worker(database) -> Worker:
-    model = tiny_model()
-    announce_model(database, model)
-    return Worker(uuid4(), process_name(), "cpu", 16, model.digest, None)
+    announce_model(database, MODEL)
+    return Worker(uuid4(), process_name(), "cpu", 16, MODEL.digest, None)
+
+
+def heart_of(worker: Worker, database) -> Heartbeat:
+    return Heartbeat(database, worker, Meter(), partial(note_model, MODEL))
 
 
 def known(database) -> list[workers.KnownWorker]:
@@ -76,7 +85,7 @@ def test_what_broke_off_counts_not_at_all(clock):
 
 
 def test_a_worker_is_among_the_living_from_its_start_and_no_more_at_its_end(database, worker):
-    heartbeat = Heartbeat(database, worker, Meter())
+    heartbeat = heart_of(worker, database)
     heartbeat.beat()
     assert [(found.worker.id, found.alive) for found in known(database)] == [(worker.id, True)]
     with heartbeat.beating():
@@ -87,16 +96,28 @@ def test_a_worker_is_among_the_living_from_its_start_and_no_more_at_its_end(data
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_database_that_is_away_stops_nothing(worker, tmp_path, caplog):
     away = open_database(f"sqlite:///{tmp_path / 'missing' / 'test.sqlite3'}")
-    Heartbeat(away, worker, Meter()).beat()
+    heart_of(worker, away).beat()
     assert "heartbeat_missed code=database_unavailable" in caplog.text
 
 
 def test_no_trouble_whatever_ends_the_heartbeat(database, worker, caplog):
-    stranger = replace(worker, model_digest="not announced")
-    heartbeat = Heartbeat(database, stranger, Meter())
+    heartbeat = heart_of(replace(worker, model_digest="not announced"), database)
     with heartbeat.beating():
         wait_until(lambda: "heartbeat_missed" in caplog.text)
         assert heartbeat._thread.is_alive()
+
+
+def test_a_database_that_was_restored_and_lacks_the_bundle_is_told_of_it_again(
+    make_triage, database, store, clinic_id, worker
+):
+    triage = make_triage(MODEL)
+    with database.writing() as session:
+        session.execute(delete(ModelRow))
+    heart_of(worker, database).beat()
+    case = add_photograph(database, store, clinic_id, jpeg())
+    triage.analyze_waiting()
+    assert state_of(database, case)[0] == "succeeded"
+    assert [found.worker.id for found in known(database)] == [worker.id]
 
 
 def test_what_triage_analyses_is_measured(make_triage, database, store, clinic_id: UUID):

@@ -233,6 +233,15 @@ def test_the_colour_profile_is_applied(file_format):
     assert close(decode(data), (6, 6), (green, red, blue), 12)
 
 
+@pytest.mark.parametrize(("mebibytes", "applied"), [(2, True), (5, False)])
+def test_a_pngs_large_profile_is_applied_and_one_that_is_too_large_ignored(mebibytes, applied):
+    padded = images.swapped_profile() + np.random.default_rng(0).bytes(mebibytes * 2**20)
+    profile = len(padded).to_bytes(4, "big") + padded[4:]
+    red, green, blue = images.RED
+    expected = (green, red, blue) if applied else images.RED
+    assert close(decode(images.encode(images.red_corner(), "PNG", icc_profile=profile)), (6, 6), expected, 12)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_profile_that_does_not_fit_is_ignored(mode):
     profile = images.swapped_profile() if mode == "L" else b"no profile at all"

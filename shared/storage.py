@@ -17,6 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
 from botocore.handlers import add_expect_header
+from urllib3.exceptions import HTTPError
 
 from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectRefused, Unavailable
 from shared.settings import Settings
@@ -262,7 +263,7 @@ def _translated() -> Iterator[None]:
         if error.response["Error"]["Code"] == "NoSuchKey":
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
         raise ObjectRefused("storage_unavailable", "The image store refused the request. Please try again.") from error
-    except (BotoCoreError, HTTPClientError) as error:
+    except (BotoCoreError, HTTPClientError, HTTPError) as error:  # the last one, as of TLS, while a body is read
         raise _away() from error
 
 

@@ -9,6 +9,8 @@ from uuid import uuid4
 import boto3
 import pytest
 from botocore.stub import Stubber
+from urllib3.exceptions import SSLError
+from urllib3.response import HTTPResponse
 
 from deploy.embedded.program import find_free_port
 from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
@@ -127,6 +129,19 @@ def test_a_wrong_secret_is_refused_in_every_call(settings, call):
         call(store_with(settings, s3_secret_key="wrong-secret"))
     assert caught.value.code == "storage_unavailable"
     assert "wrong-secret" not in str(caught.value)
+
+
+def test_an_encryption_that_breaks_while_an_object_is_read_is_passing_trouble(store, monkeypatch):
+    store.put("case/photograph.jpg", b"bytes", "image/jpeg")
+
+    def break_off(*_, **__):
+        raise SSLError("DECRYPTION_FAILED_OR_BAD_RECORD_MAC")
+
+    monkeypatch.setattr(HTTPResponse, "read", break_off)
+    for read in (store.get, lambda key: store.get_up_to(key, 100)):
+        with pytest.raises(Unavailable) as caught:
+            read("case/photograph.jpg")
+        assert caught.value.code == "storage_unavailable"
 
 
 def answers(store: ObjectStore) -> bool:

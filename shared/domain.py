@@ -150,6 +150,7 @@ class Lease:
     photograph_key: str
     attempt: int
     alone: bool
+    submitted_at: datetime
     expires_at: datetime
     traceparent: str | None = None
 

@@ -98,7 +98,7 @@ class ObjectStore:
 
         Raises:
             ObjectMissing: there is no such object.
-            Unavailable: the store cannot be reached or refuses.
+            Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
         """
         with self._asking():
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from threading import Semaphore
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -21,7 +23,7 @@ from shared.domain import (
     decide,
     find_plausible,
 )
-from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, Unavailable
+from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, ObjectRefused, Unavailable
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to_saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
@@ -33,6 +35,9 @@ from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
+_REFUSED_FOR = timedelta(days=1)
+"""So long after its submission, a photograph that the store refuses to give may yet come."""
+
 _LARGE_AT_ONCE = 4
 """Photographs that take up to 360 MB to be decoded: 1.4 GB in all, where one in each thread would take 6."""
 
@@ -128,9 +133,29 @@ class Analyst:
 
         return settled
 
+    def _fetch(self, lease: Lease) -> bytes:
+        try:
+            return self._store.get(lease.photograph_key)
+        except ObjectRefused as error:
+            if lease.expires_at - lease.submitted_at < _REFUSED_FOR or not self._gives_others():
+                raise
+            detail = "The image store has refused to give this photograph for a day. A person must look at this case."
+            raise ObjectMissing("object_unreadable", detail) from error
+
+    def _gives_others(self) -> bool:
+        """Tell whether the store gives what was put there just now: a key that may read nothing blames no case."""
+        probe = f".dermqueue-probe-{uuid4()}"
+        try:
+            self._store.put(probe, b"", "text/plain")
+            self._store.get(probe)
+            self._store.delete(probe)
+        except (ObjectMissing, Unavailable):
+            return False
+        return True
+
     def _fetch_and_decode(self, lease: Lease) -> _Decoded:
         with stage("fetch", [lease]):
-            data = self._store.get(lease.photograph_key)
+            data = self._fetch(lease)
         if hashlib.sha256(data).hexdigest() != digest_in_key(lease.photograph_key):
             raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
         preprocessing = self._model.manifest.preprocessing

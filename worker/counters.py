@@ -12,7 +12,8 @@ from shared.tracing import add_spans
 
 STAGES = ("claim", "fetch", "decode", "forward", "render", "store", "record")
 UNAVAILABLE, ANALYSIS_FAILED, LEASE_EXPIRED = REASONS = ("unavailable", "analysis_failed", "lease_expired")
-FAILURES = ("analysis_failed", "analysis_interrupted", "model_output_invalid", "object_damaged", "object_missing")
+FAILURES = ("analysis_failed", "analysis_interrupted", "model_output_invalid")
+FAILURES += ("object_damaged", "object_missing", "object_unreadable")
 
 _STAGE_SECONDS = Histogram(
     "dermqueue_stage_seconds",

@@ -54,11 +54,21 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
             lease_expires_at=expires_at,
         )
         .returning(CaseRow.id, CaseRow.clinic_id, CaseRow.photograph_key, CaseRow.attempts, CaseRow.alone)
-        .returning(CaseRow.traceparent)
+        .returning(CaseRow.submitted_at, CaseRow.traceparent)
         .execution_options(synchronize_session=False)
     )
     return [
-        Lease(row.id, token, row.clinic_id, row.photograph_key, row.attempts, row.alone, expires_at, row.traceparent)
+        Lease(
+            case_id=row.id,
+            token=token,
+            clinic_id=row.clinic_id,
+            photograph_key=row.photograph_key,
+            attempt=row.attempts,
+            alone=row.alone,
+            submitted_at=row.submitted_at,
+            expires_at=expires_at,
+            traceparent=row.traceparent,
+        )
         for row in claimed
     ]
 

@@ -1,12 +1,16 @@
 """A batch whose photographs are not to blame for what went wrong, and those that are."""
 
 import time
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
 
 from shared import photograph
+from shared.database import read_clock
 from shared.domain import State
+from shared.errors import ObjectRefused
+from shared.store import cases
 from shared.tables import CaseRow
 from tests import images
 from tests.factories import add_case, add_photograph
@@ -53,6 +57,45 @@ def test_only_so_many_photographs_that_take_much_memory_are_decoded_at_once(
         add_photograph(database, store, clinic_id, images.encode(images.lesion(), "WEBP"))
     make_triage().analyze_waiting()
     assert together == [1] * 4
+
+
+class Refusing(Away):
+    """A real store that refuses to give what it was asked for by these keys, or by any."""
+
+    def __init__(self, store, *keys: str):
+        super().__init__(store, "")
+        self._keys = keys
+
+    def get(self, key: str) -> bytes:
+        if not self._keys or key in self._keys:
+            raise ObjectRefused("storage_unavailable", "InvalidObjectState")
+        return self._store.get(key)
+
+
+@pytest.mark.parametrize(
+    ("age", "alone_refused", "state"),
+    [
+        (timedelta(hours=25), True, State.FAILED),
+        (timedelta(hours=23), True, State.QUEUED),
+        (timedelta(hours=25), False, State.QUEUED),
+    ],
+    ids=["old", "young", "store refuses everything"],
+)
+def test_a_photograph_that_the_store_alone_refuses_fails_after_a_day_and_can_be_requeued(
+    make_triage, database, store, clinic_id, age, alone_refused, state
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(submitted_at=read_clock(session) - age))
+    make_triage(store=Refusing(store, *[case.photograph.key] * alone_refused)).analyze_waiting()
+    code = "object_unreadable" if state is State.FAILED else None
+    assert state_of(database, case)[:2] == (state, code)
+    with database.writing() as session:
+        if state is State.FAILED:
+            cases.requeue_case(session, case.id, read_clock(session))
+        session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+    make_triage().analyze_waiting()
+    assert state_of(database, case)[0] == State.SUCCEEDED
 
 
 @pytest.mark.parametrize("network", [DeadDevice, _NaNs])

@@ -8,7 +8,7 @@ from PIL import Image
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader, simpleSplit
-from reportlab.pdfbase.pdfmetrics import registerFont
+from reportlab.pdfbase.pdfmetrics import registerFont, stringWidth
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from ttf_opensans import OPENSANS_BOLD, OPENSANS_REGULAR
@@ -138,7 +138,19 @@ def _facts(case: Case) -> Iterator[str]:
 def _draw_text(canvas: Canvas, text: str, y: float, font: str = _PLAIN, size: float = 10) -> float:
     """Write lines from y downwards; return where the next one stands."""
     canvas.setFont(font, size)
-    for line in simpleSplit(text, font, size, _RIGHT - _LEFT):
+    for line in _break_lines(text, font, size):
         canvas.drawString(_LEFT, y, line)
         y -= size * 1.5
     return y
+
+
+def _break_lines(text: str, font: str, size: float) -> Iterator[str]:
+    """Yield lines that fit; a word that is wider than the page's text, as a file's name may be, is broken anywhere."""
+    for line in simpleSplit(text, font, size, _RIGHT - _LEFT):
+        rest = line
+        while rest:
+            fitting = len(rest)
+            while stringWidth(rest[:fitting], font, size) > _RIGHT - _LEFT:
+                fitting -= 1
+            yield rest[:fitting]
+            rest = rest[fitting:]

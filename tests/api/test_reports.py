@@ -4,7 +4,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from reportlab.pdfbase.pdfmetrics import getFont
+from reportlab.pdfbase.pdfmetrics import getFont, stringWidth
 
 from api import reports
 from deploy.cli import main
@@ -42,6 +42,27 @@ def drawn(monkeypatch) -> list[str]:
     said, draw = [], reports._draw_text
     monkeypatch.setattr(reports, "_draw_text", lambda *given, **more: said.append(given[1]) or draw(*given, **more))
     return said
+
+
+@pytest.mark.parametrize(
+    "reference", ["DERM_2026-01-31_left-calf_series-0004_exposure-2_" * 4, "W" * 200, "long " * 40]
+)
+def test_a_reference_without_spaces_is_broken_where_the_page_ends_and_none_of_it_is_lost(
+    clinic, succeed, monkeypatch, reference
+):
+    lines, draw = [], reports.Canvas.drawString
+
+    def draw_and_measure(canvas, x: float, y: float, line: str) -> None:
+        lines.append(line)
+        assert x + stringWidth(line, canvas._fontname, canvas._fontsize) <= reports._RIGHT
+        assert y > 0
+        draw(canvas, x, y, line)
+
+    monkeypatch.setattr(reports.Canvas, "drawString", draw_and_measure)
+    case_id = clinic.submit(reference=reference).json["id"]
+    succeed(case_id)
+    assert clinic.get(f"/v1/cases/{case_id}/report").status_code == 200
+    assert reference.replace(" ", "") in "".join(lines).replace(" ", "")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from api.admin_schemas import AuditPageOut, AuditQuery, FailedCaseOut, FailedLis
 from api.answers import answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
+from api.cases import find_page
 from api.changes import changing
+from api.paging import link_to_next
 from api.problems import problem_responses
 from api.schemas import CasePath
 from api.services import services
@@ -31,10 +33,20 @@ def list_audit(query: AuditQuery) -> Response:
 @blueprint.get("/failed", responses={200: FailedListOut, **problem_responses(400)})
 @allow(Role.ADMIN)
 def list_failed(query: FailedQuery) -> Response:
-    """List cases that ended without a result and not by the clinic's fault, newest first."""
-    with services().database.reading() as session:
-        found = cases.list_cases(session, caller(), cases.CaseFilter(state=State.FAILED), query.limit)
-    return answer(FailedListOut(cases=[FailedCaseOut.of(case) for case in found]), 200)
+    """List cases that ended without a result and not by the clinic's fault, newest first.
+
+    A further page is named by the header `Link: <…>; rel="next"`.
+    """
+    page, following = list_failed_page(query)
+    response = answer(page, 200)
+    link_to_next(response, "/v1/admin/failed", query, following)
+    return response
+
+
+def list_failed_page(query: FailedQuery) -> tuple[FailedListOut, str | None]:
+    """Return a page of failed cases and the cursor of the next one."""
+    page, following = find_page(caller(), query, State.FAILED)
+    return FailedListOut(cases=[FailedCaseOut.of(case) for case in page]), following
 
 
 @blueprint.post("/failed/<case_id>/requeue", responses={202: FailedCaseOut, **problem_responses(404, 409)})

@@ -217,6 +217,7 @@ class FailedQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(50, ge=1, le=200, description="cases on a page")
+    cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
 
 
 class FailedCaseOut(BaseModel):

@@ -2,12 +2,14 @@
 
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
 from flask import Response, request
 
+from api.admin_schemas import FailedQuery
 from api.answers import POLL_AFTER_S, answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
@@ -19,7 +21,7 @@ from api.read_audit import note_reads
 from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader, SubmitUpload
 from api.services import services
 from shared.database import read_clock
-from shared.domain import Caller, Case, Role
+from shared.domain import Caller, Case, Role, State
 from shared.errors import RequestInvalid, Unavailable
 from shared.store import cases, trail, webhooks
 
@@ -130,13 +132,24 @@ def delete_case(path: CasePath) -> Response:
 
 def list_page(reader: Caller, query: ListQuery) -> tuple[CaseListOut, str | None]:
     """Return a page of cases and the cursor of the next one, having audited what is shown."""
-    wanted = cases.CaseFilter(query.state, query.reference, read_cursor(query.cursor, _parse_place))
+    page, following = find_page(reader, query, query.state, query.reference)
+    note_reads(page, reader)
+    return CaseListOut(cases=[CaseOut.of(case) for case in page]), following
+
+
+def find_page(
+    reader: Caller, query: ListQuery | FailedQuery, state: State | None, reference: str | None = None
+) -> tuple[Sequence[Case], str | None]:
+    """Return the cases of the page that a query asks for, and the cursor of the next one; nothing is noted.
+
+    Raises:
+        RequestInvalid: `cursor_malformed`.
+    """
+    wanted = cases.CaseFilter(state, reference, read_cursor(query.cursor, _parse_place))
     with services().database.reading() as session:
         found = cases.list_cases(session, reader, wanted, query.limit + 1)
     page = found[: query.limit]
-    note_reads(page, reader)
-    shown = CaseListOut(cases=[CaseOut.of(case) for case in page])
-    return shown, _cursor_after(page[-1]) if len(found) > len(page) else None
+    return page, _cursor_after(page[-1]) if len(found) > len(page) else None
 
 
 def _cursor_after(case: Case) -> str:

@@ -53,7 +53,9 @@ def show_queue() -> Response:
 @admin.get("/failed")
 @allow(Role.ADMIN)
 def list_failed() -> Response:
-    return show("failed.html", cases=routes.list_failed(query=read_query(FailedQuery)).get_json()["cases"])
+    query = read_query(FailedQuery)
+    page, following = routes.list_failed_page(query)
+    return show("failed.html", cases=page.model_dump(mode="json")["cases"], query=query, following=following)
 
 
 @admin.post("/failed/<case_id>/requeue")

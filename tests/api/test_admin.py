@@ -1,5 +1,6 @@
 """The admins' routes, and who has seen what: the audit trail as it is written and read through the API."""
 
+import re
 from uuid import UUID, uuid4
 
 import pytest
@@ -154,7 +155,12 @@ def test_failed_cases_of_all_clinics_are_listed_newest_first_without_a_word_of_t
     ]
     assert answer.json["cases"][0]["error"] == {"code": FAILURE.code, "detail": FAILURE.detail}
     assert "Jane" not in answer.text
-    assert read_list(admin.get("/v1/admin/failed?limit=1")) == read_list(answer)[:1]
+    first = admin.get("/v1/admin/failed?limit=1")
+    (following,) = re.findall('^<(/v1/admin/failed.*)>; rel="next"$', first.headers["Link"])
+    last = admin.get(following)
+    assert read_list(first) + read_list(last) == read_list(answer)
+    assert ("Link" in last.headers, "Link" in answer.headers) == (False, False)
+    assert read_problem(admin.get("/v1/admin/failed?cursor=x"), 400)["code"] == "cursor_malformed"
 
 
 def test_a_failed_case_is_requeued_rung_for_and_its_clinic_sees_it_wait(clinic, admin, fail, rung, rows):

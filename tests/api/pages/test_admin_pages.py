@@ -52,6 +52,18 @@ def test_a_failed_case_is_given_another_try(visitor, clinic, database):
     assert visitor.post(f"/failed/{case_id}/requeue").status_code == 409
 
 
+def test_failed_cases_have_pages(visitor, clinic, database):
+    failed = [clinic.submit().json["id"] for _ in range(3)]
+    for case_id in failed:
+        record_problem(database, case_id)
+    first = visitor.get("/failed?limit=2").text
+    following = unescape(re.search(r'href="/app(.*?)">Older cases', first)[1])
+    second = visitor.get(following).text
+    shown = [re.findall(r"<code>([0-9a-f-]{36})</code>", page) for page in (first, second)]
+    assert shown == [failed[:0:-1], failed[:1]]
+    assert "Older cases" not in second
+
+
 def test_a_clinic_is_added_with_limits_and_keys_of_which_each_is_seen_once(visitor, client):
     assert visitor.post("/access/clinics", {"name": "Clinic North"}).status_code == 303
     again = visitor.post("/access/clinics", {"name": "Clinic North"})

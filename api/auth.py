@@ -56,13 +56,13 @@ def identify(key: str, address: str) -> Caller:
 
     Raises:
         NotAuthenticated: nobody.
-        TooMany: see `authorize`.
+        TooMany: nobody, and see `authorize`. A valid key opens all the same: a clinic's devices share an address.
     """
-    services().throttle.check(address)
     try:
         with services().database.looking() as connection:
             return access.authenticate(connection, key)
     except NotAuthenticated as error:
+        services().throttle.check(address)
         services().throttle.note_failure(address)
         log.warning("key_refused code=%s address=%s", error.code, address)
         raise

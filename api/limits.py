@@ -58,7 +58,7 @@ class Backlog:
 class Throttle:
     """Makes whoever tries key after key pause, per address and process.
 
-    A secret has 256 random bits, so nobody guesses one; this saves the work and keeps the log readable.
+    A secret has 256 random bits, so nobody guesses one; this keeps the log readable.
     """
 
     def __init__(self, wrong_keys_per_minute: int):

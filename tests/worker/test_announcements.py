@@ -109,6 +109,16 @@ def test_each_end_is_told_once(make_triage, database, store, clinic_id, webhook_
 
 
 @ENDS
+def test_each_end_is_on_record_once(make_triage, database, store, clinic_id, prepare, state):
+    end = prepare(make_triage, database, store, clinic_id)
+    for _ in range(2):
+        end()
+    with database.reading() as session:
+        entries = trail.list_entries(session, None, before=None, limit=10)
+    assert [(entry.action, entry.role) for entry in entries] == [(f"case.{state}", "worker")]
+
+
+@ENDS
 def test_no_case_ends_without_its_message(
     make_triage, database, store, clinic_id, webhook_id, prepare, state, monkeypatch
 ):

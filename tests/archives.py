@@ -161,6 +161,7 @@ def bad_archives() -> dict[str, tuple[bytes, int, str]]:
         "hidden files alone": (zipped({".DS_Store": b"x", "__MACOSX/._a.jpg": b"x"}), 400, "archive_empty"),
         "zip64": (assembled(between=zip64), 400, "archive_unsupported"),
         "entries on top of each other": (assembled(entry(b"a.jpg", JPEG, at=0)), 400, "archive_overlapping"),
+        "entry in another's bytes": (assembled(entry(b"a.jpg", b"x", at=5000)), 400, "archive_overlapping"),
         "the same entry often": (assembled(*[entry(b"first.jpg", JPEG, at=0)] * 400), 400, "archive_overlapping"),
         "entry beyond the end": (assembled(entry(b"a.jpg", JPEG, at=2**31)), 400, "archive_overlapping"),
         "entry in the directory": (assembled(end={"offset": 0}), 400, "archive_overlapping"),

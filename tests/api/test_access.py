@@ -59,6 +59,9 @@ def test_a_rotated_key_goes_on_for_the_overlap(admin, client, reviewer):
     newest = max(admin.get("/v1/admin/keys").json["keys"], key=lambda key: key["created_at"])
     assert newest["expires_at"] is not None
     assert read_problem(reviewer.get("/v1/cases"), 401)["code"] == "key_expired"
+    states = {key["id"]: key["state"] for key in admin.get("/v1/admin/keys").json["keys"]}
+    assert states.pop(key_id) == "expired"
+    assert set(states.values()) == {"valid"}
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,16 @@ def test_a_case_without_a_result_is_read_without_a_record(clinic, reviewer, fail
     assert actions(rows, waiting) == []
 
 
+def test_a_case_that_was_seen_waiting_is_on_record_once_its_result_is_read(clinic, case, succeed, rows):
+    waiting = clinic.submit()
+    address = waiting.headers["Location"]
+    assert len(read_list(clinic.get("/v1/cases"))) == 2
+    succeed(waiting.json["id"])
+    assert (actions(rows, case), actions(rows, address)) == ([("case.read", "clinic")], [])
+    assert clinic.get(address).json["state"] == "succeeded"
+    assert actions(rows, address) == [("case.read", "clinic")]
+
+
 def test_a_result_that_cannot_be_put_on_record_is_not_shown(clinic, case, monkeypatch):
     def refuse(*_) -> None:
         raise Unavailable("database_unavailable", "The database is away.")

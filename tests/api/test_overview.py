@@ -1,5 +1,6 @@
 """The admins' queue in numbers."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -33,3 +34,18 @@ def test_the_queue_tells_what_waits_what_ended_and_how_many_workers_it_needs(adm
     assert [(worker["name"], worker["alive"], worker["model"]) for worker in answer["workers"]] == [
         ("here:1", True, "made-up 1.2.3")
     ]
+
+
+def test_a_worker_that_is_gone_counts_only_while_no_other_is_measured(admin, clinic, database):
+    activate_model(database)
+    for _ in range(4):
+        clinic.submit()
+
+    def needed_with(images_per_minute: float, ago: timedelta) -> int:
+        with database.writing() as session:
+            worker = Worker(uuid4(), "here:1", "cpu", 16, MODEL_DIGEST, images_per_minute)
+            workers.note_worker(session, worker, read_clock(session) - ago)
+        return admin.get("/v1/admin/queue?minutes=1").json["workers_needed"]
+
+    assert needed_with(1000.0, timedelta(hours=1)) == 1
+    assert needed_with(2.0, timedelta()) == 3

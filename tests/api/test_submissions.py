@@ -209,6 +209,13 @@ def test_there_must_be_room_for_all_of_them(open_app, clinic, rows, stored_keys)
     assert read_problem(send_many(narrow, THREE), 429)["code"] == "quota_exceeded"
 
 
+def test_there_must_be_room_for_all_of_them_in_the_whole_backlog_too(open_app, clinic, rows, stored_keys):
+    narrow = Api(open_app(backlog_limit=3).test_client(), clinic.key)
+    assert read_problem(send_many(narrow, [*THREE, *THREE]), 503)["code"] == "backlog_full"
+    assert (rows("submissions", "submission_items", "cases"), stored_keys(clinic)) == ([], [])
+    assert send_many(narrow, THREE).status_code == 202
+
+
 def test_a_request_that_goes_on_needs_room_only_for_the_rest(clinic, open_app, breaks_off, rows):
     breaks_off(2, Unavailable("storage_unavailable", "Away."))
     read_problem(send_many(clinic, THREE, SAME_KEY), 503)

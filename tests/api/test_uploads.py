@@ -198,6 +198,15 @@ def test_open_uploads_count_as_waiting_cases(open_app, clinic, expire):
     assert open_upload(narrow)
 
 
+def test_neither_anothers_uploads_count_nor_those_of_which_a_case_was_made(open_app, clinic, other_clinic):
+    app = open_app(clinic_waiting_limit=2)
+    narrow = Api(app.test_client(), clinic.key)
+    for _ in range(2):
+        open_upload(Api(app.test_client(), other_clinic.key))
+    assert submit_upload(narrow, filled(narrow)).status_code == 202
+    assert open_upload(narrow)
+
+
 def test_without_the_object_store_the_upload_stays_for_later(open_app, clinic, nowhere, rows):
     upload_id = filled(clinic)
     distant = Api(open_app(s3_endpoint_url=f"http://{nowhere}").test_client(), clinic.key)

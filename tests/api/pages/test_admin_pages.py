@@ -128,17 +128,24 @@ def test_a_shorter_retention_is_set_after_a_question_that_says_what_will_be_eras
     assert limits_of(admin) == (500, 90)
 
 
-@pytest.mark.parametrize(("action", "fields", "status"), [("revoke", {}, 303), ("rotate", {"overlap_days": "0"}, 200)])
-def test_a_key_is_ended_or_replaced(visitor, reviewer, action, fields, status):
+@pytest.mark.parametrize(
+    ("action", "fields", "status", "state"),
+    [("revoke", {}, 303, "Revoked"), ("rotate", {"overlap_days": "0"}, 200, "Expired")],
+)
+def test_a_key_is_ended_or_replaced(visitor, reviewer, action, fields, status, state):
     prefix = reviewer.key.split("_")[1]
-    row = visitor.get("/access").text.partition(f"<code>{prefix}</code>")[2]
-    key_id = re.search(f"/access/keys/([0-9a-f-]+)/{action}", row)[1]
+
+    def row() -> str:
+        return visitor.get("/access").text.partition(f"<code>{prefix}</code>")[2].partition("</tr>")[0]
+
+    key_id = re.search(f"/access/keys/([0-9a-f-]+)/{action}", row())[1]
     asked = visitor.get(f"/access/keys/{key_id}/{action}")
     assert prefix in asked.text
     assert reviewer.get("/v1/cases").status_code == 200  # nothing is done before the question is answered
     changed = visitor.post(f"/access/keys/{key_id}/{action}", fields)
     assert changed.status_code == status
     assert reviewer.get("/v1/cases").status_code == 401
+    assert (state in words_of(row()), "/access/keys/" in row()) == (True, False)
     for new in re.findall(r"<code>(dq_\w+_[\w-]+)</code>", changed.text):
         assert Api(reviewer.client, new).get("/v1/cases").status_code == 200
 

@@ -4,11 +4,13 @@ import re
 from uuid import uuid4
 
 import pytest
+from markupsafe import escape
 from werkzeug.test import TestResponse
 
 from shared.domain import Role
-from tests.api.calls import JPEG, File
+from tests.api.calls import JPEG, Clinic, File
 from tests.api.pages.conftest import Visitor
+from tests.factories import add_clinic, add_key
 
 EVERYBODY, CLINIC, REVIEWER, ADMIN = "clinic reviewer admin", "clinic", "reviewer", "admin"
 BOTH = f"{CLINIC} {REVIEWER}"
@@ -103,3 +105,36 @@ def test_another_clinics_submission_looks_like_none(sign_in, clinic, other_clini
     hers, nobodys = (ask(stranger, page, found) for found in (sent, str(uuid4())))
     assert hers.status_code == nobodys.status_code == 404
     assert hers.data == nobodys.data
+
+
+def marked(word: str) -> str:
+    return f"<b>{word}</b>"
+
+
+def test_what_people_wrote_is_shown_as_they_wrote_it_and_is_no_part_of_the_page(
+    sign_in, client, database, reviewer, admin, succeed
+):
+    clinic_id = add_clinic(database, marked("clinic"))
+    clinic = Clinic(client, add_key(database, Role.CLINIC, clinic_id), clinic_id)
+    sent = clinic.submit(reference=marked("reference"), site=marked("site")).json
+    succeed(sent["id"])
+    for version, note in enumerate((marked("earlier"), marked("note"))):
+        said = {"verdict": "agree", "note": note}
+        reviewer.call("PUT", f"{sent['links']['self']}/review", {"If-Match": f'"{version}"'}, json=said)
+    files = [File(JPEG, marked("taken")), File(b"text", marked("refused"))]
+    together = clinic.submit_form({"image": files}, address="/v1/submissions").json["id"]
+    sender, reader, keeper = map(sign_in, (clinic, reviewer, admin))
+    for visitor, page, words in (
+        (sender, "/cases", "reference"),
+        (sender, f"/cases?reference={marked('asked')}", "asked"),
+        (sender, f"/cases/{sent['id']}", "reference site"),
+        (sender, f"/cases/{sent['id']}/erase", "reference"),
+        (sender, f"/submissions/{together}", "taken refused"),
+        (reader, "/worklist?reviewed=true", "reference clinic"),
+        (reader, f"/worklist/{sent['id']}", "reference site earlier note"),
+        (keeper, "/access", "clinic"),
+        (keeper, "/queue", "clinic"),
+    ):
+        shown = visitor.get(page)
+        assert (shown.status_code, "<b>" in shown.text) == (200, False), page
+        assert [word for word in words.split() if str(escape(marked(word))) not in shown.text] == [], page

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.domain import Role
-from shared.store import reviews
+from shared.service_tables import OpeningRow
 from tests.api.calls import Api, activate_model, read_list, read_problem, record_problem, work_off_older_half
 from tests.factories import add_case, add_key
 
@@ -217,9 +217,14 @@ def test_the_second_who_opens_a_case_is_told_and_not_kept_from_it(reviewer, coll
     assert reviewer.call("POST", f"{case}/open").json == {"open_with": []}
 
 
-def test_who_opened_a_case_long_ago_is_not_named(reviewer, colleague, case, monkeypatch, rows):
+@pytest.mark.parametrize(("minutes", "is_named"), [(9, True), (11, False)])
+def test_who_opened_a_case_more_than_ten_minutes_ago_is_not_named(
+    reviewer, colleague, case, database, rows, minutes, is_named
+):
     reviewer.call("POST", f"{case}/open")
-    monkeypatch.setattr(reviews, "OPEN_FOR", timedelta(0))
-    assert [found["open_with"] for found in read_list(colleague.get("/v1/worklist"))] == [[]]
-    assert colleague.call("POST", f"{case}/open").json == {"open_with": []}
-    assert len(rows("openings")) == 1
+    with database.writing() as session:
+        session.query(OpeningRow).one().seen_at -= timedelta(minutes=minutes)
+    named = [prefix_of(reviewer)] if is_named else []
+    assert [found["open_with"] for found in read_list(colleague.get("/v1/worklist"))] == [named]
+    assert colleague.call("POST", f"{case}/open").json == {"open_with": named}
+    assert len(rows("openings")) == 1 + is_named

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from shared.heatmap import (
     MAX_OPACITY,
@@ -116,6 +116,7 @@ def test_a_stored_overlay_keeps_colours_and_edges_and_says_nothing_else():
     stored = encode_overlay(overlay)
     decoded = Image.open(io.BytesIO(stored), formats=("JPEG",))
     assert np.abs(np.asarray(decoded).astype(int) - np.asarray(overlay)).mean() < 3
+    assert JpegImagePlugin.get_sampling(decoded) == 0  # 4:4:4
     assert not {"icc_profile", "comment", "exif"} & decoded.info.keys()
     assert images.SECRET not in stored
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
 from shared.errors import ModelUnusable
 from tests.worker.networks import SIDE, TinyNetwork, tiny_manifest, tiny_model, tiny_model_that_knows
-from worker.model import load_model
+from worker.model import Model, load_model
 
 CPU = torch.device("cpu")
 
@@ -92,6 +92,17 @@ def test_a_photograph_reads_the_same_alone_as_in_a_batch():
         alone = model.read(pixels[position : position + 1])
         np.testing.assert_allclose(alone.probabilities[0], together.probabilities[position], atol=1e-6)
         np.testing.assert_allclose(alone.maps[0], together.maps[position], atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("spoilt", range(3), ids=["logits", "maps", "shares"])
+def test_what_is_not_a_finite_number_is_no_reading_whichever_output_holds_it(spoilt, value):
+    outputs = [np.zeros(shape, np.float32) for shape in ((1, 3), (1, 3, 4, 4), (1, 5))]
+    outputs[spoilt].flat[-1] = value
+    model = Model(tiny_manifest(), "d" * 64, "# tiny", lambda pixels: tuple(outputs))
+    with pytest.raises(ModelUnusable) as refusal:
+        model.read(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    assert refusal.value.code == "model_output_invalid"
 
 
 def test_shares_are_of_the_maps_that_the_classifier_sees():

@@ -1,5 +1,7 @@
 """Both runtimes give the same answer, of the shipped network and of others."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,17 @@ def test_a_batch_of_any_size_reads_the_same(normalisation, n):
     reader = tiny_reader(normalisation)
     pixels = pixels_of(n, SIDE)
     assert_same(OnnxRuntime(reader, SIDE)(pixels), TorchRuntime(reader, CPU)(pixels), 1e-6)
+
+
+@pytest.mark.parametrize(("difference", "is_refused"), [(0.0005, False), (0.002, True)])
+def test_a_translation_may_differ_by_what_rounding_explains_and_no_more(monkeypatch, difference, is_refused):
+    reader = tiny_reader()
+    torch.nn.init.zeros_(reader.network.classifier.bias)
+    translated = runtime.translate(reader, SIDE)
+    monkeypatch.setattr(runtime, "translate", lambda *_: translated)
+    torch.nn.init.constant_(reader.network.classifier.bias, difference)
+    with pytest.raises(ModelUnusable, match="differs from torch's") if is_refused else nullcontext():
+        OnnxRuntime(reader, SIDE)
 
 
 def test_a_translation_that_gives_something_else_is_refused(monkeypatch):

@@ -10,13 +10,14 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from deploy.cli import main
-from shared.bundle import MAX_WEIGHTS_BYTES, read_manifest
+from shared.bundle import CARD_NAME, MANIFEST_NAME, MAX_WEIGHTS_BYTES, WEIGHTS_NAME, read_manifest
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
 from tests.worker.training.data import write_data
 from tests.worker.training.readings import made_up_predictions
 from worker.model import load_model
 from worker.network import LesionNetwork, load_starting_weights
+from worker.training import bundling
 from worker.training.bundling import read_run
 from worker.training.calibration import calibrate, read_nested
 from worker.training.dataset import read_images
@@ -207,6 +208,21 @@ def test_a_bundle_that_cannot_be_made_leaves_the_one_that_was_there(workplace, t
     assert (done.exit_code, "no image missing" in done.output) == (1, True)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["bundle"]
+
+
+def test_the_manifest_takes_its_place_last_so_that_no_digest_is_promised_too_early(tmp_path, monkeypatch):
+    place, placed = Path.replace, []
+
+    def note(made: Path, final: Path) -> Path:
+        placed.append(final.name)
+        return place(made, final)
+
+    monkeypatch.setattr(Path, "replace", note)
+    names = {MANIFEST_NAME, CARD_NAME, WEIGHTS_NAME}
+    with bundling._made_anew(tmp_path / "bundle") as made:
+        for name in names:
+            (made / name).touch()
+    assert (set(placed), placed[-1]) == (names, MANIFEST_NAME)
 
 
 def test_a_run_that_tells_other_classes_apart_becomes_no_bundle(workplace, tmp_path):

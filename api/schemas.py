@@ -1,6 +1,7 @@
 """What goes over the wire: requests as they are checked, answers as they are documented."""
 
 import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -43,8 +44,16 @@ def whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+def composed(text: object) -> object:
+    """Return text with letters and their accents in one (Unicode's NFC), as it is typed; Macs name files otherwise."""
+    return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
+
+
 Reference = Annotated[
-    str, Field(max_length=REFERENCE_LENGTH, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)
+    str,
+    Field(max_length=REFERENCE_LENGTH, json_schema_extra={"pattern": PLAIN}),
+    BeforeValidator(composed),
+    AfterValidator(plain_text),
 ]
 Site = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": PLAIN}), AfterValidator(plain_text)]
 Age = Annotated[int, Field(ge=0, le=120), BeforeValidator(whole)]

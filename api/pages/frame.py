@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Callable
 from functools import wraps
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request, url_for
 from pydantic import BaseModel
@@ -41,7 +40,8 @@ def _refuse_foreign_forms() -> None:
         return
     site = request.headers.get("Sec-Fetch-Site")  # browsers send it by TLS and to localhost, else only the origin
     origin = request.headers.get("Origin")
-    if site not in (None, "same-origin") or (origin and urlsplit(origin).netloc != request.host):
+    own = {f"{scheme}://{request.host}" for scheme in ("http", "https")}
+    if site not in (None, "same-origin") or (origin and origin not in own):
         raise NotAllowed("form_foreign", "This form was sent from another site's page. Nothing was done.")
 
 

@@ -98,12 +98,12 @@ def _read_query() -> WorklistQuery:
     if sent_from:
         asked["submitted_from"] = _begin_of(sent_from)
     if sent_until:
-        asked["submitted_before"] = _begin_of(sent_until) + timedelta(days=1)
+        asked["submitted_before"] = _begin_of(sent_until, timedelta(days=1))
     return checked(WorklistQuery, asked | {"limit": _PAGE_LENGTH})
 
 
-def _begin_of(day: str) -> datetime:
+def _begin_of(day: str, later: timedelta = timedelta()) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(day), time(), UTC)
-    except ValueError as error:
-        raise RequestInvalid("field_invalid", "A day is written as 2026-01-31.") from error
+        return datetime.combine(date.fromisoformat(day), time(), UTC) + later
+    except (ValueError, OverflowError) as error:
+        raise RequestInvalid("field_invalid", "A day is written as 2026-01-31, and 9999-12-30 is the last.") from error

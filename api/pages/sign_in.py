@@ -39,6 +39,7 @@ def sign_in() -> Response:
     return response
 
 
+@home.get("/")
 @home.get("")
 @allow(*Role)
 def go_home() -> Response:

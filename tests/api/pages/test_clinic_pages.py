@@ -233,6 +233,27 @@ def test_what_a_form_says_of_a_failed_case_is_not_said_of_the_result_that_came_m
     assert reviewer_visitor.post(f"/worklist/{case_id}/review", sent).status_code == 303
 
 
+@pytest.mark.parametrize(
+    ("days", "shown"),
+    [
+        ("sent_from=2020-01-01&sent_until=9999-12-30", True),
+        ("sent_from=0001-01-01&sent_until=2020-01-01", False),
+        ("sent_until=9999-12-31", None),
+        ("sent_from=10000-01-01", None),
+        ("sent_until=tomorrow", None),
+    ],
+)
+def test_the_worklist_is_of_the_days_that_were_asked_for(reviewer_visitor, analysed, days, shown):
+    listed = reviewer_visitor.get(f"/worklist?{days}")
+    following = reviewer_visitor.get(f"/worklist/{analysed}/next?{days}")
+    if shown is None:
+        assert (listed.status_code, following.status_code) == (400, 400)
+        assert "A day is written as 2026-01-31" in words_of(listed.text)
+    else:
+        assert (listed.status_code, following.status_code) == (200, 303)
+        assert (f"/app/worklist/{analysed}" in listed.text) == shown
+
+
 def test_a_page_that_did_not_change_is_not_sent_again(clinic_visitor, clinic, succeed):
     case_id = clinic.submit().json["id"]
     etag = clinic_visitor.get("/cases").headers["ETag"]

@@ -16,6 +16,7 @@ EVERYBODY, CLINIC, REVIEWER, ADMIN = "clinic reviewer admin", "clinic", "reviewe
 BOTH = f"{CLINIC} {REVIEWER}"
 PAGES = {
     "GET ": EVERYBODY,
+    "GET /": EVERYBODY,
     "GET /model": EVERYBODY,
     "POST /sign-out": EVERYBODY,
     "GET /cases": BOTH,

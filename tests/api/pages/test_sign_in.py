@@ -39,7 +39,7 @@ def is_signed_in(visitor: Visitor) -> bool:
 def test_a_key_opens_the_pages_and_every_role_has_a_start(sign_in, clinic, reviewer):
     for api, start in ((clinic, "/app/cases"), (reviewer, "/app/worklist")):
         visitor = sign_in(api)
-        assert visitor.get("").location == start
+        assert visitor.get("").location == visitor.get("/").location == start
         assert visitor.client.get(start).status_code == 200
 
 
@@ -185,6 +185,7 @@ def everything_but_sessions(rows):
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://elsewhere.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_another_sites_page_can_send_no_form_and_sign_nobody_in(clinic_visitor, client, clinic, headers):

@@ -142,7 +142,10 @@ class NewCase:
 
 @dataclass(frozen=True)
 class Lease:
-    """A worker's right to decide one running case until `expires_at`. `token` is new for every claim."""
+    """A worker's right to decide one running case until `expires_at`. `token` is new for every claim.
+
+    `version` and `submitted_at` are the case's.
+    """
 
     case_id: UUID
     token: UUID
@@ -150,6 +153,7 @@ class Lease:
     photograph_key: str
     attempt: int
     alone: bool
+    version: int
     submitted_at: datetime
     expires_at: datetime
     traceparent: str | None = None

@@ -35,8 +35,11 @@ from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
-_REFUSED_FOR = timedelta(days=1)
-"""So long after its submission, a photograph that the store refuses to give may yet come."""
+_REFUSED_FOR, _REFUSED_TIMES = timedelta(days=1), 100
+"""A photograph that the store refuses to give may yet come, until its case is so old and was tried so often.
+
+A store that has just been started, like the worker, after days, may refuse what it gives ten minutes later.
+"""
 
 _LARGE_AT_ONCE = 4
 """Photographs that take up to 360 MB to be decoded: 1.4 GB in all, where one in each thread would take 6."""
@@ -137,7 +140,9 @@ class Analyst:
         try:
             return self._store.get(lease.photograph_key)
         except ObjectRefused as error:
-            if lease.expires_at - lease.submitted_at < _REFUSED_FOR or not self._gives_others():
+            is_old = lease.expires_at - lease.submitted_at >= _REFUSED_FOR
+            was_tried = lease.version >= 2 * _REFUSED_TIMES  # each try takes it two further
+            if not (is_old and was_tried and self._gives_others()):
                 raise
             detail = "The image store has refused to give this photograph for a day. A person must look at this case."
             raise ObjectMissing("object_unreadable", detail) from error

@@ -73,20 +73,22 @@ class Refusing(Away):
 
 
 @pytest.mark.parametrize(
-    ("age", "alone_refused", "state"),
+    ("age_h", "tries", "alone_refused", "state"),
     [
-        (timedelta(hours=25), True, State.FAILED),
-        (timedelta(hours=23), True, State.QUEUED),
-        (timedelta(hours=25), False, State.QUEUED),
+        (25, 99, True, State.FAILED),
+        (23, 99, True, State.QUEUED),
+        (25, 98, True, State.QUEUED),
+        (25, 99, False, State.QUEUED),
     ],
-    ids=["old", "young", "store refuses everything"],
+    ids=["old", "young", "tried for minutes", "store refuses everything"],
 )
 def test_a_photograph_that_the_store_alone_refuses_fails_after_a_day_and_can_be_requeued(
-    make_triage, database, store, clinic_id, age, alone_refused, state
+    make_triage, database, store, clinic_id, age_h, tries, alone_refused, state
 ):
     case = add_photograph(database, store, clinic_id, jpeg())
     with database.writing() as session:
-        session.execute(update(CaseRow).values(submitted_at=read_clock(session) - age))
+        submitted_at = read_clock(session) - timedelta(hours=age_h)
+        session.execute(update(CaseRow).values(submitted_at=submitted_at, version=1 + 2 * tries))
     make_triage(store=Refusing(store, *[case.photograph.key] * alone_refused)).analyze_waiting()
     code = "object_unreadable" if state is State.FAILED else None
     assert state_of(database, case)[:2] == (state, code)

@@ -13,8 +13,8 @@ import pytest
 
 from deploy.embedded.program import find_free_port
 from shared.domain import Role
-from tests.deploy.stage import wait_until
 from tests.factories import add_clinic, add_key, variables_of
+from tests.waiting import wait_until
 
 PATIENCE_S, SLOWEST, THREADS = 1.0, 1000, 2
 SERVE = f"""

@@ -11,8 +11,8 @@ from shared.database import open_database, read_clock
 from shared.store import workers
 from shared.store.workers import Worker
 from shared.tables import ModelRow
-from tests.deploy.stage import wait_until
 from tests.factories import add_photograph
+from tests.waiting import wait_until
 from tests.worker.networks import tiny_model
 from tests.worker.test_triage import jpeg, state_of
 from worker.heartbeat import Heartbeat, Meter, process_name

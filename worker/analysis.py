@@ -27,7 +27,7 @@ from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, ObjectRef
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to_saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
-from shared.storage import ObjectStore, digest_in_key, overlay_key
+from shared.storage import UPLOADS, ObjectStore, digest_in_key, overlay_key
 from worker.counters import stage
 from worker.frame import DECODED_SIDE, prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion
@@ -149,7 +149,7 @@ class Analyst:
 
     def _gives_others(self) -> bool:
         """Tell whether the store gives what was put there just now: a key that may read nothing blames no case."""
-        probe = f".dermqueue-probe-{uuid4()}"
+        probe = f"{UPLOADS}probe-{uuid4()}"  # so that a purge removes one that stays
         try:
             self._store.put(probe, b"", "text/plain")
             self._store.get(probe)

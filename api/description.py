@@ -13,6 +13,7 @@ from flask_openapi3_swagger.templates import swagger_html_string
 
 from api.bodies import FORM
 from api.hardening import csp_nonce
+from api.problems import problem_responses
 
 INTRODUCTION = """\
 Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnosis.
@@ -104,6 +105,7 @@ def _describe_bodies(app: OpenAPI, document: dict) -> None:
             (method,) = rule.methods - {"OPTIONS"}
             operation = document["paths"][re.sub("<(.*?)>", r"{\1}", rule.rule)][method.lower()]
             operation["requestBody"] = {"content": content, "required": True}
+            operation["responses"]["408"] = {"description": "Request Timeout"} | problem_responses(408)[408]
             for kind, body in bodies.items():
                 schema = body.model_json_schema(ref_template=_SCHEMA)
                 schemas.update(schema.pop("$defs", {}))

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.counters import ACCEPTED
 from api.photo_metadata import strip_metadata
-from api.schemas import CaseFields, SubmitForm, SubmitUpload
+from api.schemas import CaseFields, SubmitForm, SubmitUpload, composed
 from api.services import Services, seated
 from shared.database import read_clock
 from shared.domain import REFERENCE_LENGTH, Caller, Case, NewCase, Photograph, Priority
@@ -106,7 +106,7 @@ def submit_item(
         Unavailable: see `submit_photograph`.
     """
     try:
-        fields = CaseFields(reference=item.name[:REFERENCE_LENGTH] or None, priority=priority)
+        fields = CaseFields(reference=composed(item.name)[:REFERENCE_LENGTH] or None, priority=priority)
     except ValidationError as error:
         raise RequestInvalid(
             "name_unreadable", "The file's name is not UTF-8 or holds control characters. Rename it and send it again."

@@ -52,6 +52,7 @@ _TYPICAL_CODES = {
     401: "key_missing",
     403: "role_not_allowed",
     404: "case_not_found",
+    408: "request_too_slow",
     409: "case_is_final",
     413: "upload_too_large",
     415: "image_type_unsupported",

@@ -95,7 +95,8 @@ def _expected_version(header: ReviewHeader) -> int:
     if header.if_match is None and header.if_none_match is None:
         raise RequestInvalid(
             "precondition_missing",
-            "Send If-Match with the ETag of what you have read of reviews, or If-None-Match: * if there was none ever.",
+            "Send If-Match with the ETag of what you have read of reviews. For the first one of a case that was"
+            " analysed once, If-None-Match: * will do.",
         )
     if header.if_match is not None and header.if_none_match is not None:
         raise RequestInvalid("precondition_malformed", "Send one of the two: If-Match, or If-None-Match: *.")

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from contextlib import suppress
 
 from gunicorn.http import get_parser
 from gunicorn.http.errors import NoMoreData
@@ -27,7 +28,11 @@ class PatientWorker(ThreadWorker):
             # One that takes nothing of an answer is cut off by the kernel (tcp(7)).
             conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE_S * 1000))
         conn.parser.unreader.begin_request()
-        return super().handle(conn)
+        goes_on = super().handle(conn)
+        if conn.parser.unreader.gave_up:  # or the thread that accepts would wait for this client's last bytes
+            with suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_RD)
+        return goes_on
 
     def handle_request(self, req, conn):
         conn.parser.unreader.begin_body()
@@ -36,7 +41,7 @@ class PatientWorker(ThreadWorker):
 
 class _PatientUnreader(SocketUnreader):
     def begin_request(self) -> None:
-        self._left_s, self._in_body = PATIENCE_S, False
+        self._left_s, self._in_body, self.gave_up = PATIENCE_S, False, False
 
     def begin_body(self) -> None:
         self._in_body = True
@@ -55,6 +60,7 @@ class _PatientUnreader(SocketUnreader):
             self.sock.settimeout(max(0.001, min(self._left_s, PATIENCE_S)))
             data = super().chunk(size_hint)
         except TimeoutError as error:
+            self.gave_up = True
             if not self._in_body:
                 raise NoMoreData() from error
             raise RequestInvalid(

@@ -35,7 +35,8 @@ def resolve_bundle(name: str, data_dir: Path) -> str:
     if (shipped := find_bundle(name)).parent == SHIPPED_BUNDLES:
         return shipped.name
     kept = data_dir / MODELS / name
-    return str((kept if kept.is_dir() else Path(name)).resolve())
+    is_bare = Path(name).name == name  # and so no path, such as `.` or `runs/one`
+    return str((kept if is_bare and kept.is_dir() else Path(name)).resolve())
 
 
 def is_remote(name: str) -> bool:

@@ -14,8 +14,8 @@ from shared.domain import State
 from shared.errors import ConfigurationInvalid, DermQueueError
 
 _TRIES = 6
-_MAY_PASS = (429, 502, 503, 504)
-"""502 and 504 are a proxy's, while the service behind it starts anew."""
+_MAY_PASS = (408, 429, 502, 503, 504)
+"""408: the line was broken for a while. 502 and 504 are a proxy's, while the service behind it starts anew."""
 
 _LONGEST_PAUSE_S = 10.0
 _WAIT_S = 5

@@ -145,11 +145,11 @@ def own_if_free(data_dir: Path) -> Iterator[bool]:
 
 def keeps_data_elsewhere() -> bool:
     """Tell whether the database or the object store is given by URL and so not in the data folder."""
-    return "DERMQUEUE_DATABASE_URL" in os.environ or _s3_server_is_given()
+    return bool(os.environ.get("DERMQUEUE_DATABASE_URL")) or _s3_server_is_given()
 
 
 def _s3_server_is_given() -> bool:
-    return not _S3_SERVER.isdisjoint(os.environ)
+    return any(map(os.environ.get, _S3_SERVER))
 
 
 def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
@@ -161,12 +161,12 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
     path = data_dir / STACK_ENV
     kept = dict(dotenv_values(path)) if path.exists() else {}
     programs = []
-    if "DERMQUEUE_DATABASE_URL" not in os.environ:
+    if not os.environ.get("DERMQUEUE_DATABASE_URL"):
         # Not kept as it was: a folder that was moved or copied must not open the database of the old one.
         kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / DATABASE}"
     else:
         kept.pop("DERMQUEUE_DATABASE_URL", None)  # a command without the variable must not take the old one for it
-    if "DERMQUEUE_BROKER_URL" not in os.environ:
+    if not os.environ.get("DERMQUEUE_BROKER_URL"):
         if "DERMQUEUE_BROKER_URL" not in kept:
             kept["DERMQUEUE_BROKER_URL"] = valkey_url(find_free_port(), secrets.token_urlsafe(24))
         broker = urlsplit(kept["DERMQUEUE_BROKER_URL"])
@@ -219,7 +219,7 @@ def own_programs(data_dir: Path, port: int) -> list[Program]:
     return [
         program("api", "--port", str(port), is_ready=lambda: _is_alive(port), stop_timeout_s=40.0),
         program("worker", stop_timeout_s=60.0),
-        program("beat"),
+        program("beat", "--schedule-file", str(data_dir / "beat")),
     ]
 
 

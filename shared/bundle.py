@@ -58,7 +58,7 @@ class Preprocessing(BaseModel):
 
 
 class Figure(BaseModel):
-    """A measured figure with its 95 % bootstrap interval and the number of images it was measured on."""
+    """A measured figure with its 95 % interval and the number of images it was measured on."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -21,7 +21,7 @@ SWEEP_QUEUE = "sweep"
 """A queue of its own: the worker takes from both in turn, so a flood of doorbells cannot hold up sweeps and purges."""
 
 _PURGE_AT = crontab(hour=3, minute=17)
-"""Once a day (UTC), and when beat starts (`request_purge`): some machines are off every night."""
+"""Once a day (UTC). An interval would begin anew with every restart of beat."""
 
 _SWEEP_EXPIRES_S = 300
 _DELIVER_EVERY_S = 5.0
@@ -68,14 +68,6 @@ def _checked_tls(broker_url: str) -> dict | None:
     """Have a broker's certificate checked, unless its address says what else to do: by itself, kombu checks nothing."""
     url = urlsplit(broker_url)
     return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.scheme == "rediss" and "ssl_cert_reqs" not in url.query else None
-
-
-def request_purge(celery: Celery) -> None:
-    """Have a worker remove what is kept no longer. A broker that is away is logged, never raised: see `_PURGE_AT`."""
-    try:
-        celery.send_task(PURGE, retry=False, expires=_PURGE_EXPIRES_S)
-    except OperationalError as error:
-        log.warning("purge_not_requested reason=%s", type(error).__name__)
 
 
 class Doorbell:

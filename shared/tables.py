@@ -171,7 +171,8 @@ class CaseRow(Table):
     reviews has ended the case; then a sweep ranks it."""
     reviewed: Mapped[bool] = mapped_column(server_default=false())
     review_base: Mapped[int] = mapped_column(server_default="0")
-    """Reviews up to this version are of an attempt before. A requeue sets it, one beyond the last of them."""
+    """Reviews below this version are of an attempt before. A requeue sets it, one beyond the last of them; there the
+    code of migration 0008 goes on, and later code one further."""
     decision: Mapped[str | None] = mapped_column(String(16))
     """The result's, here too for the worklist's filter. NULL: there is none."""
 

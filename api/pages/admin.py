@@ -62,7 +62,8 @@ def list_failed() -> Response:
 @allow(Role.ADMIN)
 def requeue(case_id: str) -> Response:
     routes.requeue_failed(path=CasePath(case_id=case_id))
-    return redirect(url_for("pages.admin.list_failed"), 303)
+    page = read_query(FailedQuery).model_dump(exclude_defaults=True)
+    return redirect(url_for("pages.admin.list_failed", **page), 303)
 
 
 @admin.get("/access")

@@ -33,6 +33,7 @@ def sign_in() -> Response:
         now = read_clock(session)
         signed_in = sessions.find_session(session, request.cookies.get(COOKIE, ""), now)
         if signed_in and signed_in.caller.key_id == caller.key_id:
+            sessions.renew_session(session, signed_in.id, now)
             return response  # a new session's token would make the forms in other tabs outdated
         token = sessions.begin_session(session, caller, now)
     response.set_cookie(COOKIE, token, path="/app", secure=request.is_secure, httponly=True, samesite="Strict")

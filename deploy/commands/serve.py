@@ -9,7 +9,7 @@ from deploy.commands import data_dir_option
 from deploy.stack import CONNECTION, local_stack
 from deploy.terminal import print_event
 from shared.database import open_database
-from shared.dispatch import Doorbell, make_celery, request_purge
+from shared.dispatch import Doorbell, make_celery
 from shared.migrations import check_upgraded, find_drift, upgrade
 from shared.settings import load_settings
 from shared.storage import open_object_store
@@ -90,11 +90,17 @@ def worker_health(progress_file: Path, data_dir: Path) -> None:
 
 @click.command()
 @data_dir_option
-def beat(data_dir: Path) -> None:
+@click.option(
+    "--schedule-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where it is kept what ran when: the daily purge, if it was missed, is made up for. For machines that are off"
+    " at night.",
+)
+def beat(data_dir: Path, schedule_file: Path | None) -> None:
     """Run the clock that starts sweeps, webhooks' messages and purges. One is enough; two do no harm."""
+    scheduler = "celery.beat:PersistentScheduler" if schedule_file else "celery.beat:Scheduler"
     celery = make_celery(load_settings(data_dir))
-    request_purge(celery)
-    celery.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()
+    celery.Beat(scheduler=scheduler, schedule=str(schedule_file), loglevel="INFO", quiet=True).run()
 
 
 @click.group()

@@ -1,5 +1,6 @@
 """Cases as clinics see them: submit, read, list, cancel, delete."""
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -126,7 +127,8 @@ def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limi
     if wanted.state is not None:
         query = query.where(CaseRow.state == wanted.state, CaseRow.erased_at.is_(None))  # an index wants to hear it
     if wanted.reference is not None:
-        query = query.where(CaseRow.reference == wanted.reference)
+        decomposed = unicodedata.normalize("NFD", wanted.reference)  # as the version before kept what Macs sent
+        query = query.where(CaseRow.reference.in_({wanted.reference, decomposed}))
     if wanted.before is not None:
         place = tuple_(CaseRow.submitted_at, CaseRow.id)
         query = query.where(place < tuple_(*wanted.before, types=(CaseRow.submitted_at.type, CaseRow.id.type)))

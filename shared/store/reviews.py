@@ -130,6 +130,6 @@ def _read_reviews(session: Session, case_id: UUID) -> Reviews:
         Review(case_id, row.version, Verdict(row.verdict), row.label, row.note, prefix, row.reviewed_at)
         for row, prefix in rows
     ]
-    if said and said[0].version > base:
+    if said and said[0].version >= base:
         return Reviews(said[0].version, said[0], said[1:])
     return Reviews(base, None, said)

@@ -109,7 +109,7 @@ def test_a_photograph_is_described_as_a_form_with_a_file_or_as_json_that_names_a
     assert form["properties"].keys() - {"image"} == json["properties"].keys() - {"upload_id"}
     assert [parameter["name"] for parameter in operation["parameters"]] == ["Idempotency-Key"]
     assert set(operation["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
-    assert {"404", "409", "413", "422", "429"} <= set(operation["responses"])
+    assert {"404", "408", "409", "413", "422", "429"} <= set(operation["responses"])
     assert '"null"' not in str(form).replace("'", '"')
 
 

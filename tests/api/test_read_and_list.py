@@ -7,9 +7,11 @@ from threading import BoundedSemaphore, Event
 from unicodedata import normalize
 
 import pytest
+from sqlalchemy import update
 
 from api.services import EXTENSION
 from shared.domain import Priority
+from shared.tables import CaseRow
 from tests import images
 from tests.api.calls import MODEL_DIGEST, POINT, PROBABILITIES, Api, File, read_list, read_problem
 from tests.api.ways_in import filled, send_many, submit_upload
@@ -203,6 +205,20 @@ def test_a_reference_is_found_whether_letters_and_accents_come_in_one_or_as_a_ma
     for asked in (name, as_on_a_mac):
         found = read_list(clinic.get("/v1/cases", query_string={"reference": asked}))
         assert [(case["id"], case["reference"]) for case in found] == [(case_id, name) for case_id in reversed(sent)]
+
+
+def test_a_reference_that_the_version_before_kept_as_a_mac_sent_it_is_found(clinic, case, database):
+    as_on_a_mac = normalize("NFD", "Müller")
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(reference=as_on_a_mac))
+    for asked in ("Müller", as_on_a_mac):
+        assert len(read_list(clinic.get("/v1/cases", query_string={"reference": asked}))) == 1
+
+
+def test_a_files_name_is_composed_before_it_is_cut_to_a_reference(clinic):
+    name = "é" * 200
+    sent = send_many(clinic, [File(name=normalize("NFD", name))]).json["items"][0]["case_id"]
+    assert clinic.get(f"/v1/cases/{sent}").json["reference"] == name
 
 
 def test_a_waiting_case_can_be_cancelled_once(clinic, case, rows):

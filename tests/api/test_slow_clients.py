@@ -88,6 +88,9 @@ def test_who_sends_half_of_something_holds_a_thread_only_for_as_long_as_the_serv
         for answer in map(read_all, senders):
             assert answer.startswith("HTTP/1.1 408 ") if told else answer == ""
             assert told in answer
+        began_s = time.monotonic()
+        assert is_well(port)
+        assert time.monotonic() - began_s < 1.5  # gunicorn would wait for each one's last bytes, 2 s long
 
 
 def test_who_sends_a_little_now_and_then_is_let_go_and_who_keeps_up_the_least_rate_is_not(port, send):

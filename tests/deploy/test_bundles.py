@@ -28,6 +28,8 @@ def test_a_name_is_a_shipped_bundles_else_that_of_one_in_the_data_folder_else_a_
     for name, folder in folders.items():
         with opened_bundle(name, Path()) as opened:
             assert opened == folder
+    (tmp_path / "models" / "runs" / "one").mkdir(parents=True)
+    assert [resolve_bundle(path, tmp_path) for path in (".", "runs/one")] == [str(tmp_path), str(tmp_path / "runs/one")]
 
 
 def test_what_lies_in_s3_is_named_by_its_address(tmp_path):

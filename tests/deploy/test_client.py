@@ -152,8 +152,8 @@ def test_an_api_that_is_not_there_is_given_up(monkeypatch, tmp_path):
         nowhere.list_cases(1)
 
 
-@pytest.mark.parametrize("status", [502, 504])
-def test_a_proxy_whose_service_starts_anew_is_asked_again(api, submit, status):
+@pytest.mark.parametrize("status", [408, 502, 504])
+def test_after_a_broken_line_and_while_a_proxys_service_starts_anew_it_is_sent_again(api, submit, status):
     api.answers = [(status, ""), TAKEN]
     assert submit()["id"] == "7"
     assert (api.asked, len(api.keys)) == (2, 1)

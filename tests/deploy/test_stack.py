@@ -24,6 +24,15 @@ def test_what_no_variable_names_is_embedded_and_keeps_its_ports_and_passwords(tm
     assert first.s3_folder == tmp_path / "seaweed"
 
 
+def test_a_variable_that_is_empty_names_no_server(tmp_path, monkeypatch):
+    for name in ("DATABASE_URL", "BROKER_URL", "S3_ACCESS_KEY"):
+        monkeypatch.setenv(f"DERMQUEUE_{name}", "")
+    settings, programs = prepare_servers(tmp_path)
+    assert names(programs) == ["valkey", "seaweed"]
+    assert settings.s3_access_key
+    assert not keeps_data_elsewhere()
+
+
 def test_a_setting_of_the_store_that_names_no_server_leaves_it_embedded(tmp_path, monkeypatch):
     monkeypatch.setenv("DERMQUEUE_S3_ENCRYPTION", "none")
     settings, programs = prepare_servers(tmp_path)

@@ -10,11 +10,11 @@ from alembic import command
 from sqlalchemy import CheckConstraint, inspect, select, text, update
 
 from shared.database import Database, read_clock
-from shared.domain import Role, Verdict
+from shared.domain import Caller, Role, Verdict
 from shared.errors import ConfigurationInvalid
 from shared.migrations import _config, check_upgraded, find_drift, upgrade
 from shared.service_tables import ReviewRow
-from shared.store import submissions
+from shared.store import reviews, submissions
 from shared.tables import ApiKeyRow, CaseRow, SubmissionRow, Table
 from tests.factories import add_case, add_clinic, add_key
 from tests.shared.steps import at
@@ -152,3 +152,14 @@ def test_what_was_said_of_an_attempt_before_stands_no_longer(database):
     with database.reading() as session:
         bases = {name: session.get(CaseRow, case_id).review_base for name, case_id in ids.items()}
     assert bases == {"again": 2, "waiting": 2, "still": 0}
+    with database.writing() as session:  # as the version before goes on, which does not know of this
+        said |= {"version": 2, "verdict": Verdict.AGREE, "reviewed_at": at(10)}
+        session.add(ReviewRow(case_id=ids["again"], **said))
+    with database.reading() as session:
+        reviewer = Caller(uuid4(), Role.REVIEWER, None)
+        stands = {name: reviews.read_reviews(session, reviewer, case_id).stands for name, case_id in ids.items()}
+    assert {name: review and review.version for name, review in stands.items()} == {
+        "again": 2,
+        "waiting": None,
+        "still": 1,
+    }

@@ -1,6 +1,8 @@
 // Keeps what is marked `data-live` as the server would show it now. Focus stays where it was.
 const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ?? 2000);
 const MISSES_TOLD = 3;
+// A page that answers a form stands at the form's address, where there is nothing to be asked for.
+const ADDRESS = [...document.querySelectorAll("script[data-address]")].at(-1)?.dataset.address ?? location.href;
 const ENDS = {
   403: "You are signed in with another key now, which may not see this page",
   404: "This was erased, or is not for the key that you are signed in with now",
@@ -36,7 +38,9 @@ function unsaved() {
 
 /** Take away what may be seen no longer, but for what somebody wrote and could not save: it can be copied. */
 function end(reason) {
-  const kept = [notice, document.querySelector("h1"), ...unsaved()];
+  const title = document.querySelector("h1"); // without one, a screen reader's user is lost
+  title.textContent = document.title = "Shown no longer";
+  const kept = [notice, title, ...unsaved()];
   for (const part of document.querySelectorAll("main *")) {
     if (!kept.some((one) => one.contains(part) || part.contains(one))) part.remove();
   }
@@ -50,9 +54,9 @@ async function refresh() {
   if (document.hidden) return;
   const headers = { "Dermqueue-Live": "1" }; // nobody is at work: it keeps no session from ending
   if (etag) headers["If-None-Match"] = etag;
-  const answer = await fetch(location.href, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
+  const answer = await fetch(ADDRESS, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (answer.redirected) return unsaved().length ? end("You are signed out") : location.reload();
-  if (answer.status in ENDS) return end(ENDS[answer.status]);
+  if (answer.status in ENDS && answer.headers.has("X-Request-Id")) return end(ENDS[answer.status]); // not a proxy's
   if (answer.status !== 200 && answer.status !== 304) throw new Error(answer.status);
   if (answer.status === 304) return;
   etag = answer.headers.get("ETag");

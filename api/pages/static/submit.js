@@ -75,8 +75,8 @@ async function send(upload) {
       keys.set(upload.name, (upload.key = newKey())); // the one before was another photograph
       continue;
     }
-    const mayPass = [0, 429, 502, 503, 504].includes(answer.status);
-    if (!mayPass || tried === TRIES) return finish(upload, answer);
+    const mayPass = [0, 408, 429, 502, 503, 504].includes(answer.status);
+    if (!mayPass || tried >= TRIES) return finish(upload, answer);
     say(upload, "Waits: the service is busy or cannot be reached. It is tried again.");
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }

@@ -14,7 +14,7 @@ def upgrade() -> None:
     op.add_column("cases", sa.Column("review_base", sa.Integer(), server_default="0", nullable=False))
     op.execute("""
         UPDATE cases SET review_base = (SELECT max(version) + 1 FROM reviews WHERE case_id = cases.id)
-        WHERE EXISTS (SELECT 1 FROM reviews WHERE case_id = cases.id) AND NOT EXISTS (
+        WHERE id IN (SELECT case_id FROM reviews) AND NOT EXISTS (
             SELECT 1 FROM reviews WHERE case_id = cases.id AND reviewed_at >= cases.finished_at
         )
     """)

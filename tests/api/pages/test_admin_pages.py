@@ -62,6 +62,9 @@ def test_failed_cases_have_pages(visitor, clinic, database):
     shown = [re.findall(r"<code>([0-9a-f-]{36})</code>", page) for page in (first, second)]
     assert shown == [failed[:0:-1], failed[:1]]
     assert "Older cases" not in second
+    again = re.search(r'action="/app(/failed/.*?)"', second)[1]
+    emptied = visitor.get(visitor.post(unescape(again)).location.removeprefix("/app")).text
+    assert "No older case has failed." in emptied
 
 
 def test_a_clinic_is_added_with_limits_and_keys_of_which_each_is_seen_once(visitor, client):

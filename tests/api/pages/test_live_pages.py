@@ -120,8 +120,36 @@ def test_an_erased_case_leaves_the_screen_but_for_what_was_written_of_it(
     clinic.call("DELETE", f"/v1/cases/{analysed}")
     look_again(page, 15_000)
     expect(page.get_by_role("status")).to_contain_text("This was erased")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Shown no longer")
     expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)
     assert page.get_by_label("Note").evaluate_all("notes => notes.map((note) => note.value)") == [note] * bool(note)
+
+
+def test_a_review_that_came_second_can_be_sent_again_however_long_it_is_thought_over(
+    open_page, reviewer, analysed, database, meant
+):
+    meant.append("status of 412")
+    page, other = open_page(reviewer), Api(reviewer.client, add_key(database, Role.REVIEWER))
+    page.clock.install()
+    page.goto(f"/app/worklist/{analysed}")
+    other.call("PUT", f"/v1/cases/{analysed}/review", {"If-None-Match": "*"}, json={"verdict": "agree"})
+    page.get_by_label("I disagree").check()
+    page.get_by_role("button", name="Save and go on").click()
+    expect(page.get_by_text("agrees with the model")).to_be_visible()
+    look_again(page, 15_000)
+    page.get_by_role("button", name="Change and go on").click()
+    expect(page.get_by_role("heading", name="Worklist")).to_be_visible()
+
+
+def test_a_proxys_404_ends_no_page(open_page, admin, meant):
+    meant.append("status of 404")
+    page = open_page(admin)
+    page.clock.install()
+    page.goto("/app/queue")
+    page.route("**/app/queue", lambda route: route.fulfill(status=404))
+    with page.expect_response("**/app/queue"):
+        page.clock.fast_forward(5_000)
+    expect(page.get_by_role("heading", name="Queue")).to_be_visible()
 
 
 def test_a_page_that_is_not_for_another_key_leaves_the_screen(open_page, clinic, reviewer, analysed, meant):

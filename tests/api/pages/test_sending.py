@@ -73,8 +73,11 @@ def test_of_what_is_dropped_a_folder_is_refused_at_once(open_page, clinic, tmp_p
     expect(page.get_by_text("1 of 1 sent. Done.")).to_be_visible(timeout=SENT_MS)
 
 
-def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_page, clinic, rows):
-    page, answers = open_page(clinic), iter([502, 504])
+def test_a_photograph_that_met_a_proxy_without_its_service_or_a_broken_line_is_sent_again(
+    open_page, clinic, rows, meant
+):
+    meant.append("status of 408")
+    page, answers = open_page(clinic), iter([502, 504, 408])
     page.clock.install()
     page.goto("/app/submit")
 
@@ -85,7 +88,7 @@ def test_a_photograph_that_met_a_proxy_without_its_service_is_sent_again(open_pa
     page.route("**/app/submissions", answer)
     page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
     send(page)
-    for _ in range(2):
+    for _ in range(3):
         expect(page.get_by_text("It is tried again.")).to_be_visible()
         with page.expect_response("**/app/submissions"):
             page.clock.fast_forward(5_000)

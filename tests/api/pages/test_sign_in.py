@@ -140,6 +140,14 @@ def test_signing_in_again_in_another_tab_leaves_the_forms_of_the_first_as_they_a
     assert visitor.get(f"/cases/{case_id}").status_code == 404
 
 
+def test_a_session_whose_key_is_entered_again_lasts_as_long_as_a_new_one(sign_in, clinic, age):
+    visitor, nearly = sign_in(clinic), timedelta(minutes=1)
+    age(LASTS - nearly, LASTS_UNUSED - nearly)
+    visitor.client.post("/app/sign-in", data={"key": clinic.key})
+    age(LASTS - nearly, LASTS_UNUSED - nearly)
+    assert is_signed_in(visitor)
+
+
 def test_who_signs_in_after_the_session_has_ended_gets_another(sign_in, clinic, age):
     visitor = sign_in(clinic)
     age(timedelta(), LASTS_UNUSED)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
 from importlib.metadata import version
 from threading import Semaphore
 from uuid import uuid4
@@ -62,12 +63,26 @@ class NoFinding:
     problem: Problem
 
 
+class Why(Enum):
+    """Why a case is put off. Of these, `ANALYSIS_FAILED` alone may lie in the case, and counts as an attempt."""
+
+    STORE_AWAY = auto()
+    PHOTOGRAPH_REFUSED = auto()
+    DEVICE_LOST = auto()
+    ANALYSIS_FAILED = auto()
+
+
 @dataclass(frozen=True)
 class Postponed:
-    """A case to be tried again. `counted`: the attempt failed for a reason that may lie in the case."""
+    """A case to be tried again."""
 
     lease: Lease
-    counted: bool = False
+    why: Why
+
+    @property
+    def counted(self) -> bool:
+        """Whether it costs the case an attempt."""
+        return self.why is Why.ANALYSIS_FAILED
 
 
 Outcome = Finding | NoFinding | Postponed
@@ -109,7 +124,7 @@ class Analyst:
         except Exception as error:  # of a device that is dead, every photograph raises something
             if not self._model.is_working():
                 self.device_lost = True
-                return [Postponed(item.lease) for item in decoded]
+                return [Postponed(item.lease, Why.DEVICE_LOST) for item in decoded]
             if not isinstance(error, ModelUnusable):
                 raise
             if len(decoded) == 1:
@@ -131,8 +146,10 @@ class Analyst:
                 return NoFinding(lease, Problem(State.REJECTED, error.code, error.detail))
             except ObjectMissing as error:
                 return NoFinding(lease, Problem(State.FAILED, error.code, error.detail))
-            except Unavailable:
-                return Postponed(lease)
+            except Unavailable as error:
+                # A store that refuses an overlay refuses them all: that is no matter of one photograph.
+                refused = isinstance(error, ObjectRefused) and isinstance(item, Lease)
+                return Postponed(lease, Why.PHOTOGRAPH_REFUSED if refused else Why.STORE_AWAY)
 
         return settled
 

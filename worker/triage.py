@@ -20,7 +20,7 @@ from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
 from shared.store import objects, queue, trail, webhooks, worklist
-from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed
+from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Why
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.heartbeat import Meter
 from worker.watchdog import Watchdog
@@ -98,7 +98,10 @@ class Triage:
             return self._finish(self._claim(may_be_alone=True))
 
     def _finish(self, leases: Sequence[Lease]) -> bool:
-        """Analyse a batch, which may be empty; return False if all of it was put off through no fault of its own."""
+        """Analyse a batch, which may be empty; return False if the next one would come to nothing too.
+
+        Photographs that the store refuses say nothing of those that wait behind them.
+        """
         if not leases:
             return False
         BATCH.observe(len(leases))
@@ -107,7 +110,8 @@ class Triage:
             if self.device_lost:
                 self.stopping.set()  # a photograph costs a dead device no time: it would claim all that others could do
             self._record_patiently(outcomes)
-        return any(outcome != Postponed(outcome.lease) for outcome in outcomes)
+        away = any(outcome == Postponed(outcome.lease, Why.STORE_AWAY) for outcome in outcomes)
+        return not self.device_lost and not (away and all(isinstance(outcome, Postponed) for outcome in outcomes))
 
     def _claim(self, may_be_alone: bool) -> Sequence[Lease] | None:
         """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late.
@@ -137,7 +141,7 @@ class Triage:
 
     def _blame(self, lease: Lease) -> Outcome:
         if lease.attempt < MAX_ATTEMPTS:
-            return Postponed(lease, counted=True)
+            return Postponed(lease, Why.ANALYSIS_FAILED)
         detail = f"The analysis failed {lease.attempt} times. A person must look at this case."
         return NoFinding(lease, Problem(State.FAILED, "analysis_failed", detail))
 
@@ -211,9 +215,9 @@ def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) ->
         match outcome:
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
                 others.add(lease.case_id)
-            case Postponed(lease, counted):
-                alone = lease.alone or counted
-                if queue.return_case(session, lease, later, alone=alone, counted=counted):
+            case Postponed(lease):
+                alone = lease.alone or outcome.counted
+                if queue.return_case(session, lease, later, alone=alone, counted=outcome.counted):
                     others.add(lease.case_id)
     return queue.Recorded(recorded.written | others, recorded.standing)
 
@@ -231,8 +235,8 @@ def _report_outcome(outcome: Outcome, was_refused: bool) -> None:
             case NoFinding(_, problem):
                 ENDED.labels(problem.state, problem.code).inc()
                 log.info("case_ended state=%s code=%s", problem.state, problem.code)
-            case Postponed(_, counted):
-                reason = ANALYSIS_FAILED if counted else UNAVAILABLE
+            case Postponed():
+                reason = ANALYSIS_FAILED if outcome.counted else UNAVAILABLE
                 RETRIES.labels(reason).inc()
                 log.info("case_postponed reason=%s", reason)
 

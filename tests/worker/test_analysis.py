@@ -72,6 +72,16 @@ class Refusing(Away):
         return self._store.get(key)
 
 
+def test_photographs_that_the_store_refuses_do_not_keep_those_behind_them_waiting(
+    make_triage, database, store, clinic_id
+):
+    refused, behind = ([add_photograph(database, store, clinic_id, jpeg()) for _ in range(3)] for _ in range(2))
+    refusing = Refusing(store, *[case.photograph.key for case in refused])
+    make_triage(store=refusing, batch_size=2).analyze_waiting()
+    assert {state_of(database, case) for case in refused} == {(State.QUEUED, None, 0)}
+    assert {state_of(database, case)[0] for case in behind} == {State.SUCCEEDED}
+
+
 @pytest.mark.parametrize(
     ("age_h", "tries", "alone_refused", "state"),
     [

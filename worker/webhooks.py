@@ -109,6 +109,8 @@ class Courier:
 
     def deliver_due(self) -> None:
         """Begin to send what is due; do not wait for it."""
+        if self._stopping.is_set():
+            return
         free = sum(self._seats.acquire(blocking=False) for _ in range(_AT_ONCE))
         deliveries = []
         try:
@@ -135,7 +137,7 @@ class Courier:
             following = [delivery]
             while following and not self._stopping.is_set():
                 self._record(following[0], *self._send(following[0]))
-                following = self._claim(1)
+                following = [] if self._stopping.is_set() else self._claim(1)
         except Exception:
             log.exception("webhook_round_broken delivery_id=%s", delivery.id)  # what was claimed is due again soon
         finally:

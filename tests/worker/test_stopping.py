@@ -3,8 +3,10 @@
 from threading import Event
 
 import pytest
+from sqlalchemy import func, select
 
 from shared.domain import State
+from shared.service_tables import DeliveryRow
 from tests.factories import add_case, add_photograph
 from tests.servers.receiver import running_receiver
 from tests.worker.test_housekeeping import deleted, end, keep_for, open_upload, open_uploads
@@ -12,7 +14,7 @@ from tests.worker.test_triage import jpeg, state_of
 from tests.worker.test_webhooks import add_webhook, end_case, known
 from worker import housekeeping
 from worker.housekeeping import Housekeeping
-from worker.webhooks import Courier
+from worker.webhooks import _AT_ONCE, Courier
 
 
 @pytest.fixture
@@ -40,6 +42,23 @@ def test_what_it_has_begun_is_sent_and_no_further_message(database, clinic_id, s
         told = len(receiver.messages)
     assert told < 40
     assert (known(database).delivered, known(database).pending) == (told, 40 - told)
+
+
+def test_no_message_loses_an_attempt_to_a_courier_that_would_not_send_it(database, clinic_id, stopping, monkeypatch):
+    def send_the_last(*_) -> tuple[None, bool]:
+        stopping.set()
+        return None, False
+
+    monkeypatch.setattr(Courier, "_send", send_the_last)
+    add_webhook(database, clinic_id, "https://clinic.example/hook")
+    for _ in range(40):
+        end_case(database, clinic_id)
+    courier = Courier(database, True, stopping)
+    for _ in range(2):
+        courier.deliver_due()
+        courier.wait()
+    with database.reading() as session:
+        assert session.scalar(select(func.sum(DeliveryRow.attempts))) == _AT_ONCE
 
 
 def test_a_purge_ends_after_the_batch_in_hand_and_deletes_no_object(database, store, clinic_id, stopping, monkeypatch):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from shared.domain import (
     CLASSES,
+    MAX_ATTEMPTS,
     ActivationMaps,
     Analysis,
     Lease,
@@ -84,8 +85,21 @@ class Postponed:
         """Whether it costs the case an attempt."""
         return self.why is Why.ANALYSIS_FAILED
 
+    @property
+    def alone(self) -> bool:
+        """Whether the case is tried by itself from now on: it may be what its neighbours met with."""
+        return self.lease.alone or self.why in (Why.DEVICE_LOST, Why.ANALYSIS_FAILED)
+
 
 Outcome = Finding | NoFinding | Postponed
+
+
+def blame(lease: Lease) -> Outcome:
+    """Count an attempt that failed for a reason that may lie in the case; after the last one a human must look."""
+    if lease.attempt < MAX_ATTEMPTS:
+        return Postponed(lease, Why.ANALYSIS_FAILED)
+    detail = f"The analysis failed {lease.attempt} times. A person must look at this case."
+    return NoFinding(lease, Problem(State.FAILED, "analysis_failed", detail))
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,8 @@ class _Decoded:
 class Analyst:
     """Analyses batches with one model at one operating point. Thread-safe.
 
-    `device_lost`: nothing can be read any more, and the process must end; what it had in hand costs no case an attempt.
+    `device_lost`: nothing can be read any more, and the process must end. That costs an attempt only the case that had
+    the device to itself: each of those that were read together is tried alone first.
     """
 
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
@@ -124,7 +139,8 @@ class Analyst:
         except Exception as error:  # of a device that is dead, every photograph raises something
             if not self._model.is_working():
                 self.device_lost = True
-                return [Postponed(item.lease, Why.DEVICE_LOST) for item in decoded]
+                leases = [item.lease for item in decoded]
+                return [blame(lease) if lease.alone else Postponed(lease, Why.DEVICE_LOST) for lease in leases]
             if not isinstance(error, ModelUnusable):
                 raise
             if len(decoded) == 1:

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
-from shared.domain import MAX_ATTEMPTS, Lease, Problem, State
+from shared.domain import Lease, State
 from shared.errors import ObjectRefused, Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
 from shared.store import objects, queue, trail, webhooks, worklist
-from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Why
+from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Why, blame
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.heartbeat import Meter
 from worker.watchdog import Watchdog
@@ -118,6 +118,8 @@ class Triage:
 
         None: it is the turn of a case that must be tried alone, and this must not be one. Nothing was claimed.
         """
+        if self.device_lost:  # while a seat was waited for
+            return []
         with stage("claim") as claimed, self._database.writing() as session:
             now = read_clock(session)
             found = queue.sweep_leases(session, now)
@@ -137,13 +139,7 @@ class Triage:
         except Exception:
             # Whatever it was must not take the process along: the cases are counted, tried alone, and end with a human.
             log.exception("analysis_failed cases=%s", [str(lease.case_id) for lease in leases])
-            return [self._blame(lease) for lease in leases]
-
-    def _blame(self, lease: Lease) -> Outcome:
-        if lease.attempt < MAX_ATTEMPTS:
-            return Postponed(lease, Why.ANALYSIS_FAILED)
-        detail = f"The analysis failed {lease.attempt} times. A person must look at this case."
-        return NoFinding(lease, Problem(State.FAILED, "analysis_failed", detail))
+            return [blame(lease) for lease in leases]
 
     def _record_patiently(self, outcomes: list[Outcome]) -> None:
         """Record, trying again while the database is away and the leases last: the work is done already."""
@@ -216,8 +212,7 @@ def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) ->
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
                 others.add(lease.case_id)
             case Postponed(lease):
-                alone = lease.alone or outcome.counted
-                if queue.return_case(session, lease, later, alone=alone, counted=outcome.counted):
+                if queue.return_case(session, lease, later, alone=outcome.alone, counted=outcome.counted):
                     others.add(lease.case_id)
     return queue.Recorded(recorded.written | others, recorded.standing)
 

@@ -126,3 +126,48 @@ def test_a_worker_whose_device_is_dead_costs_no_case_an_attempt_and_claims_no_fu
         session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
     other.analyze_waiting()
     assert {state_of(database, case)[0] for case in queued} == {State.SUCCEEDED}
+
+
+class _DiesOfTheDark(TinyNetwork):
+    """Reads nothing any more once it was given a photograph that is dark and not black."""
+
+    is_dead = False
+
+    def look(self, pixels):
+        brightness = pixels.mean(dim=(1, 2, 3))
+        self.is_dead |= bool(((brightness > -2) & (brightness < -1)).any())
+        if self.is_dead:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super().look(pixels)
+
+
+def test_a_photograph_that_kills_the_device_is_tried_alone_and_after_three_times_fails(
+    make_triage, database, store, clinic_id
+):
+    dark = images.encode(images.lesion().point(lambda level: level // 4), "PNG")
+    bad, good = (add_photograph(database, store, clinic_id, data) for data in (dark, jpeg()))
+    attempts = []
+    for _ in range(4):
+        make_triage(tiny_model(_DiesOfTheDark())).analyze_waiting()
+        attempts.append(state_of(database, bad)[2])
+        with database.writing() as session:
+            session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+    make_triage(tiny_model(_DiesOfTheDark())).analyze_waiting()
+    assert attempts == [0, 1, 2, 3]
+    assert state_of(database, bad)[:2] == (State.FAILED, "analysis_failed")
+    assert state_of(database, good) == (State.SUCCEEDED, None, 1)
+
+
+def test_nothing_is_claimed_once_the_device_is_lost_while_a_seat_was_waited_for(
+    make_triage, database, store, clinic_id
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    triage = make_triage(tiny_model(DeadDevice()))
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(alone=True))
+    triage.analyze_waiting()
+    triage.stopping.clear()  # as it was when another thread began to wait
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+    triage.analyze_waiting()
+    assert state_of(database, case) == (State.QUEUED, None, 1)

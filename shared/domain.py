@@ -144,7 +144,7 @@ class NewCase:
 class Lease:
     """A worker's right to decide one running case until `expires_at`. `token` is new for every claim.
 
-    `version` and `submitted_at` are the case's.
+    `submitted_at` is the case's.
     """
 
     case_id: UUID
@@ -153,7 +153,6 @@ class Lease:
     photograph_key: str
     attempt: int
     alone: bool
-    version: int
     submitted_at: datetime
     expires_at: datetime
     traceparent: str | None = None

@@ -1,14 +1,16 @@
 """The analysis of one batch: fetch and decode side by side, one forward pass, overlays into the object store."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from importlib.metadata import version
-from threading import Semaphore
-from uuid import uuid4
+from threading import Lock, Semaphore
+from uuid import UUID, uuid4
 
 import numpy as np
 from PIL import Image
@@ -37,10 +39,11 @@ from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
-_REFUSED_FOR, _REFUSED_TIMES = timedelta(days=1), 100
-"""A photograph that the store refuses to give may yet come, until its case is so old and was tried so often.
+_REFUSED_AGE, _REFUSED_FOR_S, _REFUSALS = timedelta(days=1), 600.0, 10_000
+"""A photograph that the store refuses to give may yet come, until its case is so old and it was refused for so long.
 
 A store that has just been started, like the worker, after days, may refuse what it gives ten minutes later.
+Of so many photographs at the most it is known how long they have been refused.
 """
 
 _LARGE_AT_ONCE = 4
@@ -112,6 +115,33 @@ class _Decoded:
     warnings: tuple[str, ...]
 
 
+class _Refusals:
+    """For how long the store has refused which photographs, as this process has seen it."""
+
+    def __init__(self):
+        self._seen: dict[
+            UUID, tuple[float, float]
+        ] = {}  # when it began and when it was last, the latest one at the end
+        self._lock = Lock()
+
+    def note(self, case_id: UUID) -> float:
+        """Note one more refusal; return for how many seconds there was nothing else."""
+        now_s = time.monotonic()
+        with self._lock:
+            began_s, last_s = self._seen.pop(case_id, (now_s, now_s))
+            if now_s - last_s > _REFUSED_FOR_S:  # meanwhile another process may have been given it
+                began_s = now_s
+            self._seen[case_id] = began_s, now_s
+            if len(self._seen) > _REFUSALS:
+                del self._seen[next(iter(self._seen))]
+        return now_s - began_s
+
+    def forget(self, case_id: UUID) -> None:
+        """Begin anew: it was given, its case has ended, or the store was away."""
+        with self._lock:
+            self._seen.pop(case_id, None)
+
+
 class Analyst:
     """Analyses batches with one model at one operating point. Thread-safe.
 
@@ -122,6 +152,7 @@ class Analyst:
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
         self._model, self._store, self._point, self._pool = model, store, operating_point, pool
         self._large = Semaphore(_LARGE_AT_ONCE)
+        self._refusals = _Refusals()
         self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
@@ -171,14 +202,21 @@ class Analyst:
 
     def _fetch(self, lease: Lease) -> bytes:
         try:
-            return self._store.get(lease.photograph_key)
+            data = self._store.get(lease.photograph_key)
         except ObjectRefused as error:
-            is_old = lease.expires_at - lease.submitted_at >= _REFUSED_FOR
-            was_tried = lease.version >= 2 * _REFUSED_TIMES  # each try takes it two further
-            if not (is_old and was_tried and self._gives_others()):
+            is_old = lease.expires_at - lease.submitted_at >= _REFUSED_AGE
+            if not (self._refusals.note(lease.case_id) >= _REFUSED_FOR_S and is_old and self._gives_others()):
                 raise
-            detail = "The image store has refused to give this photograph for a day. A person must look at this case."
+            self._refusals.forget(lease.case_id)
+            detail = (
+                "The image store has refused to give this photograph, again and again. A person must look at this case."
+            )
             raise ObjectMissing("object_unreadable", detail) from error
+        except (ObjectMissing, Unavailable):
+            self._refusals.forget(lease.case_id)
+            raise
+        self._refusals.forget(lease.case_id)
+        return data
 
     def _gives_others(self) -> bool:
         """Tell whether the store gives what was put there just now: a key that may read nothing blames no case."""
@@ -186,9 +224,11 @@ class Analyst:
         try:
             self._store.put(probe, b"", "text/plain")
             self._store.get(probe)
-            self._store.delete(probe)
         except (ObjectMissing, Unavailable):
             return False
+        finally:
+            with suppress(Unavailable):  # a key may well be allowed to delete nothing
+                self._store.delete(probe)
         return True
 
     def _fetch_and_decode(self, lease: Lease) -> _Decoded:

@@ -54,7 +54,7 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
             lease_expires_at=expires_at,
         )
         .returning(CaseRow.id, CaseRow.clinic_id, CaseRow.photograph_key, CaseRow.attempts, CaseRow.alone)
-        .returning(CaseRow.version, CaseRow.submitted_at, CaseRow.traceparent)
+        .returning(CaseRow.submitted_at, CaseRow.traceparent)
         .execution_options(synchronize_session=False)
     )
     return [
@@ -65,7 +65,6 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
             photograph_key=row.photograph_key,
             attempt=row.attempts,
             alone=row.alone,
-            version=row.version,
             submitted_at=row.submitted_at,
             expires_at=expires_at,
             traceparent=row.traceparent,

@@ -2,6 +2,8 @@
 
 import time
 from datetime import timedelta
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import update
@@ -82,32 +84,96 @@ def test_photographs_that_the_store_refuses_do_not_keep_those_behind_them_waitin
     assert {state_of(database, case)[0] for case in behind} == {State.SUCCEEDED}
 
 
+class _MayNotDelete(Refusing):
+    """As one whose key may put and get alone, or whose objects are locked."""
+
+    def delete(self, key: str) -> None:
+        raise ObjectRefused("storage_unavailable", "AccessDenied")
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """The time by which refusals are measured; it stands still."""
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr(analysis, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    return clock
+
+
+def make_old(database, age_h: float = 25) -> None:
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(submitted_at=read_clock(session) - timedelta(hours=age_h)))
+
+
+def make_due(database) -> None:
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+
+
 @pytest.mark.parametrize(
-    ("age_h", "tries", "alone_refused", "state"),
+    ("age_h", "minutes", "alone_refused", "refusing", "state"),
     [
-        (25, 99, True, State.FAILED),
-        (23, 99, True, State.QUEUED),
-        (25, 98, True, State.QUEUED),
-        (25, 99, False, State.QUEUED),
+        (25, 11, True, Refusing, State.FAILED),
+        (25, 11, True, _MayNotDelete, State.FAILED),
+        (23, 11, True, Refusing, State.QUEUED),
+        (25, 9, True, Refusing, State.QUEUED),
+        (25, 11, False, Refusing, State.QUEUED),
     ],
-    ids=["old", "young", "tried for minutes", "store refuses everything"],
+    ids=["old", "nothing can be deleted", "young", "refused for minutes", "store refuses everything"],
 )
 def test_a_photograph_that_the_store_alone_refuses_fails_after_a_day_and_can_be_requeued(
-    make_triage, database, store, clinic_id, age_h, tries, alone_refused, state
+    make_triage, database, store, clinic_id, clock, age_h, minutes, alone_refused, refusing, state
 ):
     case = add_photograph(database, store, clinic_id, jpeg())
-    with database.writing() as session:
-        submitted_at = read_clock(session) - timedelta(hours=age_h)
-        session.execute(update(CaseRow).values(submitted_at=submitted_at, version=1 + 2 * tries))
-    make_triage(store=Refusing(store, *[case.photograph.key] * alone_refused)).analyze_waiting()
+    make_old(database, age_h)
+    triage = make_triage(store=refusing(store, *[case.photograph.key] * alone_refused))
+    for _ in range(minutes + 1):
+        make_due(database)
+        triage.analyze_waiting()
+        clock.now_s += 60
     code = "object_unreadable" if state is State.FAILED else None
     assert state_of(database, case)[:2] == (state, code)
     with database.writing() as session:
         if state is State.FAILED:
             cases.requeue_case(session, case.id, read_clock(session))
-        session.execute(update(CaseRow).values(available_at=CaseRow.submitted_at))
+    make_due(database)
     make_triage().analyze_waiting()
     assert state_of(database, case)[0] == State.SUCCEEDED
+
+
+def test_the_first_refusals_after_a_day_without_a_store_fail_no_case(
+    make_triage, database, store, clinic_id, clock, monkeypatch
+):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    make_old(database)
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(version=10_000))
+    refusing = Refusing(store, case.photograph.key)
+    triage = make_triage(store=refusing)
+    for away in (False, True, False, False):
+        with monkeypatch.context() as patched:
+            if away:
+                patched.setattr(refusing, "get", Away(store, "get").get)
+            make_due(database)
+            triage.analyze_waiting()
+        clock.now_s += 299
+    assert state_of(database, case)[0] == State.QUEUED
+
+
+def test_a_refusal_long_after_the_last_one_begins_anew(clock):
+    refusals, case_id = analysis._Refusals(), uuid4()
+    refused_for_s = []
+    for pause_s in (0, 500, 500, 601, 1):
+        clock.now_s += pause_s
+        refused_for_s.append(refusals.note(case_id))
+    assert refused_for_s == [0, 500, 1000, 0, 1]
+
+
+def test_no_more_than_so_many_refusals_are_remembered(monkeypatch):
+    monkeypatch.setattr(analysis, "_REFUSALS", 2)
+    refusals, case_ids = analysis._Refusals(), [uuid4() for _ in range(3)]
+    for case_id in case_ids:
+        refusals.note(case_id)
+    assert list(refusals._seen) == case_ids[1:]
 
 
 @pytest.mark.parametrize("network", [DeadDevice, _NaNs])

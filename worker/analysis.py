@@ -119,9 +119,8 @@ class _Refusals:
     """For how long the store has refused which photographs, as this process has seen it."""
 
     def __init__(self):
-        self._seen: dict[
-            UUID, tuple[float, float]
-        ] = {}  # when it began and when it was last, the latest one at the end
+        # When it began and when it was last; the latest one at the end.
+        self._seen: dict[UUID, tuple[float, float]] = {}
         self._lock = Lock()
 
     def note(self, case_id: UUID) -> float:

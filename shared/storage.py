@@ -23,8 +23,7 @@ from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectRefused, Un
 from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
-_CONNECT_TIMEOUT_S = 3
-_READ_TIMEOUT_S = 6
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3, 6
 _PAUSE_AFTER_TIMEOUT_S = 2.0
 _LONGEST_TRIAL_S = 20.0  # both tries of a call, with room
 _CONNECTION_WAIT_S = 2.0

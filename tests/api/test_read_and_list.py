@@ -4,17 +4,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import BoundedSemaphore, Event
-from unicodedata import normalize
 
 import pytest
-from sqlalchemy import update
 
 from api.services import EXTENSION
 from shared.domain import Priority
-from shared.tables import CaseRow
 from tests import images
-from tests.api.calls import MODEL_DIGEST, POINT, PROBABILITIES, Api, File, read_list, read_problem
-from tests.api.ways_in import filled, send_many, submit_upload
+from tests.api.calls import MODEL_DIGEST, POINT, PROBABILITIES, Api, read_list, read_problem
 from tests.factories import add_case
 
 LONG_S = 30
@@ -191,34 +187,6 @@ def test_a_list_shows_what_was_asked_for(clinic, database, succeed, query, expec
     first, *_ = [add_case(database, clinic.id, reference=name, priority=Priority.URGENT) for name in "abc"]
     succeed(str(first.id))
     assert {case["reference"] for case in read_list(clinic.get(f"/v1/cases?{query}"))} == expected
-
-
-def test_a_reference_is_found_whether_letters_and_accents_come_in_one_or_as_a_mac_sends_them(clinic):
-    name = "Läsion Müller.jpg"
-    as_on_a_mac = normalize("NFD", name)
-    assert as_on_a_mac != name
-    sent = [
-        clinic.submit(reference=as_on_a_mac).json["id"],
-        submit_upload(clinic, filled(clinic), reference=as_on_a_mac).json["id"],
-        send_many(clinic, [File(name=as_on_a_mac)]).json["items"][0]["case_id"],
-    ]
-    for asked in (name, as_on_a_mac):
-        found = read_list(clinic.get("/v1/cases", query_string={"reference": asked}))
-        assert [(case["id"], case["reference"]) for case in found] == [(case_id, name) for case_id in reversed(sent)]
-
-
-def test_a_reference_that_the_version_before_kept_as_a_mac_sent_it_is_found(clinic, case, database):
-    as_on_a_mac = normalize("NFD", "Müller")
-    with database.writing() as session:
-        session.execute(update(CaseRow).values(reference=as_on_a_mac))
-    for asked in ("Müller", as_on_a_mac):
-        assert len(read_list(clinic.get("/v1/cases", query_string={"reference": asked}))) == 1
-
-
-def test_a_files_name_is_composed_before_it_is_cut_to_a_reference(clinic):
-    name = "é" * 200
-    sent = send_many(clinic, [File(name=normalize("NFD", name))]).json["items"][0]["case_id"]
-    assert clinic.get(f"/v1/cases/{sent}").json["reference"] == name
 
 
 def test_a_waiting_case_can_be_cancelled_once(clinic, case, rows):

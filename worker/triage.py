@@ -28,7 +28,9 @@ from worker.watchdog import Watchdog
 _SLICE_S = 5.0
 """A task gives its thread back after so long, so that the sweeper's turn comes; what waits is rung for again."""
 
-_POSTPONE_S = 5.0
+_POSTPONE_S, _POSTPONE_REFUSED_S = 5.0, 60.0
+"""A photograph that the store refuses comes back more seldom: many of them must not take the others' turns."""
+
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
 _ERASE_REFUSED_AGAIN_S, _ERASE_AGAIN_S = 600.0, 10.0
@@ -206,12 +208,13 @@ def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) ->
     """Write what became of each case of a batch whose lease is still ours."""
     found = [(outcome.lease, outcome.analysis, outcome.maps) for outcome in outcomes if isinstance(outcome, Finding)]
     recorded, others = queue.record_analyses(session, found, now), set()
-    later = now + timedelta(seconds=_POSTPONE_S)
     for outcome in outcomes:
         match outcome:
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
                 others.add(lease.case_id)
-            case Postponed(lease):
+            case Postponed(lease, why):
+                pause_s = _POSTPONE_REFUSED_S if why is Why.PHOTOGRAPH_REFUSED else _POSTPONE_S
+                later = now + timedelta(seconds=pause_s)
                 if queue.return_case(session, lease, later, alone=outcome.alone, counted=outcome.counted):
                     others.add(lease.case_id)
     return queue.Recorded(recorded.written | others, recorded.standing)

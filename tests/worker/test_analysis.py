@@ -82,6 +82,9 @@ def test_photographs_that_the_store_refuses_do_not_keep_those_behind_them_waitin
     make_triage(store=refusing, batch_size=2).analyze_waiting()
     assert {state_of(database, case) for case in refused} == {(State.QUEUED, None, 0)}
     assert {state_of(database, case)[0] for case in behind} == {State.SUCCEEDED}
+    with database.reading() as session:
+        soon = read_clock(session) + timedelta(seconds=30)
+        assert all(session.get(CaseRow, case.id).available_at > soon for case in refused)
 
 
 class _MayNotDelete(Refusing):

@@ -152,8 +152,7 @@ def _of_access_page() -> dict:
 
 def _ask_retention(clinic: dict, days: int) -> Response:
     with services().database.reading() as session:
-        moment = read_clock(session) - timedelta(days=days)
-        count = cases.count_finished_before(session, UUID(clinic["id"]), moment, COUNTED_AT_MOST)
+        count = cases.count_outdated(session, UUID(clinic["id"]), days, read_clock(session), COUNTED_AT_MOST)
     return show("retention.html", clinic=clinic, days=days, count=count, most=COUNTED_AT_MOST, sent=request.form)
 
 

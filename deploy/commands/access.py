@@ -100,10 +100,11 @@ def _ask_retention(database: Database, name_or_id: str, days: int | None) -> Non
         clinic = access.read_clinic(session, access.find_clinic(session, name_or_id))
         if not access.shortens(clinic.retention_days, days):
             return
-        moment = read_clock(session) - timedelta(days=days)
-        count, name = cases.count_finished_before(session, clinic.id, moment, COUNTED_AT_MOST), clinic.name
+        count = cases.count_outdated(session, clinic.id, days, read_clock(session), COUNTED_AT_MOST)
     counted = f"{count} or more" if count == COUNTED_AT_MOST else count
-    click.confirm(f"Cases of {name} that the next purge erases for good: {counted}. Go on?", abort=True, err=True)
+    click.confirm(
+        f"Cases of {clinic.name} that the next purge erases for good: {counted}. Go on?", abort=True, err=True
+    )
 
 
 def _clinic_json(clinic: Clinic) -> str:

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, select, text, tuple_
@@ -186,9 +186,10 @@ def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, li
     return session.scalars(oldest.with_for_update(skip_locked=True)).all()
 
 
-def count_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> int:
-    """Return how many cases `list_finished_before` would list; it does not lock them."""
-    return session.scalar(select(func.count()).select_from(_finished_before(clinic_id, moment).limit(limit).subquery()))
+def count_outdated(session: Session, clinic_id: UUID, retention_days: int, now: datetime, at_most: int) -> int:
+    """Return how many of a clinic's cases a purge would delete at this retention; stops counting at `at_most`."""
+    outdated = _finished_before(clinic_id, now - timedelta(days=retention_days)).limit(at_most)
+    return session.scalar(select(func.count()).select_from(outdated.subquery()))
 
 
 def _finished_before(clinic_id: UUID, moment: datetime) -> Select:

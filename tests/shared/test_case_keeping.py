@@ -1,5 +1,6 @@
 """Cases that are taken up again, counted and kept: what admins, limits and the housekeeping ask of the store."""
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -38,7 +39,7 @@ def count_waiting(database: Database, clinic_id: UUID, at_most: int = 100) -> in
 def finished_before(database: Database, clinic_id: UUID, seconds: float, limit: int = 100) -> list[UUID]:
     with database.writing() as session:
         found = list(cases.list_finished_before(session, clinic_id, at(seconds), limit))
-        assert cases.count_finished_before(session, clinic_id, at(seconds), limit) == len(found)
+        assert cases.count_outdated(session, clinic_id, 30, at(seconds) + timedelta(days=30), limit) == len(found)
         return found
 
 

@@ -1,5 +1,6 @@
 """The documentation's site: its links, and that what its pages name is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from pydantic.fields import FieldInfo
 
 from deploy.cli import main
 from shared.settings import COMMAND_LINE_VARIABLES, PREFIX, Settings
@@ -18,7 +20,9 @@ FOREIGN = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(?:http
 TEXTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(PAGES.rglob("*.md"))]
 INCIDENTS = PAGES / "incidents"
 PATH = re.compile(r"`((?:api|worker|shared|deploy|tests)/[\w./-]+?)/?(?::[^`]*)?`")
+ROW = re.compile(rf"^\| `({PREFIX}\w+)` \| (.+?) \|", re.MULTILINE)
 SETTING = re.compile(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]\b(?!_)")
+SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(COMMAND_LINE_VARIABLES)
 CALL = re.compile(r"(?:^|`)(?:\.venv/bin/)?dermqueue ([a-z][^`#|&>\n]*)", re.MULTILINE)
 
 
@@ -81,10 +85,23 @@ def test_every_file_that_a_page_names_is_there():
 
 
 def test_every_setting_that_a_page_names_exists():
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(COMMAND_LINE_VARIABLES)
     named = in_each(SETTING)
     assert sum(map(len, named.values())) > 30
-    assert {page: names - known for page, names in named.items() if names - known} == {}
+    assert {page: names - SETTINGS for page, names in named.items() if names - SETTINGS} == {}
+
+
+def test_the_settings_page_lists_every_setting_with_its_default():
+    listed = dict(ROW.findall((PAGES / "settings.md").read_text()))
+    assert set(listed) == SETTINGS
+    defaults = {f"{PREFIX}{name.upper()}": default_of(field) for name, field in Settings.model_fields.items()}
+    assert {name: listed[name].partition(":")[0].strip("`") for name in defaults} == defaults
+
+
+def default_of(field: FieldInfo) -> str:
+    """Return how the settings page writes a field's default."""
+    if field.is_required():
+        return "embedded"
+    return "unset" if field.default is None else json.dumps(field.default).strip('"')
 
 
 def test_every_command_that_a_page_names_exists_with_its_options():

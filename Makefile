@@ -20,8 +20,8 @@ test: .venv/installed-test
 	$(MAKE) --jobs 3 --keep-going test-api test-stacks test-others
 	$(MAKE) test-faults
 
-# Three parts side by side, for the two cores of a small machine: whole stacks mostly wait. Faults are left for later and
-# alone, since what they measure knows time-outs.
+# Three parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards and alone,
+# since what they measure depends on timeouts.
 test-api: .venv/installed-test
 	$(BIN)/pytest $(API)
 
@@ -36,9 +36,9 @@ test-faults: .venv/installed-test
 
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict -f deploy/mkdocs.yml
-	@echo "The site lies in build/site: $(BIN)/python -m http.server --directory build/site"
+	@echo "The site is in build/site: $(BIN)/python -m http.server --directory build/site"
 
-# What the documentation shows of the pages. Look at the pictures before you commit them.
+# The documentation's screenshots of the pages. Look at them before you commit them.
 pictures: .venv/installed-test
 	PICTURES=deploy/docs/pictures $(BIN)/pytest tests/journey/test_pictures.py
 
@@ -46,27 +46,27 @@ pictures: .venv/installed-test
 faults: .venv/installed-test
 	$(BIN)/pytest $(FAULTS) --full --timeout 3600
 
-# A day of clinics within an hour, and workers that come and go by the cluster's rule: deploy/docs/scaling.md. For a few
-# minutes' worth: `make rehearsal REHEARSAL='--day 240 --out /tmp'`.
+# A day of clinics within an hour, with workers started and stopped by the cluster's rule: deploy/docs/scaling.md. For a run of
+# a few minutes: `make rehearsal REHEARSAL='--day 240 --out /tmp'`.
 rehearsal: .venv/installed-test
 	$(BIN)/python -m tests.rehearsal $(REHEARSAL)
 
-# How fast it is, beside what the machine could do and what people use today: deploy/docs/benchmarks.md. Leave the machine
-# alone meanwhile. For a few minutes' worth of one part: `make bench BENCH='--quick --only latency --out /tmp/bench'`.
+# How fast it is, compared with what the machine could do and what people use today: deploy/docs/benchmarks.md. Leave the machine
+# idle meanwhile. For a few minutes of one part: `make bench BENCH='--quick --only latency --out /tmp/bench'`.
 bench: .venv/installed-test .venv-peers/installed
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
-# Broken photographs through the path from upload to pixels: 10,000 by chance, then a minute of libFuzzer's.
+# Corrupted photographs through the path from upload to pixels: 10,000 at random, then a minute of libFuzzer.
 fuzz: .venv/installed-test
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.fuzz.guided 60
 
-# Thousands of calls that the API's description allows or forbids, with the key of every role.
+# Thousands of calls that the OpenAPI document allows or forbids, with the key of every role.
 schemathesis: .venv/installed-test
 	$(BIN)/pytest tests/api/test_generated_calls.py --full --timeout 3600
 
-# Exclusions of the secrets' scan: digests of files, and passwords made of plain words, as in examples and tests.
-# Without --strict, pip-audit would pass when PyPI's vulnerability service knows none of the packages or is not there.
+# The scan for secrets excludes digests of files, and passwords made of plain words, as in examples and tests.
+# Without --strict, pip-audit would pass when PyPI's vulnerability service knows none of the packages or is unreachable.
 audit: .venv/installed-audit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive .
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify \
@@ -85,7 +85,7 @@ audit: .venv/installed-audit
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,embedded]'
 	touch $@
 
-# After the line above and not instead of it: with torch in place, pip's resolver does not try older ones for captum.
+# After the rule above, not instead of it: with torch installed, pip's resolver does not try older versions of it for captum.
 .venv/installed-test: .venv/installed
 	@echo "Installing what the tests need into .venv"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
@@ -96,13 +96,13 @@ audit: .venv/installed-audit
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[audit]'
 	touch $@
 
-# The peers' own environment: what they need does not go together with what we do.
+# The peers' own environment: their requirements conflict with ours.
 .venv-peers/installed: tests/benchmarks/peers/requirements.txt
-	@echo "Installing the benchmark's peers into .venv-peers (PyTorch once more; this takes a few minutes, once)"
+	@echo "Installing the benchmark's peers into .venv-peers (PyTorch again; this takes a few minutes, once)"
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-# Not .dermqueue: a stack of `make up` keeps its cases there.
+# Not .dermqueue: `make up` keeps its cases there.
 clean:
 	rm -rf .venv .venv-peers demo-results fuzz-findings

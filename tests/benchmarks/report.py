@@ -1,4 +1,4 @@
-"""The results for people: tables for the terminal and for `deploy/docs/benchmarks.md`, and a picture."""
+"""The results as tables, for the terminal and for `deploy/docs/benchmarks.md`, and as a picture."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ Rows = Sequence[Sequence[str]]
 
 
 def ratio_rows(results: Mapping) -> Rows:
-    """Return every target with what was measured, or without if it was not yet."""
+    """Return every target with its measured value, or a dash where there is none yet."""
     measured = {name: part for part in results["parts"].values() for name in part["ratios"]}
-    rows = [("ratio", "measured", "target", "", "when")]
+    rows = [("metric", "measured", "target", "result", "date")]
     for name, target in TARGETS.items():
         if name in results["ratios"]:
             value, part = results["ratios"][name], measured[name]
@@ -36,7 +36,7 @@ def ratio_rows(results: Mapping) -> Rows:
 
 
 def rate_rows(results: Mapping) -> Rows:
-    """Return the photographs per second of each contender on each pile; no rows if none were drained."""
+    """Return the photographs per second of each contender on each pile; no rows if that was not measured."""
     drained = results["parts"].get("drain", {})
     rates = drained.get("photographs_per_s", {})
     names = dict.fromkeys(name for of_pile in rates.values() for name in of_pile) | drained.get("not_started", {})
@@ -46,7 +46,7 @@ def rate_rows(results: Mapping) -> Rows:
 
 
 def memory_rows(results: Mapping) -> Rows:
-    """Return the most memory that each program took; no rows if it was not measured."""
+    """Return each program's peak memory; no rows if it was not measured."""
     peaks = results["parts"].get("memory", {}).get("peak_mib", {})
     head = [["program", "peak memory, MiB"]] if peaks else []
     return head + [[program, f"{mib:.0f}"] for program, mib in peaks.items()]
@@ -68,19 +68,19 @@ def to_markdown(results: Mapping) -> str:
     if results["parts"]:
         parts.append(f"Machine: {_describe(results['machine'])}.")
     if has_picture(results):
-        parts.append(f"![The same as bars and curves]({PICTURE})")
+        parts.append(f"![The same figures as charts]({PICTURE})")
     return "\n\n".join(parts)
 
 
 def write_document(document: Path, results: Mapping) -> None:
-    """Put the figures into their place in a page, instead of those of the run before."""
+    """Replace the figures in a page by those of this run."""
     replaced = f"{_BEGIN}\n{to_markdown(results)}\n{_END}"
     before = document.read_text()
     document.write_text(re.sub(f"{_BEGIN}.*{_END}", lambda _: replaced, before, flags=re.DOTALL))
 
 
 def has_picture(results: Mapping) -> bool:
-    """Tell whether something that is drawn was measured."""
+    """Tell whether anything that the picture shows was measured."""
     return not {"drain", "memory"}.isdisjoint(results["parts"])
 
 

@@ -42,10 +42,10 @@ class Outcome:
     times: int
     cases: int
     lost: int
-    doubled: int
+    duplicated: int
     stuck: int
     failed: int
-    left_over: int
+    orphaned: int
     longest_delay_s: float
     recovery_s: float | None
 
@@ -72,10 +72,10 @@ def audit(load: Load, traces: Sequence[Trace], keys: set[str]) -> dict:
     return {
         "cases": len(load.accepted),
         "lost": sum(not _is_kept(by_id.get(case_id), keys) for case_id in load.accepted.values()),
-        "doubled": sum(rows > 1 for rows in rows_of.values()) + sum(len(seen) > 1 for seen in load.endings.values()),
+        "duplicated": sum(rows > 1 for rows in rows_of.values()) + sum(len(seen) > 1 for seen in load.endings.values()),
         "stuck": len(traces) - len(final),
         "failed": sum(trace.state is State.FAILED for trace in final),
-        "left_over": len(keys - named),
+        "orphaned": len(keys - named),
         "longest_delay_s": max(((t.finished_at - t.submitted_at).total_seconds() for t in final), default=0.0),
     }
 

@@ -185,7 +185,7 @@ class Rig:
     ) -> Outcome:
         """Wait for the end of every case and for what was killed, audit, and add a line to the table.
 
-        Fails if a case was lost, doubled or stuck, or if a patient clinic was refused for any reason but an outage.
+        Fails if a case was lost, duplicated or stuck, or if a patient clinic was refused for any reason but an outage.
         """
         self._poll(lambda: all(trace.state.is_final for trace in self.observe(load)), timeout_s)
         traces = self.observe(load)
@@ -196,7 +196,7 @@ class Rig:
         )
         self._outcomes.append(outcome)
         assert set(load.refused.values()) <= OUTAGES, load.refused
-        assert (outcome.lost, outcome.doubled, outcome.stuck) == (0, 0, 0), outcome
+        assert (outcome.lost, outcome.duplicated, outcome.stuck) == (0, 0, 0), outcome
         return outcome
 
     def _poll(self, condition: Callable[[], bool], timeout_s: float) -> bool:

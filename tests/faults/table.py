@@ -13,32 +13,32 @@ from tests.faults.audit import Outcome
 
 _HEADINGS = (
     "fault",
-    "on",
+    "stack",
     "times",
     "cases",
     "lost",
-    "doubled",
+    "duplicated",
     "stuck",
     "failed",
-    "left over",
+    "orphaned",
     "longest delay, s",
     "recovery, s",
 )
-_COUNTS = ("times", "cases", "lost", "doubled", "stuck", "failed", "left_over")
+_COUNTS = ("times", "cases", "lost", "duplicated", "stuck", "failed", "orphaned")
 _INTRODUCTION = """\
-# What breaking things did
+# Fault injection
 
-Made by `make faults`, which breaks the running system on purpose while clinics submit, and then reads SQL and the
+Written by `make faults`, which breaks the running system on purpose while clinics submit, and then checks SQL and the
 object store.
 
-- *Lost*: accepted, and without its row, photograph or overlay at the end.
-- *Doubled*: two cases for one submission, or an ending that changed.
-- *Stuck*: without an end in time.
-- *Failed*: given up on after three attempts, for a human to look at.
-- *Left over*: objects that no row names.
-- *Longest delay*: from a case's submission to its end.
-- *Recovery*: from the moment when what was away answered again to the next case that came out; for a killed worker,
-  from the kill to the first of its cases that came out.
+- *Lost*: accepted, but without its row, photograph or overlay at the end.
+- *Duplicated*: two cases for one submission, or a final state that changed.
+- *Stuck*: not finished in time.
+- *Failed*: given up on after three attempts, for a person to look at.
+- *Orphaned*: objects that no row refers to.
+- *Longest delay*: from a case's submission to its final state.
+- *Recovery*: from the moment when the failed part answered again to the next case that finished; for a killed worker,
+  from the kill to the first of its cases that finished.
 
 """
 
@@ -65,7 +65,7 @@ def to_text(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def write_document(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Put the outcomes into the document; older lines stay if they were measured on the same machine and versions."""
+    """Put the outcomes into the document; older rows stay if they are of the same machine and versions."""
     head = _INTRODUCTION + _describe_machine() + "\n\n"
     text = path.read_text() if path.exists() else ""
     rows = {tuple(cells[:2]): cells for cells in _old_rows(text)} if text.startswith(head) else {}

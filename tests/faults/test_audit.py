@@ -11,7 +11,7 @@ from tests.faults.table import write_document
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = {"clinic/a/photograph.jpg", "clinic/a/overlay.png"}
-CLEAN = {"cases": 1, "lost": 0, "doubled": 0, "stuck": 0, "failed": 0, "left_over": 0, "longest_delay_s": 3.0}
+CLEAN = {"cases": 1, "lost": 0, "duplicated": 0, "stuck": 0, "failed": 0, "orphaned": 0, "longest_delay_s": 3.0}
 
 
 def trace(**changes) -> Trace:
@@ -41,10 +41,10 @@ AGAIN = trace(id="b")
         ([], set(), {"lost": 1, "longest_delay_s": 0.0}),
         ([trace()], {"clinic/a/overlay.png"}, {"lost": 1}),
         ([trace()], {"clinic/a/photograph.jpg"}, {"lost": 1}),
-        ([trace(), AGAIN], KEYS, {"doubled": 1}),
+        ([trace(), AGAIN], KEYS, {"duplicated": 1}),
         ([WAITING], {"clinic/a/photograph.jpg"}, {"stuck": 1, "longest_delay_s": 0.0}),
         ([FAILED], {"clinic/a/photograph.jpg"}, {"failed": 1}),
-        ([trace()], {*KEYS, "clinic/a/overlay of a late worker.png"}, {"left_over": 1}),
+        ([trace()], {*KEYS, "clinic/a/overlay of a late worker.png"}, {"orphaned": 1}),
     ],
 )
 def test_the_audit_counts_what_sql_and_the_object_store_hold(traces, keys, found):
@@ -52,9 +52,9 @@ def test_the_audit_counts_what_sql_and_the_object_store_hold(traces, keys, found
     assert audit(load, traces, keys) == CLEAN | found
 
 
-def test_a_case_that_was_seen_to_end_in_two_ways_is_doubled():
+def test_a_case_that_was_seen_to_end_in_two_ways_is_duplicated():
     load = Load([], 1, [], 1, accepted={"photograph 0": "a"}, endings={"a": {trace().ending, FAILED.ending}})
-    assert audit(load, [trace()], KEYS) == CLEAN | {"doubled": 1}
+    assert audit(load, [trace()], KEYS) == CLEAN | {"duplicated": 1}
 
 
 def test_the_document_keeps_older_lines_of_this_machine_and_replaces_those_that_were_measured_again(tmp_path):

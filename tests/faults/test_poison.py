@@ -34,7 +34,7 @@ def test_a_photograph_that_kills_its_worker_fails_after_three_attempts_and_its_n
     (failed,) = [trace for trace in rig.observe(load) if trace.state == "failed"]
     assert failed.id == load.accepted["photograph 0"]
     assert (failed.attempts, failed.error_code) == (3, "analysis_interrupted")
-    assert outcome.left_over == 0
+    assert outcome.orphaned == 0
     requeue(rig, failed.id)
 
 

@@ -60,7 +60,7 @@ def test_cases_whose_doorbells_are_all_lost_are_found_as_soon_as_beat_and_a_work
         with rig.submitting(sizes.cases) as load:
             pass
         rig.broker.flushall()
-    outcome = rig.settle(load, "worker and beat killed, doorbells lost", recovery=until_first_end(datetime.now(UTC)))
+    outcome = rig.settle(load, "worker and beat killed, messages lost", recovery=until_first_end(datetime.now(UTC)))
     assert outcome.failed == 0
     assert outcome.recovery_s <= RECOVERY_S
 
@@ -79,7 +79,7 @@ def test_the_result_of_a_worker_that_slept_through_its_lease_is_refused(rig, siz
             rig.await_ends(load, len(struck), among=struck)
         wait_until(lambda: rig.log_of("sleeping worker").count("late_result_refused") == len(struck), timeout_s=30)
         outcome = rig.settle(load, "worker frozen past its lease")
-    assert (outcome.failed, outcome.left_over) == (0, 0)
+    assert (outcome.failed, outcome.orphaned) == (0, 0)
 
 
 def end_leases(rig) -> None:

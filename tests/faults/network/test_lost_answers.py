@@ -40,5 +40,5 @@ def settle(rig, load, fault: str, lose: LoseAnswers) -> None:
     outcome = rig.settle(load, fault, times=lose.lost)
     assert lose.lost > 1
     assert load.refused == {}
-    assert (outcome.failed, outcome.left_over) == (0, 0)
+    assert (outcome.failed, outcome.orphaned) == (0, 0)
     assert {trace.attempts for trace in rig.observe(load)} == {1}

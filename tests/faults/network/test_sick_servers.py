@@ -25,7 +25,7 @@ def test_a_slow_object_store_costs_time_and_nothing_else(rig, proxies, sizes):
             pass
         outcome = rig.settle(load, "S3 slow: 50 ms for each 16 KiB")
     assert load.refused == {}
-    assert (outcome.failed, outcome.left_over) == (0, 0)
+    assert (outcome.failed, outcome.orphaned) == (0, 0)
 
 
 @pytest.mark.briefly_on("embedded")

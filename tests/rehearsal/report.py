@@ -57,33 +57,33 @@ def _medians(submitted: np.ndarray, waited_s: np.ndarray, edges: Sequence[float]
 
 
 def to_rows(day: Day) -> dict[str, str]:
-    """Return what was found, by what it is."""
+    """Return the measured values by name."""
     waited_s = [case.finished_s - case.submitted_s for case in day.cases]
     median_s, p95_s = np.percentile(waited_s, [50, 95])
     looks, count = day.looks, len(day.cases)
     worker_s = sum(look.workers * (later.at_s - look.at_s) for look, later in pairwise(looks))
     per_day_s = day.rule.most_workers * looks[-1].at_s
     return {
-        "measured": f"{datetime.now(UTC):%Y-%m-%d}, on a machine with {os.cpu_count()} cores that others used, too",
-        "the day": f"{day.plan.day_s:.0f} s; {day.plan.peak_per_s:g} cases/s at its peak",
-        "a worker": f"1 photograph in {day.plan.photograph_s:g} s; {day.rule.cases_per_worker:.0f} cases each",
-        "cases": f"{count:,}, all succeeded at the first attempt; handed in {day.late_s:.1f} s late at the most",
+        "measured": f"{datetime.now(UTC):%Y-%m-%d}, on a shared machine with {os.cpu_count()} cores",
+        "simulated day": f"{day.plan.day_s:.0f} s; {day.plan.peak_per_s:g} cases/s at its peak",
+        "per worker": f"1 photograph in {day.plan.photograph_s:g} s; {day.rule.cases_per_worker:.0f} cases of backlog",
+        "cases": f"{count:,}, all succeeded at the first attempt; submitted at most {day.late_s:.1f} s late",
         "largest backlog": f"{max(look.backlog for look in looks):,} cases",
         "workers": f"0 to {max(look.workers for look in looks)}; {day.starts} starts",
-        "from submission to end": f"median {median_s:.1f} s, 95 % within {p95_s:.1f} s, longest {max(waited_s):.1f} s",
-        "workers' time": f"{worker_s:,.0f} s, {worker_s / per_day_s:.0%} of {day.rule.most_workers} workers' all day",
-        "from SIGTERM to the end of a worker": f"{np.median(day.drains_s):.1f} s, longest {max(day.drains_s):.1f} s",
-        **{f"processor time of {name}": f"{1000 * s / count:.1f} ms per case" for name, s in day.meters.cpu_s.items()},
+        "time to result": f"median {median_s:.1f} s, 95th percentile {p95_s:.1f} s, longest {max(waited_s):.1f} s",
+        "worker time": f"{worker_s:,.0f} s, {worker_s / per_day_s:.0%} of {day.rule.most_workers} workers all day",
+        "worker exit after SIGTERM": f"median {np.median(day.drains_s):.1f} s, longest {max(day.drains_s):.1f} s",
+        **{f"CPU time of {name}": f"{1000 * s / count:.1f} ms per case" for name, s in day.meters.cpu_s.items()},
         "PostgreSQL on disk": f"{day.meters.sql_bytes / count:,.0f} bytes per case",
-        "PostgreSQL's log": f"{day.meters.wal_bytes / count:,.0f} bytes per case",
-        "PostgreSQL's commits": f"{day.meters.commits / count:.1f} per case, with those of idle workers",
+        "PostgreSQL's write-ahead log": f"{day.meters.wal_bytes / count:,.0f} bytes per case",
+        "PostgreSQL's commits": f"{day.meters.commits / count:.1f} per case, including those of idle workers",
     }
 
 
 def write_document(document: Path, rows: dict[str, str]) -> None:
-    """Put the table into its place in a page, instead of the one of the run before."""
+    """Replace the table in a page by this one."""
     table = "\n".join(
-        ["| what | measured |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
+        ["| metric | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
     )
     before = document.read_text()
     document.write_text(re.sub(f"{_BEGIN}.*{_END}", f"{_BEGIN}\n{table}\n{_END}", before, flags=re.DOTALL))

@@ -1,4 +1,4 @@
-"""A bundle's card: what whoever relies on it should know."""
+"""A bundle's model card: data, figures, limits and recipe, for whoever relies on it."""
 
 from datetime import UTC, datetime
 
@@ -18,6 +18,11 @@ LIMITS = (
     "Its probabilities and thresholds hold for a mix of diagnoses like that of the data; elsewhere, measure anew.",
 )
 
+_SETS = (
+    "*Coverage* is the share of prediction sets that hold the true diagnosis, *plausible diagnoses* their mean size,"
+    " *uncertain* the share with several diagnoses; *certain* are those with one."
+)
+
 _GATE, _TRAINED = "Photographs unlike its training images", "How it was trained"
 
 
@@ -25,14 +30,15 @@ def write_card(manifest: Manifest, recipe: Recipe, groups: list[Group], *, has_e
     """Return the bundle's card as Markdown."""
     sections = {
         "Data and licences": list_items(manifest.sources) + f"\n\nThe bundle's own licence: {manifest.licence}.",
-        "Figures": f"{manifest.measured_on}. Intervals hold 95 %.\n\n{markdown_table(figure_table(manifest.figures))}",
+        "Figures": f"{manifest.measured_on}. Intervals are 95% confidence intervals. {_SETS}\n\n"
+        + markdown_table(figure_table(manifest.figures)),
         "Operating points": "A case is referred when its melanoma probability reaches the threshold.\n\n"
         + markdown_table(_point_table(manifest.operating_points)),
         "Where it fails": list_items(manifest.limits) + _weak_spots(groups, manifest.default_operating_point),
         _TRAINED: f"On {manifest.trained_on}, by this recipe:\n\n```\n{_recipe_lines(recipe)}\n```",
     }
     if has_experiments:
-        sections["What was tried"] = f"[{EXPERIMENTS_NAME}]({EXPERIMENTS_NAME}) lies beside this card."
+        sections["What was tried"] = f"See [{EXPERIMENTS_NAME}]({EXPERIMENTS_NAME})."
     return (
         f"""# {manifest.name} {manifest.version}
 
@@ -47,21 +53,22 @@ def write_card(manifest: Manifest, recipe: Recipe, groups: list[Group], *, has_e
 
 
 def _retouching(preprocessing: Preprocessing) -> str:
-    done = ["hairs and reflections are painted over"] * preprocessing.cleaned
+    done = ["hairs and reflections are removed"] * preprocessing.cleaned
     if preprocessing.least_light:
-        done.append(f"frames of less light than {preprocessing.least_light} of 255 are brightened to it")
-    return f"Before it, {' and '.join(done)}.\n" if done else ""
+        done.append(f"frames darker than {preprocessing.least_light} of 255 are brightened to that level")
+    return f"Before that, {' and '.join(done)}.\n" if done else ""
 
 
 def describe_gate(card: str, check: FamiliarityCheck) -> str:
-    """Return the card with its section on unfamiliar photographs written anew, before how it was trained."""
+    """Return the card with its section on out-of-distribution photographs rewritten, before how it was trained."""
     head, *sections = card.split("\n## ")
     text = (
-        f"{_GATE}\n\nA result warns `{NOT_DERMOSCOPIC}` where the network's features lie further from those of"
-        f" {check.learnt_on} than {check.threshold:.3f}, as 1 in 100 of these does from the others."
+        f"{_GATE}\n\nA result carries the warning `{NOT_DERMOSCOPIC}` where the network's features are further than"
+        f" {check.threshold:.3f} (scaled Mahalanobis distance) from those of {check.learnt_on}. The threshold"
+        " leaves 1 in 100 of these outside, each measured against the others."
     )
     if check.flagged:
-        text += f" Measured, with intervals of 95 %:\n\n{markdown_table(_flagged_table(check.flagged))}"
+        text += f" Share of images flagged:\n\n{markdown_table(_flagged_table(check.flagged))}"
     kept = [section for section in sections if not section.startswith(_GATE)]
     at = next((i for i, section in enumerate(kept) if section.startswith(_TRAINED)), len(kept))
     return "\n## ".join((head, *kept[:at], f"{text}\n", *kept[at:]))
@@ -69,7 +76,7 @@ def describe_gate(card: str, check: FamiliarityCheck) -> str:
 
 def _flagged_table(flagged: dict[str, Figure]) -> Table:
     rows = [(kind, f"{f.value:.3f}", f"{f.low:.3f} to {f.high:.3f}", str(f.n)) for kind, f in flagged.items()]
-    return ("images", "share warned of", "95 % interval", "n"), rows
+    return ("images", "share flagged", "95% interval", "n"), rows
 
 
 def list_items(lines: tuple[str, ...]) -> str:

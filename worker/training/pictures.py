@@ -27,7 +27,7 @@ def draw_pictures(folder: Path, readings: Readings, figures: dict[str, Figure]) 
 
 
 def draw_robustness(folder: Path, robustness: list[Robustness]) -> None:
-    """Write `robustness.png`: for each disturbance the drop of melanoma AUC and the share of decisions that turn."""
+    """Write `robustness.png`: for each disturbance the drop of melanoma AUC and the share of decisions changed."""
     picture = Picture(figsize=(2 * _SIDE_INCH, 1 + 0.32 * len(robustness)), dpi=_DPI, layout="constrained")
     drop, turned = picture.subplots(1, 2, sharey=True)
     rows = range(len(robustness))
@@ -41,7 +41,7 @@ def draw_robustness(folder: Path, robustness: list[Robustness]) -> None:
     drop.set_yticks(rows, [found.disturbance for found in robustness])
     drop.invert_yaxis()
     drop.set(xlabel=f"drop of melanoma AUC (dotted: {TARGET_DROP})")
-    turned.set(xlabel="share of decisions that turn")
+    turned.set(xlabel="share of decisions changed")
     picture.savefig(folder / ROBUSTNESS)
 
 

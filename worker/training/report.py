@@ -70,7 +70,7 @@ def tables(report: Report) -> dict[str, Table]:
 
 def figure_table(figures: dict[str, Figure]) -> Table:
     rows = [(in_words(name), f"{f.value:.3f}", _span(f), str(f.n)) for name, f in figures.items()]
-    return ("figure", "value", "95 % interval", "n"), rows
+    return ("figure", "value", "95% interval", "n"), rows
 
 
 def group_table(groups: list[Group], point: str) -> Table:
@@ -100,7 +100,7 @@ def _comparison_table(comparison: Comparison) -> Table:
     ]
     if mean := comparison.auc_mean:
         rows.append(("mean (bootstrap)", "", "", f"{mean.value:+.3f}", _span(mean), ""))
-    return ("AUC", "first", "second", "difference", "95 % interval", "p"), rows
+    return ("AUC", "first", "second", "difference", "95% interval", "p"), rows
 
 
 def _robustness_table(robustness: list[Robustness]) -> Table:
@@ -115,7 +115,7 @@ def _robustness_table(robustness: list[Robustness]) -> Table:
         )
         for found in robustness
     ]
-    return ("disturbance", "AUC melanoma", "drop", "95 % interval", "sensitivity", "decisions that turn"), rows
+    return ("disturbance", "AUC melanoma", "drop", "95% interval", "sensitivity", "decisions changed"), rows
 
 
 def _localisation_table(localisation: list[Localisation]) -> Table:
@@ -135,7 +135,7 @@ def _localisation_table(localisation: list[Localisation]) -> Table:
         "blank",
         "energy inside",
         "peak inside",
-        "best as coarse",
+        "true outline, as coarse",
         "lesion's share of the picture",
     )
     return columns, rows
@@ -162,8 +162,8 @@ def _page(report: Report) -> str:
             (
                 f"# {report.subject}",
                 f"{report.images}: {report.n} images ({count_in_words(report.n_by_class)}).{left_out}",
-                "Intervals hold 95 %: a thousand bootstrap resamples within each class; of shares of fewer than 200, an"
-                " exact one (Clopper and Pearson).",
+                "Intervals are 95% confidence intervals: a thousand bootstrap resamples within each class; for shares"
+                " of fewer than 200, exact (Clopper and Pearson).",
                 *(f"![{Path(name).stem}]({name})" for name in _pictures(report)),
                 *(f"## {title}\n\n{markdown_table(table)}" for title, table in tables(report).items()),
             )

@@ -144,7 +144,7 @@ def test_heatmaps_are_scaled_by_what_the_network_itself_sees(workplace, bundle):
 
 def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle):
     card = (bundle / "card.md").read_text()
-    assert "hairs and reflections are painted over and frames of less light than 150" in card
+    assert "hairs and reflections are removed and frames darker than 150" in card
     for said in (CC0, MIT, "decides nothing alone", "mostly light skin", "| sex: female |", "epochs = 3"):
         assert said in card
     manifest = read_manifest(bundle)

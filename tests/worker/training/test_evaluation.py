@@ -73,7 +73,7 @@ def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle
     assert [found["diagnosis"] for found in report["attention"]] == list(CLASSES)
     page = (tmp_path / "report" / "report.md").read_text()
     assert "](robustness.png)" in page
-    assert all(f"| {title} |" in page for title in ("decisions that turn", "energy inside", "ruler"))
+    assert all(f"| {title} |" in page for title in ("decisions changed", "energy inside", "ruler"))
     with Image.open(tmp_path / "report" / "robustness.png") as picture:
         assert picture.getextrema()[0][0] < 255
 

@@ -1,4 +1,4 @@
-"""The analysis of one batch: fetch and decode side by side, one forward pass, overlays into the object store."""
+"""Analyses one batch: fetches and decodes in parallel, runs one forward pass, stores the overlays."""
 
 import hashlib
 import time
@@ -40,19 +40,19 @@ from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
 _REFUSED_AGE, _REFUSED_FOR_S, _REFUSALS = timedelta(days=1), 600.0, 10_000
-"""A photograph that the store refuses to give may yet come, until its case is so old and it was refused for so long.
+"""A refused photograph is retried until its case is this old and the store has refused it for this long.
 
-A store that has just been started, like the worker, after days, may refuse what it gives ten minutes later.
-Of so many photographs at the most it is known how long they have been refused.
+Both, because after days of downtime a store that has just started may refuse what it returns ten minutes later.
+Refusals are remembered for at most this many photographs.
 """
 
 _LARGE_AT_ONCE = 4
-"""Photographs that take up to 360 MB to be decoded: 1.4 GB in all, where one in each thread would take 6."""
+"""Large photographs decoded at once, at up to 360 MB each: 1.4 GB in total; one per thread would take 6 GB."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A case that was analysed; its overlay is stored."""
+    """An analysed case; its overlay is stored."""
 
     lease: Lease
     analysis: Analysis
@@ -67,10 +67,10 @@ class NoFinding:
     problem: Problem
 
 
-class Why(Enum):
-    """Why a case is put off. Of these, `ANALYSIS_FAILED` alone may lie in the case, and counts as an attempt."""
+class Reason(Enum):
+    """Why a case is postponed. Only `ANALYSIS_FAILED` may be the case's own fault, so only it counts as an attempt."""
 
-    STORE_AWAY = auto()
+    STORE_UNAVAILABLE = auto()
     PHOTOGRAPH_REFUSED = auto()
     DEVICE_LOST = auto()
     ANALYSIS_FAILED = auto()
@@ -78,29 +78,29 @@ class Why(Enum):
 
 @dataclass(frozen=True)
 class Postponed:
-    """A case to be tried again."""
+    """A case to be retried."""
 
     lease: Lease
-    why: Why
+    reason: Reason
 
     @property
     def counted(self) -> bool:
         """Whether it costs the case an attempt."""
-        return self.why is Why.ANALYSIS_FAILED
+        return self.reason is Reason.ANALYSIS_FAILED
 
     @property
     def alone(self) -> bool:
-        """Whether the case is tried by itself from now on: it may be what its neighbours met with."""
-        return self.lease.alone or self.why in (Why.DEVICE_LOST, Why.ANALYSIS_FAILED)
+        """Whether the case is retried in a batch of its own: it may have caused the failure of the whole batch."""
+        return self.lease.alone or self.reason in (Reason.DEVICE_LOST, Reason.ANALYSIS_FAILED)
 
 
 Outcome = Finding | NoFinding | Postponed
 
 
 def blame(lease: Lease) -> Outcome:
-    """Count an attempt that failed for a reason that may lie in the case; after the last one a human must look."""
+    """Count a failed attempt that the case itself may have caused; after the last one a human must look at the case."""
     if lease.attempt < MAX_ATTEMPTS:
-        return Postponed(lease, Why.ANALYSIS_FAILED)
+        return Postponed(lease, Reason.ANALYSIS_FAILED)
     detail = f"The analysis failed {lease.attempt} times. A person must look at this case."
     return NoFinding(lease, Problem(State.FAILED, "analysis_failed", detail))
 
@@ -116,19 +116,19 @@ class _Decoded:
 
 
 class _Refusals:
-    """For how long the store has refused which photographs, as this process has seen it."""
+    """How long the store has refused each photograph, as seen by this process."""
 
     def __init__(self):
-        # When it began and when it was last; the latest one at the end.
+        # First and last refusal of each; the most recent is at the end.
         self._seen: dict[UUID, tuple[float, float]] = {}
         self._lock = Lock()
 
     def note(self, case_id: UUID) -> float:
-        """Note one more refusal; return for how many seconds there was nothing else."""
+        """Note one more refusal; return for how many seconds the store has done nothing but refuse it."""
         now_s = time.monotonic()
         with self._lock:
             began_s, last_s = self._seen.pop(case_id, (now_s, now_s))
-            if now_s - last_s > _REFUSED_FOR_S:  # meanwhile another process may have been given it
+            if now_s - last_s > _REFUSED_FOR_S:  # another process may have been given it meanwhile
                 began_s = now_s
             self._seen[case_id] = began_s, now_s
             if len(self._seen) > _REFUSALS:
@@ -136,7 +136,7 @@ class _Refusals:
         return now_s - began_s
 
     def forget(self, case_id: UUID) -> None:
-        """Begin anew: it was given, its case has ended, or the store was away."""
+        """Reset: the photograph was returned, its case has ended, or the store was unavailable."""
         with self._lock:
             self._seen.pop(case_id, None)
 
@@ -144,8 +144,8 @@ class _Refusals:
 class Analyst:
     """Analyses batches with one model at one operating point. Thread-safe.
 
-    `device_lost`: nothing can be read any more, and the process must end. That costs an attempt only the case that had
-    the device to itself: each of those that were read together is tried alone first.
+    `device_lost`: the device can read nothing more, and the process must end. This counts as an attempt only for a case
+    that was alone in its batch; cases that shared one are first retried alone.
     """
 
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
@@ -155,7 +155,7 @@ class Analyst:
         self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
-        """Return one outcome per lease. Each case fails or is postponed for itself; its neighbours go on."""
+        """Return one outcome per lease. Cases fail or are postponed one by one; the others go on."""
         prepared = list(self._pool.map(self._settle(self._fetch_and_decode), leases))
         decoded = [item for item in prepared if isinstance(item, _Decoded)]
         return [item for item in prepared if not isinstance(item, _Decoded)] + self._read_and_finish(decoded)
@@ -166,22 +166,22 @@ class Analyst:
         try:
             forward = stage("forward", [item.lease for item in decoded])
             reading = self._model.read(np.stack([item.pixels for item in decoded]), forward)
-        except Exception as error:  # of a device that is dead, every photograph raises something
+        except Exception as error:  # on a dead device, every photograph raises something
             if not self._model.is_working():
                 self.device_lost = True
                 leases = [item.lease for item in decoded]
-                return [blame(lease) if lease.alone else Postponed(lease, Why.DEVICE_LOST) for lease in leases]
+                return [blame(lease) if lease.alone else Postponed(lease, Reason.DEVICE_LOST) for lease in leases]
             if not isinstance(error, ModelUnusable):
                 raise
             if len(decoded) == 1:
                 return [NoFinding(decoded[0].lease, Problem(State.FAILED, error.code, error.detail))]
-            # One photograph may have spoilt the batch: each is read by itself, so that only that one fails.
+            # One photograph may have spoilt the batch: each is read separately, so that only that one fails.
             return [outcome for item in decoded for outcome in self._read_and_finish([item])]
         finish = self._settle(lambda item, position: self._finish(item, reading, position))
         return list(self._pool.map(finish, decoded, range(len(decoded))))
 
     def _settle(self, step: Callable) -> Callable:
-        """Turn the errors that concern one case alone into its outcome."""
+        """Wrap a step so that an error that concerns only one case becomes its outcome."""
 
         def settled(item: Lease | _Decoded, *arguments):
             lease = item.lease if isinstance(item, _Decoded) else item
@@ -193,9 +193,9 @@ class Analyst:
             except ObjectMissing as error:
                 return NoFinding(lease, Problem(State.FAILED, error.code, error.detail))
             except Unavailable as error:
-                # A store that refuses an overlay refuses them all: that is no matter of one photograph.
+                # A store that refuses one overlay refuses them all: the photograph is not to blame.
                 refused = isinstance(error, ObjectRefused) and isinstance(item, Lease)
-                return Postponed(lease, Why.PHOTOGRAPH_REFUSED if refused else Why.STORE_AWAY)
+                return Postponed(lease, Reason.PHOTOGRAPH_REFUSED if refused else Reason.STORE_UNAVAILABLE)
 
         return settled
 
@@ -207,9 +207,7 @@ class Analyst:
             if not (self._refusals.note(lease.case_id) >= _REFUSED_FOR_S and is_old and self._gives_others()):
                 raise
             self._refusals.forget(lease.case_id)
-            detail = (
-                "The image store has refused to give this photograph, again and again. A person must look at this case."
-            )
+            detail = "The image store keeps refusing to return this photograph. A person must look at this case."
             raise ObjectMissing("object_unreadable", detail) from error
         except (ObjectMissing, Unavailable):
             self._refusals.forget(lease.case_id)
@@ -218,15 +216,15 @@ class Analyst:
         return data
 
     def _gives_others(self) -> bool:
-        """Tell whether the store gives what was put there just now: a key that may read nothing blames no case."""
-        probe = f"{UPLOADS}probe-{uuid4()}"  # so that a purge removes one that stays
+        """Tell whether the store returns an object just written: if our key may read nothing, no case is to blame."""
+        probe = f"{UPLOADS}probe-{uuid4()}"  # under this prefix, a purge removes one that is left behind
         try:
             self._store.put(probe, b"", "text/plain")
             self._store.get(probe)
         except (ObjectMissing, Unavailable):
             return False
         finally:
-            with suppress(Unavailable):  # a key may well be allowed to delete nothing
+            with suppress(Unavailable):  # the key may not be allowed to delete
                 self._store.delete(probe)
         return True
 

@@ -1,4 +1,4 @@
-"""Where a worker takes its bundle from: the shipped ones, a folder, or S3."""
+"""Finds a worker's bundle: a shipped one, a folder, or S3."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +25,9 @@ _FEATURES_BYTES = 5_000_000
 
 @contextmanager
 def local_bundle(model: str, settings: Settings | None) -> Iterator[Path]:
-    """Yield the folder of a bundle, which for `s3://bucket/prefix` is a copy that is gone afterwards.
+    """Yield a bundle's folder; for `s3://bucket/prefix`, a temporary copy.
 
-    S3 is reached by the settings of the store of photographs; nothing else takes settings.
+    S3 is accessed with the settings of the photograph store; only S3 needs `settings`.
 
     Raises:
         ModelUnusable: `bundle_missing`; `bundle_too_large`.
@@ -48,7 +48,7 @@ def local_bundle(model: str, settings: Settings | None) -> Iterator[Path]:
 
 
 def place_in_s3(model: str) -> tuple[str, str]:
-    """Return the bucket of `s3://bucket/prefix`, and what comes before the names of its objects."""
+    """Return the bucket of `s3://bucket/prefix` and the key prefix of its objects."""
     bucket, _, prefix = model.removeprefix(S3_SCHEME).rstrip("/").partition("/")
     return bucket, f"{prefix}/" if prefix else ""
 
@@ -62,9 +62,9 @@ def _fetch(store: ObjectStore, model: str, key: str, limit_bytes: int) -> bytes:
     except Unavailable as error:
         raise Unavailable(
             "bundle_unreachable",
-            f"{model} cannot be read with the DERMQUEUE_S3_* settings, which are those of the photographs:"
+            f"{model} cannot be read with the DERMQUEUE_S3_* settings, which also give access to photographs:"
             f" {error.__cause__ or error.detail}",
         ) from error
     if len(data) > limit_bytes:
-        raise ModelUnusable("bundle_too_large", f"{name} under {model} has more than {limit_bytes / 1e6:.0f} MB.")
+        raise ModelUnusable("bundle_too_large", f"{name} under {model} is larger than {limit_bytes / 1e6:.0f} MB.")
     return data

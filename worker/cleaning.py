@@ -1,7 +1,7 @@
-"""Paints hairs and reflections over with the skin beside them, so that a network reads the lesion under them.
+"""Paints over hairs and reflections with the skin beside them, so that a network reads the lesion.
 
-DullRazor (Lee et al. 1997, Computers in Biology and Medicine 27:533), in its steps: what a closing fills is dark and
-narrow, what is long among it is hair, and its neighbours take its place.
+The steps of DullRazor (Lee et al. 1997, Computers in Biology and Medicine 27:533): a morphological closing fills what
+is dark and narrow, what is long among it is hair, and neighbouring pixels replace it.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-# In frames of 256 px, where hairs are 1 to 4 px wide, and levels of 255. Set by eye on training images.
+# For frames of 256 px, where hairs are 1 to 4 px wide, and levels from 0 to 255. Set by eye on training images.
 _WIDTH_PX = 7
 _HAIR_LEVELS = 20
 _HAIR_LENGTH_PX = 24
@@ -28,7 +28,7 @@ _TOUCHING = np.ones((3, 3), bool)
 
 
 def clean_frame(frame: np.ndarray) -> np.ndarray:
-    """Return a squashed frame, uint8 (256, 256, 3), with what `find_hairs` and `find_reflections` find painted over."""
+    """Return a squashed frame, uint8 (256, 256, 3), with hairs and reflections painted over."""
     covered = find_hairs(frame) | find_reflections(frame)
     if not covered.any():
         return frame
@@ -42,9 +42,9 @@ def clean_frame(frame: np.ndarray) -> np.ndarray:
 
 
 def find_hairs(frame: np.ndarray) -> np.ndarray:
-    """Return where a frame, uint8 (h, w, 3), shows dark lines, bool (h, w).
+    """Return a mask, bool (h, w), of the dark lines in a frame, uint8 (h, w, 3).
 
-    In red alone: vessels are hardly seen in it, and pigment less than hairs.
+    In the red channel only: it hardly shows vessels, and shows pigment less than hairs.
     """
     red = np.ascontiguousarray(frame[..., 0])
     straight = [_close(red, direction) for direction in (_DOWN, _ACROSS, _SLANTING)]
@@ -55,7 +55,7 @@ def find_hairs(frame: np.ndarray) -> np.ndarray:
 
 
 def find_reflections(frame: np.ndarray) -> np.ndarray:
-    """Return where a frame, uint8 (h, w, 3), has small spots that are much brighter in every colour, bool (h, w)."""
+    """Return a mask, bool (h, w), of small spots in a frame, uint8 (h, w, 3), much brighter in every channel."""
     grey = darkest_channel(frame)
     if not (grey >= _SPOT_BRIGHTNESS).any():
         return np.zeros(grey.shape, bool)
@@ -64,7 +64,7 @@ def find_reflections(frame: np.ndarray) -> np.ndarray:
 
 
 def darkest_channel(frame: np.ndarray) -> np.ndarray:
-    """Return each pixel's least value, uint8 (h, w), in a tenth of the time that `min(axis=2)` takes."""
+    """Return each pixel's lowest channel value, uint8 (h, w), in a tenth of the time of `min(axis=2)`."""
     return reduce(np.minimum, np.moveaxis(frame, 2, 0))
 
 
@@ -73,14 +73,14 @@ def _close(plane: np.ndarray, direction: tuple[int, int]) -> np.ndarray:
 
 
 def _extreme_around(choose: _Choose, plane: np.ndarray, side: int) -> np.ndarray:
-    """Return the largest or smallest value in a square of `side` px, an odd number, around each place of a plane."""
+    """Return the maximum or minimum in a square of `side` px, an odd number, around each pixel of a plane."""
     return _extreme(choose, _extreme(choose, plane, _DOWN, side), _ACROSS, side)
 
 
 def _extreme(choose: _Choose, plane: np.ndarray, direction: tuple[int, int], length: int) -> np.ndarray:
-    """Return the largest or smallest value along a line of `length` px, an odd number, around each place of a plane.
+    """Return the maximum or minimum along a line of `length` px, an odd number, around each pixel of a plane.
 
-    In steps that double the line (for 7 px: 2, 4, 7): a sixth of the time that `scipy.ndimage`'s filters take.
+    In steps that double the line (for 7 px: 2, 4, 7), which take a sixth of the time of `scipy.ndimage`'s filters.
     """
     down, across = direction
     half, reach = length // 2, 1

@@ -1,4 +1,4 @@
-"""What this worker counts and times for Prometheus. None of it tells of a clinic or a case."""
+"""This worker's Prometheus counters and timings. None of them identifies a clinic or a case."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -17,16 +17,16 @@ FAILURES += ("object_damaged", "object_missing", "object_unreadable")
 
 _STAGE_SECONDS = Histogram(
     "dermqueue_stage_seconds",
-    "Time that a stage takes: claim, forward and record for a batch, fetch, decode, render and store for one case.",
+    "Duration of a stage: claim, forward and record for a batch; fetch, decode, render and store for one case.",
     ["stage"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 BATCH = Histogram("dermqueue_batch_cases", "Cases in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
-ENDED = Counter("dermqueue_cases_ended", "Cases that ended; without a result, the code says why.", ["state", "code"])
-RETRIES = Counter("dermqueue_retries", "Cases that were given back to be tried again.", ["reason"])
-LATE = Counter("dermqueue_late_results", "Results that were refused, since the case was no longer this worker's.")
+ENDED = Counter("dermqueue_cases_ended", "Cases that ended; the code says why one has no result.", ["state", "code"])
+RETRIES = Counter("dermqueue_retries", "Cases returned to the queue to be retried.", ["reason"])
+LATE = Counter("dermqueue_late_results", "Results refused because this worker no longer held the case.")
 
-# A series that begins with its first event has no rise that Prometheus could see.
+# Prometheus sees no increase in a series that first appears with its first event.
 for _name in STAGES:
     _STAGE_SECONDS.labels(_name)
 for _reason in REASONS:
@@ -38,9 +38,9 @@ for _code in FAILURES:
 
 @contextmanager
 def stage(name: str, leases: Iterable[Lease] = ()) -> Iterator[list[Lease]]:
-    """Measure how long one of `STAGES` takes, also when it fails, and trace it for these cases.
+    """Measure how long one of `STAGES` takes, even if it fails, and trace it for these cases.
 
-    Yields their list, for a stage that finds them.
+    Yields the list of cases, to be filled by a stage that finds them.
     """
     traced, began_ns = list(leases), time.time_ns()
     try:
@@ -51,7 +51,7 @@ def stage(name: str, leases: Iterable[Lease] = ()) -> Iterator[list[Lease]]:
 
 
 def count_sweep(found: Sweep) -> None:
-    """Count the cases whose lease ran out."""
+    """Count the cases whose lease expired."""
     RETRIES.labels(LEASE_EXPIRED).inc(found.returned)
     if found.failed:
         ENDED.labels(State.FAILED, problem_after_lost_lease(MAX_ATTEMPTS).code).inc(len(found.failed))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's feature maps: light enough for a phone, and without what a phone cannot compute in integers."""
+"""EfficientNet-Lite0's feature maps: light enough for a phone, which can compute all of it in integers."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,7 +12,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Per stage: blocks, kernel side, the first block's stride, widening inside a block, maps."""
+"""Per stage: number of blocks, kernel side, the first block's stride, expansion ratio, output channels."""
 
 _STEM_MAPS = 32
 _EPSILON = 1e-3
@@ -21,8 +21,8 @@ _EPSILON = 1e-3
 class EfficientNetLite0(nn.Module):
     """EfficientNet (Tan and Le 2019, arXiv 1905.11946) without squeeze-and-excitation and with ReLU6: "Lite" 0.
 
-    As in TensorFlow, where its ImageNet weights come from: padding as TensorFlow's SAME, batch normalisation's epsilon
-    1e-3, inputs (x - 127) / 128 for x in [0, 255].
+    Matches TensorFlow, where its ImageNet weights come from: SAME padding, a batch-normalisation epsilon of 1e-3,
+    inputs (x - 127) / 128 for x in [0, 255].
     """
 
     n_maps = 1280
@@ -46,18 +46,18 @@ class EfficientNetLite0(nn.Module):
         return functional.relu6(self.bn1(self.conv_head(self.blocks(maps))))
 
     def stages(self, pixels: Tensor) -> tuple[Tensor]:
-        """Return the last feature maps alone."""
+        """Return the last feature maps only."""
         return (self(pixels),)
 
     @staticmethod
     def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return ImageNet weights by our names: theirs (EfficientNet-PyTorch's) begin with an underscore."""
+        """Return ImageNet weights under our key names: EfficientNet-PyTorch's begin with an underscore."""
         ours = {key.replace("._", ".").removeprefix("_"): value for key, value in weights.items()}
         return {key: value for key, value in ours.items() if not key.startswith("fc.")}
 
 
 class _Block(nn.Module):
-    """A widening 1×1 convolution, a depthwise one and a narrowing one; what comes in is added where shapes allow."""
+    """An inverted residual block: 1×1 expansion, depthwise, 1×1 projection; a skip connection where shapes match."""
 
     def __init__(self, maps: int, maps_out: int, side: int, stride: int, widening: int):
         super().__init__()
@@ -79,7 +79,7 @@ class _Block(nn.Module):
 
 
 class _SamePadded(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME pads an even side: at stride 2 one more below and on the right."""
+    """A convolution with TensorFlow's SAME padding of an even side: at stride 2, one more px below and on the right."""
 
     def forward(self, maps: Tensor) -> Tensor:
         before, uneven = divmod(self.kernel_size[0] - self.stride[0], 2)

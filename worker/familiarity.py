@@ -17,7 +17,7 @@ from shared.errors import ModelUnusable
 
 @dataclass(frozen=True)
 class Familiarity:
-    """A normal distribution of `activation_shares` in R^K: wide along d directions, equally wide along all the others.
+    """A normal distribution of `activation_shares` in R^K, with one variance along all but d directions.
 
     `mean` float32 (K,); `directions` float32 (K, d), orthonormal columns; `variances` float32 (d,), along them;
     `noise` float32 (1,), the variance along any other direction (Tipping and Bishop 1999, Probabilistic PCA).
@@ -29,9 +29,9 @@ class Familiarity:
     noise: np.ndarray
 
     def distances(self, shares: np.ndarray) -> np.ndarray:
-        """Return the Mahalanobis distance of shares (N, K) from the mean, (N,), per root of K: about 1 is usual.
+        """Return the Mahalanobis distance of shares (N, K) from the mean, (N,), divided by √K: about 1 is usual.
 
-        As a sign of what a network did not learn from: Lee et al. 2018, arXiv 1807.03888.
+        For out-of-distribution detection: Lee et al. 2018, arXiv 1807.03888.
         """
         centred = shares - self.mean
         along = centred @ self.directions
@@ -40,18 +40,18 @@ class Familiarity:
         return np.sqrt(squares / len(self.mean))
 
     def to_bytes(self) -> bytes:
-        """Return the file that lies beside the weights."""
+        """Return the content of `features.safetensors`."""
         return save(vars(self))
 
 
 def activation_shares(stages: Sequence[Tensor]) -> Tensor:
-    """Return the root of each map's share of its stage's activation, (N, K), K maps in all: rows have length 1.
+    """Return the square root of each map's share of its stage's activation, (N, K) for K maps; rows have length 1.
 
-    Between such rows the plain distance is Hellinger's. By the averages as they are, half of plain skin lies among
-    lesions, since it excites the network little; by their shares, none of 43 pictures does.
+    The Euclidean distance between such rows is Hellinger's. By their plain averages, half of the pictures of plain skin
+    lie among the lesions, since plain skin activates the network little; by their shares, none of 43 does.
 
     Args:
-        stages: the feature maps of each stage, (N, maps, h, w), ≥ 0; each counts alike.
+        stages: the feature maps of each stage, (N, maps, h, w), ≥ 0; all stages weigh the same.
     """
     averages = [maps.mean(dim=(2, 3)) for maps in stages]
     shares = [each / each.sum(dim=1, keepdim=True).clamp_min(1e-12) for each in averages]
@@ -59,7 +59,7 @@ def activation_shares(stages: Sequence[Tensor]) -> Tensor:
 
 
 def read_familiarity(folder: Path, manifest: Manifest) -> Familiarity | None:
-    """Read what a bundle knows of its training images' features; None if it has no such file.
+    """Read the statistics of a bundle's training images' features; None if its manifest names none.
 
     Raises:
         ModelUnusable: `bundle_damaged`: the file is missing, or is not the one that the manifest names.
@@ -73,5 +73,5 @@ def read_familiarity(folder: Path, manifest: Manifest) -> Familiarity | None:
         return Familiarity(**load(data))
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ModelUnusable(
-            "bundle_damaged", f"{folder / FEATURES_NAME} is not what the manifest names. Copy the bundle again."
+            "bundle_damaged", f"{folder / FEATURES_NAME} does not match the manifest. Copy the bundle again."
         ) from error

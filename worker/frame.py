@@ -1,8 +1,8 @@
-"""A photograph's whole frame at the sizes that are needed of it: the network's, and its overlay's.
+"""Resizes a photograph's whole frame for the network and for its overlay.
 
-What the network reads is resized by Pillow, to the bit as in the browser and in training: one level of 255 in a few
-pixels, put through JPEG, moves a probability by up to 0.014. For what is only looked at, torch takes a quarter of the
-time.
+What the network reads is resized by Pillow, bit for bit as in the browser and in training: one level of 255 in a few
+pixels, put through JPEG, moves a probability by up to 0.014. Overlays are only looked at, and torch takes a quarter of
+the time.
 """
 
 import io
@@ -17,11 +17,11 @@ from shared.bundle import Preprocessing
 from shared.heatmap import fit_overlay
 from worker.cleaning import clean_frame
 
-# Pixels and JPEG quality (4:2:0) of the training images, by their size and their quantisation tables.
+# The training images' side (px) and JPEG quality (4:2:0), read from their size and quantisation tables.
 TRAINING_SIDE = 256
 TRAINING_QUALITY = 75
 DECODED_SIDE = 2 * TRAINING_SIDE
-"""Pixels of the shorter side that are decoded of a large photograph, at least: twice what it is resized to."""
+"""Least px of the shorter side to which a large photograph is decoded: twice what it is then resized to."""
 _LEVELS = np.arange(256.0)
 _NORM = 6
 
@@ -32,12 +32,12 @@ def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def squash_frame(image: Image.Image) -> np.ndarray:
-    """Return the whole frame as the training images are kept: uint8 (256, 256, 3), 0 to 255.
+    """Return the whole frame as the training images are stored: uint8 (256, 256, 3), 0 to 255.
 
-    Those are whole frames squashed to 256 x 256 px, whatever their aspect, and kept as JPEG. A network learns the
-    traces of that. On 24 photographs of which both are at hand, the full-resolution one came out 0.041 higher in
-    melanoma probability (mean; 0.26 at most) than its copy among the training images. Put through the same JPEG first,
-    it comes out 0.004 lower (0.07 at most), so thresholds calibrated on small images hold for what clinics send.
+    Those are whole frames squashed to 256 × 256 px, whatever their aspect ratio, and saved as JPEG. A network learns
+    the traces of that. For 24 photographs available in both forms, the full-resolution one got a melanoma probability
+    0.041 higher (mean; 0.26 at most) than its copy among the training images. Put through the same JPEG first, it gets
+    one 0.004 lower (0.07 at most), so thresholds calibrated on small images hold for what clinics send.
     """
     small = io.BytesIO()
     image.resize((TRAINING_SIDE, TRAINING_SIDE), Image.Resampling.BICUBIC).save(small, "JPEG", quality=TRAINING_QUALITY)
@@ -51,14 +51,14 @@ def prepare_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray
 
 
 def retouch_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Return a squashed frame without hairs and reflections, and with light enough, as far as a network wants that."""
+    """Return a squashed frame, hairs and reflections painted over and brightened if dark, as the preprocessing says."""
     if preprocessing.cleaned:
         frame = clean_frame(frame)
     return brighten(frame, preprocessing.least_light) if preprocessing.least_light else frame
 
 
 def brighten(frame: np.ndarray, least: float) -> np.ndarray:
-    """Return a frame, uint8 (h, w, 3), whose light is `least` or more: as it is, or all its values times one factor."""
+    """Return a frame, uint8 (h, w, 3), whose `light` is at least `least`: unchanged, or scaled by one factor."""
     found = light(frame)
     if found >= least:
         return frame
@@ -67,7 +67,7 @@ def brighten(frame: np.ndarray, least: float) -> np.ndarray:
 
 
 def light(frame: np.ndarray) -> float:
-    """Return how bright the skin of a frame, uint8 (h, w, 3), is, 0 to 255: a mean that counts bright values most.
+    """Return how bright the skin in a frame, uint8 (h, w, 3), is, 0 to 255: a mean dominated by bright values.
 
     Shades of gray (Finlayson and Trezzi 2004), over all channels: a dark lesion in the middle hardly lowers it.
     """
@@ -76,12 +76,12 @@ def light(frame: np.ndarray) -> float:
 
 
 def shrink_frame(frame: np.ndarray, side: int) -> np.ndarray:
-    """Return a squashed frame at another side, uint8 (side, side, 3)."""
+    """Return a squashed frame resized to uint8 (side, side, 3)."""
     return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def shrink_for_overlay(photograph: Image.Image) -> Image.Image:
-    """Return the photograph (RGB) at its overlay's size, by torch: within one level of Pillow's bilinear filter."""
+    """Return the photograph (RGB) at its overlay's size; torch is within one level of Pillow's bilinear filter."""
     planes = torch.from_numpy(np.array(photograph))[None].permute(0, 3, 1, 2)
     size = fit_overlay(photograph.size)
     small = functional.interpolate(planes, size[::-1], mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""Says of this worker process, every few seconds, that it lives and how fast it is."""
+"""Reports every few seconds that this worker process is alive and how fast it is."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Measures how many images a minute this process analyses while it has work, over the last ten minutes."""
+    """Measures how many images per minute this process analyses while it has work, over the last ten minutes."""
 
     def __init__(self, clock=time.monotonic):
         self._clock = clock
@@ -32,13 +32,13 @@ class Meter:
 
     @contextmanager
     def measuring(self, images: int) -> Iterator[None]:
-        """Count a batch of images that is analysed inside the block."""
+        """Time a batch of images that is analysed inside the block."""
         began = self._clock()
         yield
         self._batches.append((began, self._clock(), images))
 
     def images_per_minute(self) -> float | None:
-        """Return the rate, or None if nothing was analysed lately. Batches that overlap share their time."""
+        """Return the rate, or None if nothing was analysed lately. Overlapping batches' time counts once."""
         since = self._clock() - _MEASURED_S
         batches = sorted(batch for batch in list(self._batches) if batch[1] >= since)
         busy_s, free_from = 0.0, 0.0
@@ -49,9 +49,9 @@ class Meter:
 
 
 class Heartbeat:
-    """Writes this process's row among the workers. It stops no work: what goes wrong is only logged.
+    """Writes this process's row among the workers. An error is only logged, so that the work goes on.
 
-    `announce` writes the row of its bundle. A database that was restored may lack it, and takes no results without.
+    `announce` writes its bundle's row: a restored database may lack it, and accepts no results without it.
     """
 
     def __init__(self, database: Database, worker: Worker, meter: Meter, announce: Callable[[Session, datetime], None]):
@@ -61,7 +61,7 @@ class Heartbeat:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Beat while the block runs, and say goodbye at its end."""
+        """Beat while the block runs; at its end, note that the worker has stopped."""
         self._thread.start()
         try:
             yield
@@ -71,7 +71,7 @@ class Heartbeat:
             self._write(lambda session, now: workers.note_worker_stopped(session, self._worker.id, now))
 
     def beat(self) -> None:
-        """Write the row once, and the bundle's if it is not there."""
+        """Write the row once, and the bundle's if it is missing."""
         worker = replace(self._worker, images_per_minute=self._meter.images_per_minute())
 
         def note(session: Session, now: datetime) -> None:
@@ -92,10 +92,10 @@ class Heartbeat:
                 change(session, read_clock(session))
         except Unavailable as error:
             log.warning("heartbeat_missed code=%s", error.code)
-        except Exception:  # whatever it is: a worker that nobody hears of seems to be dead
+        except Exception:  # whatever it is: a worker that falls silent seems dead
             log.exception("heartbeat_missed")
 
 
 def process_name() -> str:
-    """Return the machine's name and this process's number."""
+    """Return the host's name and this process's id."""
     return f"{platform.node()[:180] or 'unnamed'}:{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Removes what is kept no longer: outdated cases, expired uploads, orphaned objects, refused files' names."""
+"""Removes what need no longer be kept: outdated cases, expired uploads, orphaned objects, names of refused files."""
 
 import logging
 import time
@@ -14,10 +14,10 @@ from shared.storage import UPLOADS, ObjectStore, StoredObject, case_of_key
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
 _AT_ONCE = 20
-"""Cases in one transaction. On SQLite a submission waits for it, and gets its turn in the pause after it."""
+"""Cases deleted in one transaction. On SQLite, submissions wait for it and get their turn in the pause after it."""
 
-# An object without a row is no patient's case; but after a database was restored from yesterday's backup it may be all
-# that is left of one, so a human gets a month to notice.
+# An object without a row belongs to no case; but after a restore from yesterday's backup it may be all that is left of
+# one, so there is a month for a human to notice.
 _ORPHAN_GRACE = timedelta(days=30)
 _REFUSED_NAMES_KEPT = timedelta(days=30)
 
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """What runs once a day. Every step may be cut short, by `stopping` too, and is taken up again the next time."""
+    """The daily purge. Every step may be cut short, for example by `stopping`, and is resumed the next time."""
 
     def __init__(self, database: Database, store: ObjectStore, stopping: Event | None = None):
         self._database, self._store, self._stopping = database, store, stopping or Event()
 
     def purge(self) -> None:
-        """Remove all that is kept no longer, and log the audit trail's newest hash, so that it is noted elsewhere."""
+        """Remove what need no longer be kept, and log the audit trail's newest hash, to have a copy elsewhere."""
         outdated = self._delete_outdated()
         with self._database.writing() as session:
             webhooks.forget_old_deliveries(session, read_clock(session))
@@ -87,7 +87,7 @@ class Housekeeping:
             return uploads.list_expired(session, read_clock(session), after)
 
     def _delete(self, key: str) -> bool:
-        """Delete an object, or return False if the store refuses: the others are not to wait for this one."""
+        """Delete an object, or return False if the store refuses: one refusal must not hold up the others."""
         try:
             self._store.delete(key)
         except ObjectRefused as error:
@@ -96,7 +96,7 @@ class Housekeeping:
         return True
 
     def _erase_orphans(self) -> int:
-        """Erase objects of cases that no row knows, and of uploads: none that a row knows is that old."""
+        """Erase old objects of cases without a row, and all old uploads: no upload with a row is that old."""
         with self._database.reading() as session:
             stored_before = read_clock(session) - _ORPHAN_GRACE
         pages = takewhile(lambda _: not self._stopping.is_set(), self._store.walk())

@@ -1,4 +1,4 @@
-"""Whether a heatmap lies on the lesion. Where that is, nobody says: it is guessed by its colour."""
+"""Whether a heatmap lies on the lesion, whose position is only guessed from its colour."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -8,23 +8,23 @@ from shared.heatmap import upsample
 _SIDE = 64
 _BLUR_PX = 1.5
 _RADIUS_PX, _RING_PX = 29, 5
-"""The circle that is looked at lies within a dermoscope's dark corners; in the ring at its edge there is skin."""
+"""The circle examined lies inside a dermoscope's dark corners; the ring at its edge shows skin."""
 _FROM_MIDDLE_PX = np.hypot(*(np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2))
 _LOOKED_AT = _FROM_MIDDLE_PX < _RADIUS_PX
 _RING = _LOOKED_AT & (_FROM_MIDDLE_PX >= _RADIUS_PX - _RING_PX)
-_MARGIN = ImageFilter.MaxFilter(5)  # two px around the guess belong to it
+_MARGIN = ImageFilter.MaxFilter(5)  # adds a margin of two px to the guess
 _LEVELS = 64
 
 _VISIBLE = 0.25
-"""Of full colour. What is paler says little for melanoma, wherever it lies."""
+"""Share of full colour. Anything paler says little for melanoma, wherever it lies."""
 _LEAST_INSIDE = 0.25
-"""Of the heatmap's energy. Of `open` 1's heatmaps of ISIC-2017's 1,921 images with outlines, on which both limits were
-chosen, 26 fell below it, 22 of them rightly: less than a quarter lay inside the true outline, as in 35 that could be
-seen. Of version 2's, 15, 13 and 34."""
+"""Share of the heatmap's energy. Both limits were chosen with `open` 1 on ISIC-2017's 1,921 images with outlines: 26
+heatmaps fell below this one, 22 of them rightly, with less than a quarter inside the true outline, as was so for 35
+visible heatmaps. With version 2: 15, 13 and 34."""
 
 
 def lies_off_lesion(pixels: np.ndarray, saliency: np.ndarray) -> bool:
-    """Tell whether a heatmap that can be seen lies beside what is probably the lesion.
+    """Tell whether a visible heatmap lies outside what is probably the lesion.
 
     `pixels` uint8 (side, side, 3), `saliency` float32 (h, w) in [0, 1], of the same frame.
     """
@@ -35,10 +35,10 @@ def lies_off_lesion(pixels: np.ndarray, saliency: np.ndarray) -> bool:
 
 
 def guess_lesion(pixels: np.ndarray) -> np.ndarray:
-    """Return bool (64, 64): what is clearly less green and blue than the skin at the edge, by Otsu's threshold.
+    """Return bool (64, 64): what is clearly darker in green and blue than the skin at the edge, by Otsu's threshold.
 
-    Blood is red like skin, and pigment is dark in all colours (Otsu 1979, IEEE Trans. SMC 9:62). Against ISIC-2018's
-    outlines its mean intersection over union is 0.65.
+    Otsu 1979, IEEE Trans. SMC 9:62. Not in red: blood is as red as skin, and pigment is dark in all channels. The mean
+    intersection over union with ISIC-2018's outlines is 0.65.
     """
     small = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     colours = np.asarray(small.filter(ImageFilter.GaussianBlur(_BLUR_PX)), np.float32)
@@ -49,7 +49,7 @@ def guess_lesion(pixels: np.ndarray) -> np.ndarray:
 
 
 def _otsu(values: np.ndarray) -> float:
-    """Return the threshold with the greatest variance between what is below and what is above."""
+    """Return the threshold that maximises the variance between what is below and what is above it."""
     counts, edges = np.histogram(values, _LEVELS)
     below = counts.cumsum()[:-1]
     sums = (counts * (edges[:-1] + edges[1:]) / 2).cumsum()

@@ -75,7 +75,7 @@ def run_worker(settings: Settings) -> int:
 
 
 def make_triage(settings: Settings, database: Database, celery: Celery, model: Model) -> Triage:
-    """Wire up one process's part in the flow of cases."""
+    """Wire up the analysis and recovery of cases in this process."""
     io_threads = max(4, int(settings.batch_size * settings.worker_threads * _IO_THREADS_PER_CASE))
     store = open_object_store(settings, max_connections=io_threads + settings.worker_threads)
     point = model.manifest.operating_point(settings.operating_point)
@@ -90,5 +90,5 @@ def announce_model(database: Database, model: Model) -> None:
 
 
 def note_model(model: Model, session: Session, now: datetime) -> None:
-    """As `announce_model`, in a transaction of the caller's."""
+    """Do the same as `announce_model`, in the caller's transaction."""
     models.activate_model(session, model.digest, model.manifest.model_dump(mode="json"), model.card, now)

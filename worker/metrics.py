@@ -1,4 +1,4 @@
-"""A worker's own `/metrics`, for Prometheus. None of it tells of a clinic or a case."""
+"""A worker's own `/metrics`, for Prometheus. Nothing in it identifies a clinic or a case."""
 
 import errno
 import logging
@@ -15,10 +15,10 @@ _PORTS_TRIED = 64
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 _INFO = Gauge("dermqueue_worker_info", "What this worker runs; always 1.", ["model", "version", "device"])
-_RATE = Gauge("dermqueue_worker_images_per_minute", "What this worker analyses while it has work; 0: not measured yet.")
+_RATE = Gauge("dermqueue_worker_images_per_minute", "Images analysed per minute of work; 0: none in ten minutes.")
 _MEMORY = Gauge(
     "dermqueue_device_memory_bytes",
-    "Of the device, or of the machine if it is a CPU: `total`; `used` by everybody; `held` by this worker.",
+    "Memory of the device (of the machine, for a CPU): `total`; `used` by all processes; `held` by this worker.",
     ["kind"],
 )
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def serve_metrics(host: str, first_port: int, model: Model, device: torch.device, meter: Meter) -> int:
-    """Serve `/metrics` from a thread of its own and return the port: the first free one, for workers side by side."""
+    """Serve `/metrics` from a thread and return the port: the first free one, as workers may share a machine."""
     _INFO.labels(model.manifest.name, model.manifest.version, describe_device(device)).set(1)
     _RATE.set_function(lambda: meter.images_per_minute() or 0)
     for kind in ("total", "used", "held"):
@@ -49,7 +49,7 @@ def _listen(host: str, first_port: int) -> int:
 
 
 def measure_memory(device: torch.device) -> dict[str, int]:
-    """Return the bytes that a device has, that are in use, and that this process holds of them."""
+    """Return a device's memory in bytes: in total, used by all processes, held by this one."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return {"total": total, "used": total - free, "held": torch.cuda.memory_reserved(device)}

@@ -29,8 +29,8 @@ class Reading:
     """What one forward pass says of N photographs.
 
     `probabilities` float64 (N, classes), rows sum to one; `maps` float32 (N, classes, h, w), raw Grad-CAM, ≥ 0;
-    `shares` float32 (N, K), `worker.familiarity.activation_shares`; `unfamiliar` bool (N,): they lie far from those
-    of the training images. Of a bundle that does not know them, none does.
+    `shares` float32 (N, K), `worker.familiarity.activation_shares`; `unfamiliar` bool (N,): whether they lie far
+    from those of the training images; always False without their statistics.
     """
 
     probabilities: np.ndarray
@@ -50,35 +50,35 @@ class Model:
         self._on_device = Lock()
 
     def read(self, pixels: np.ndarray, measured: AbstractContextManager = _UNMEASURED) -> Reading:
-        """Run the network once over uint8 pixels (N, side, side, 3); `measured` is open while they have the device.
+        """Run the network once over uint8 pixels (N, side, side, 3); `measured` is entered while they have the device.
 
         Raises:
-            ModelUnusable: `model_output_invalid`: the network gave something that is not a finite number.
+            ModelUnusable: `model_output_invalid`: an output is not finite; `familiarity_outdated`.
         """
         with self._on_device, measured:
             outputs = self._runtime(pixels)
         logits, maps, shares = outputs
-        with np.errstate(over="ignore", invalid="ignore"):  # what they give is looked at
-            # Not by torch: its threads, for a few numbers, compete with the network's.
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
+            # Not in torch: for so few numbers, its threads would only compete with the network's.
             probabilities = softmax(logits.astype(np.float64) / self.manifest.temperature, axis=1)
         if not all(np.isfinite(output).all() for output in (*outputs, probabilities)):
-            raise ModelUnusable("model_output_invalid", "The network gave something that is not a finite number.")
+            raise ModelUnusable("model_output_invalid", "The network's output is not a finite number.")
         return Reading(probabilities, maps, shares, self._unfamiliar(shares))
 
     def warm_up(self) -> None:
-        """Read a black frame: the first forward pass takes longer than every other one, and shows whether there is any.
+        """Read a black frame: the first forward pass is the slowest, and shows whether the device works.
 
         Raises:
-            ModelUnusable: see `read`; and whatever a device raises that does not work.
+            ModelUnusable: see `read`. A device that does not work may raise anything.
         """
         side = self.manifest.preprocessing.input_side
         self.read(np.zeros((1, side, side, 3), np.uint8))
 
     def is_working(self) -> bool:
-        """Tell whether a black frame can be read. If not, no photograph is to blame for an error or for its NaN."""
+        """Tell whether a black frame can be read. If not, no photograph is to blame for an error or a NaN."""
         try:
             self.warm_up()
-        except Exception:  # torch's and ONNX Runtime's share no root
+        except Exception:  # torch's and ONNX Runtime's errors share no base class
             log.exception("device_lost")
             return False
         return True
@@ -89,26 +89,26 @@ class Model:
         if self._familiarity.mean.shape != shares.shape[1:]:
             raise ModelUnusable(
                 "familiarity_outdated",
-                "What the bundle knows of its training images comes from another version of DermQueue."
-                " `dermqueue gate learn` brings it up to date.",
+                "The bundle's statistics of its training images come from another version of DermQueue."
+                " `dermqueue gate learn` brings them up to date.",
             )
         return self._familiarity.distances(shares) > self.manifest.familiarity.threshold
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA where there is one."""
+    """Return the device of that name; `auto` is CUDA if available, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a device's name for people."""
+    """Return a device's human-readable name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def load_model(folder: Path, device: torch.device, runtime: str = "auto", *, with_familiarity: bool = True) -> Model:
-    """Verify a bundle and make its network ready to run, warmed up; without its familiarity it finds none unfamiliar.
+    """Verify a bundle and load its network, warmed up; without familiarity, it finds no photograph unfamiliar.
 
     Raises:
         ModelUnusable: the bundle is missing, damaged, or not one that this code can run.

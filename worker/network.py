@@ -1,4 +1,4 @@
-"""The network, whose one forward pass gives logits and feature maps."""
+"""The network: one forward pass gives logits and feature maps."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from worker.efficientnet_lite import EfficientNetLite0
 from worker.resnet import ResNet50V1
 
 BACKBONES = {"resnet50-v1": ResNet50V1, "efficientnet-lite0": EfficientNetLite0}
-"""What gives the feature maps, by the name that bundles and recipes have for it."""
+"""The feature extractors, by their names in bundles and recipes."""
 
 
 class LesionNetwork(nn.Module):
-    """A backbone's feature maps, their averages, and one linear layer for the lesion classes."""
+    """A backbone, global average pooling, and one linear layer for the lesion classes."""
 
     def __init__(self, n_classes: int = len(CLASSES), architecture: Architecture = "resnet50-v1"):
         super().__init__()
@@ -35,9 +35,9 @@ class LesionNetwork(nn.Module):
         return self._classify(features), features
 
     def look(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return logits and the feature maps of one stage or more, of which the last are those of `forward`.
+        """Return logits and the feature maps of one or more stages, of which the last are those of `forward`.
 
-        `worker.familiarity` knows what they are like on training images.
+        `worker.familiarity` compares them with those of training images.
         """
         stages = self.features.stages(pixels)
         return self._classify(stages[-1]), stages
@@ -47,12 +47,12 @@ class LesionNetwork(nn.Module):
 
 
 def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:
-    """Fill the network from a safetensors file: ImageNet weights of its architecture, or one that we wrote.
+    """Load weights from a safetensors file: ImageNet weights of the network's architecture, or a file that we wrote.
 
-    The classifier is taken over where the file says that it was made for the same classes, and stays random otherwise.
+    The classifier is loaded only if the file says that it is for the same classes; otherwise it stays random.
 
     Raises:
-        InputUnusable: the file is no safetensors, or a weight is missing or has another shape.
+        InputUnusable: the file is not safetensors, or a weight is missing or has another shape.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -67,21 +67,21 @@ def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str
 
 
 def save_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:
-    """Write float32 weights as safetensors that `load_starting_weights` reads, the classes beside them."""
+    """Write float32 weights, with their classes, as safetensors that `load_starting_weights` reads."""
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     save_file(state, path, metadata=name_classes(classes))
 
 
 def name_classes(classes: tuple[str, ...]) -> dict[str, str]:
-    """Return what a file of weights says of the classes that its classifier tells apart."""
+    """Return the metadata of a weights file: the classes of its classifier."""
     return {"classes": ",".join(classes)}
 
 
 def leave_out_shared(parameter: Tensor) -> Tensor:
-    """Return a classifier's weights or biases, (classes, ...), less their mean over the classes.
+    """Return a classifier's weights or biases, (classes, ...), minus their mean over the classes.
 
-    Softmax does not see what all logits share, but heatmaps would show it, and a loss on heatmaps can be met by it
-    alone: a network lowered all its logits until no map was left, and the AUC told nothing of it.
+    Softmax ignores what all logits share, but heatmaps would show it, and it alone can satisfy a loss on heatmaps: one
+    network lowered all its logits until no map was left, which its AUC did not reveal.
     """
     return parameter - parameter.mean(dim=0)
 
@@ -91,7 +91,7 @@ def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def in_float32(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return stored half-precision weights as the network computes with them; counters stay integers."""
+    """Return stored half-precision weights as float32; counters stay integers."""
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 

@@ -1,4 +1,4 @@
-"""Writes a bundle as one ONNX file that ONNX Runtime runs with nothing of ours, on a phone or in a browser."""
+"""Exports a bundle as one ONNX file that ONNX Runtime runs without our code, on a phone or in a browser."""
 
 import json
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ from worker.runtime import Reader, translate
 NOTICE = "A decision aid for clinicians, not a diagnosis. It decides nothing alone; a routine is no all-clear."
 
 _AGREEMENT = {"float32": 0.01, "int8": 0.05}
-"""By what the weights are stored in: the largest difference to torch of a probability, and of a map drawn to scale."""
+"""By the weights' storage type: the largest difference from torch in a probability and in a scaled map."""
 
 _PHONE_BYTES = 5_900_000
-"""6 MB, less what metadata and scales take."""
+"""6 MB, minus what metadata and scales take."""
 
 
 class Answer(NamedTuple):
-    """What the file says: `probabilities` float32 (N, classes), as a result has them; `maps` as `Reading` has them."""
+    """The file's outputs: `probabilities` float32 (N, classes), as in a result; `maps` as in `Reading`."""
 
     probabilities: np.ndarray
     maps: np.ndarray
 
 
 class _Answering(nn.Module):
-    """What the file computes of uint8 pixels (N, side, side, 3)."""
+    """What the file computes from uint8 pixels (N, side, side, 3)."""
 
     def __init__(self, reader: Reader, temperature: float):
         super().__init__()
@@ -47,14 +47,14 @@ class _Answering(nn.Module):
 
 
 def write_onnx(bundle: Path, path: Path, pixels: np.ndarray, *, int8: bool = False) -> None:
-    """Write a bundle's network as an ONNX file, unless it disagrees with torch on `pixels`.
+    """Write a bundle's network as an ONNX file, unless its outputs for `pixels` differ from torch's.
 
     Input: `pixels`, uint8 (N, side, side, 3), RGB. Outputs: `probabilities`, float32 (N, classes), and `maps`, float32
-    (N, classes, h, w), raw Grad-CAM ≥ 0. `int8` stores the convolutions' weights in a half or a quarter of the
-    space, so that a light network has at most 6 MB; what is computed with them stays float32.
+    (N, classes, h, w), raw Grad-CAM ≥ 0. `int8` stores the convolutions' weights in half or a quarter of the
+    space, so that a light network takes at most 6 MB; it still computes in float32.
 
     Raises:
-        ModelUnusable: the bundle cannot be loaded; `export_disagrees`: the file's answer is not torch's.
+        ModelUnusable: the bundle cannot be loaded; `export_disagrees`: the file's outputs differ from torch's.
     """
     model = load_model(bundle, torch.device("cpu"), "torch")
     manifest = model.manifest
@@ -69,7 +69,7 @@ def write_onnx(bundle: Path, path: Path, pixels: np.ndarray, *, int8: bool = Fal
 
 
 def describe(manifest: Manifest, digest: str, weights: str) -> dict[str, str]:
-    """Return all that whoever runs the file has to know, each value a text or JSON."""
+    """Return the metadata that anyone who runs the file needs, each value text or JSON."""
     values = {
         "notice": NOTICE,
         "name": manifest.name,
@@ -99,26 +99,26 @@ def describe(manifest: Manifest, digest: str, weights: str) -> dict[str, str]:
 
 
 def _retouching(preprocessing: Preprocessing) -> Iterator[dict]:
-    """Yield the steps that only some bundles want, and that no page in a browser can take."""
+    """Yield the steps that only some bundles need, and that no browser page can do."""
     if preprocessing.cleaned:
         yield {"paint_over": "hairs and reflections", "by": "DullRazor (Lee et al. 1997), as DermQueue's cleaning.py"}
     if preprocessing.least_light:
-        by = "one factor for all values; light is the root of degree 6 of the mean of the values' sixth powers"
+        by = "one factor for all values; light is the sixth root of the mean of the values' sixth powers"
         yield {"brighten": f"to a light of {preprocessing.least_light}, if it is less", "by": by}
 
 
 def run(content: bytes, pixels: np.ndarray) -> Answer:
-    """Return what the file says of uint8 pixels (N, side, side, 3)."""
+    """Return the file's outputs for uint8 pixels (N, side, side, 3)."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return Answer(*session.run(Answer._fields, {"pixels": pixels}))
 
 
 def _shrink(file: ModelProto) -> None:
-    """Store kernels in half precision, and the last ones as whole numbers: as many as it takes to fit a phone.
+    """Store kernels as float16, and as many of the last ones as int8 as it takes to fit a phone.
 
-    The first ones bear rounding least. On a half-trained EfficientNet-Lite0, whole numbers in all 49 convolutions moved
-    probabilities by 0.022 on average; in the first 5 alone, 0.1 % of the weights, by 0.020; in the last one by 0.0004.
-    Either is turned back into float32 when the file is loaded or run: its size shrinks, not its arithmetic.
+    The first ones tolerate rounding least. On a half-trained EfficientNet-Lite0, int8 in all 49 convolutions moved
+    probabilities by 0.022 on average; in the first 5 alone, 0.1% of the weights, by 0.020; in the last one by 0.0004.
+    Both become float32 again when the file is loaded or run: only storage is reduced, not the arithmetic.
     """
     kernels = [node.input[1] for node in file.graph.node if node.op_type == "Conv"]
     stored = {tensor.name: tensor for tensor in file.graph.initializer}
@@ -128,13 +128,13 @@ def _shrink(file: ModelProto) -> None:
         file.graph.initializer.remove(stored[name])
         if excess_bytes > 0:
             excess_bytes -= values[name].size
-            _store_whole_numbers(file.graph, name, values[name])
+            _store_int8(file.graph, name, values[name])
         else:
-            _store_halves(file.graph, name, values[name])
+            _store_float16(file.graph, name, values[name])
 
 
-def _store_whole_numbers(graph: GraphProto, name: str, values: np.ndarray) -> None:
-    """Store int8 from -127 to 127 with a float32 scale per output map."""
+def _store_int8(graph: GraphProto, name: str, values: np.ndarray) -> None:
+    """Store int8 from -127 to 127 with a float32 scale per output channel."""
     largest = np.abs(values).reshape(len(values), -1).max(axis=1)
     scales = np.maximum(largest, np.finfo(np.float32).tiny) / 127
     whole = np.rint(values / scales.reshape(-1, *[1] * (values.ndim - 1))).astype(np.int8)
@@ -144,7 +144,7 @@ def _store_whole_numbers(graph: GraphProto, name: str, values: np.ndarray) -> No
     graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
 
 
-def _store_halves(graph: GraphProto, name: str, values: np.ndarray) -> None:
+def _store_float16(graph: GraphProto, name: str, values: np.ndarray) -> None:
     graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
     graph.node.insert(0, helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
 
@@ -159,6 +159,6 @@ def _compare(found: Answer, model: Model, pixels: np.ndarray, tolerance: float) 
     if not apart <= tolerance:
         raise ModelUnusable(
             "export_disagrees",
-            f"The file's answer is {apart:.3f} away from torch's, and {tolerance} at the most was to be expected."
+            f"The file's outputs differ from torch's by {apart:.3f}; at most {tolerance} was expected."
             " Nothing was written. Please report it.",
         )

@@ -1,4 +1,4 @@
-"""Tells from outside whether a worker process gets work done; whether it merely lives, anything can see."""
+"""Tells from outside whether a worker process makes progress, not only whether it is alive."""
 
 import time
 from datetime import timedelta
@@ -13,9 +13,9 @@ from shared.store import queue
 
 
 def note_progress(file: Path) -> None:
-    """Touch the file from now on whenever this process has begun to take tasks, or is through with one.
+    """Touch the file, from now on, when this process is ready for tasks and whenever it has finished one.
 
-    A task lasts one slice of time and one batch at the most, and the watchdog ends a batch that takes longer.
+    A task lasts at most one time slice plus one batch, and the watchdog ends a batch that takes longer than a lease.
     """
     file.unlink(missing_ok=True)
 
@@ -27,9 +27,10 @@ def note_progress(file: Path) -> None:
 
 
 def has_stalled(file: Path, limit_s: float, database: Database, doorbell: Doorbell) -> bool:
-    """Tell whether a worker got nothing done for so long, although some case has waited for so long.
+    """Tell whether a worker has finished nothing for `limit_s`, although some case has waited that long.
 
-    False while the worker starts, and while the database or the broker is away: a fresh process could do no better.
+    False while the worker starts, and while the database or the broker is unavailable: a fresh process could do no
+    better.
     """
     if not file.exists() or time.time() - file.stat().st_mtime < limit_s:
         return False

@@ -1,7 +1,7 @@
-"""Whether a photograph is good enough to be read, by its pixels: too dark, too bright, blurred, nothing in view, hairy.
+"""Whether a photograph is good enough to be read: too dark, too bright, blurred, no lesion in view, hairy.
 
-The limits were set on the squashed frames of ISIC-2017's training images, and of its validation images made worse: they
-lie between both. They are loose where skin is dark, of which those images show little.
+The limits lie between the squashed frames of ISIC-2017's training images and those of its validation images degraded.
+They are loose for dark skin, of which those images show little.
 """
 
 import numpy as np
@@ -10,21 +10,21 @@ from shared.errors import ImageRejected
 from worker.cleaning import darkest_channel, find_hairs
 
 NOT_DERMOSCOPIC = "not_dermoscopic"
-"""The warning that the network's features give: see `worker/familiarity.py`."""
+"""The warning that comes from the network's features: see `worker/familiarity.py`."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
-# Mean luma, 0 to 255: 87 in the darkest of those; at a quarter of their light at most 51, at a tenth 20.
+# Mean luma, 0 to 255: 87 in the darkest of those images; with a quarter of their light at most 51, with a tenth 20.
 _DARK, _BLACK = 50, 20
-# Share of pixels whose every channel is 250 or more: at most 0.08 in those; at three times their light at least 0.29.
+# Share of pixels with all channels at 250 or more: at most 0.08 in those; at least 0.29 with three times their light.
 _WHITE_LEVEL, _GLARE, _BLOWN_OUT = 250, 0.15, 0.5
-# Sharpness as below: 0.32 in the least sharp of those; at most 0.30 behind a Gaussian blur of 4 px or more. Even a
-# strong blur is only warned of: a smooth lesion on smooth skin measures the same.
+# `sharpness`: 0.32 in the least sharp of those images; at most 0.30 after a Gaussian blur of 4 px or more. Even strong
+# blur only causes a warning: a smooth lesion on smooth skin measures the same.
 _BLURRED = 0.31
-# Contrast as below: 0.035 in the plainest of 150 validation images; half of 43 pictures of plain skin lie under it.
+# `contrast`: 0.035 in the plainest of 150 validation images; half of 43 pictures of plain skin lie below that.
 _EVEN = 0.03
 _CELL = 16
-# Share that hairs, or other dark lines, cover: at most 0.12 in 98 of 100 of ISIC-2017's training images.
+# Share of the frame covered by hairs or other dark lines: at most 0.12 in 98% of ISIC-2017's training images.
 _HAIRY = 0.12
 
 
@@ -34,7 +34,7 @@ def inspect_frame(frame: np.ndarray) -> tuple[str, ...]:
     They are `dark`, `glare`, `blurred`, `no_lesion_in_view` and `hairy`.
 
     Raises:
-        ImageRejected: `image_dark`, `image_overexposed`: nothing can be told from it.
+        ImageRejected: `image_dark`, `image_overexposed`: nothing can be recognised in it.
     """
     luma = frame @ _LUMA
     brightness, white = luma.mean(), (darkest_channel(frame) >= _WHITE_LEVEL).mean()
@@ -43,7 +43,7 @@ def inspect_frame(frame: np.ndarray) -> tuple[str, ...]:
     if white > _BLOWN_OUT:
         raise ImageRejected(
             "image_overexposed",
-            "More than half of the photograph is pure white. Take it again with less light, and without flash.",
+            "More than half of the photograph is pure white. Take it again with less light and without flash.",
         )
     found = {
         "dark": brightness < _DARK,
@@ -56,19 +56,19 @@ def inspect_frame(frame: np.ndarray) -> tuple[str, ...]:
 
 
 def sharpness(luma: np.ndarray) -> float:
-    """Return the mean step between neighbours over that in a copy of a quarter of the side; a plain picture's is 1.
+    """Return the mean step between neighbouring pixels of luma (side, side) over that in a copy a quarter as wide.
 
-    Of luma (side, side). Where there is no fine structure, a step at full size is a quarter of one in the copy: blurred
-    pictures are near 0.25 whatever they show, and a picture's own contrast cancels.
+    Without fine structure, a step at full size is a quarter of one in the copy: blurred pictures are near 0.25 whatever
+    they show, and a picture's own contrast cancels. 1 for a uniform picture.
     """
     coarse = _step(_halve(_halve(luma)))
     return float(_step(luma) / coarse) if coarse else 1.0
 
 
 def contrast(luma: np.ndarray) -> float:
-    """Return the deviation of the logarithm of luma (256, 256) between cells of 16 px: light or shade, not texture."""
+    """Return the standard deviation of log luma (256, 256) between cells of 16 px: light and shade, not texture."""
     cells = luma.reshape(len(luma) // _CELL, _CELL, -1, _CELL).mean(axis=(1, 3))
-    return float(np.log(cells + 8).std())  # 8 of 255: what is nearly black has no contrast that counts
+    return float(np.log(cells + 8).std())  # 8 of 255: contrast in near-black does not count
 
 
 def _halve(luma: np.ndarray) -> np.ndarray:

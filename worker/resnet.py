@@ -10,7 +10,7 @@ class ResNet50V1(nn.Sequential):
     """ResNet-50 v1 (He et al. 2016, arXiv 1512.03385) up to its last block, (N, 2048, side/32, side/32).
 
     v1 has its stride 2 in the first 1×1 convolution of a stage, where torchvision has it in the 3×3 one; the
-    ImageNet weights that training starts from are v1's, and 6 points of top-1 accuracy are lost with the wrong one.
+    ImageNet weights that training starts from are v1's, and the wrong variant costs 6 points of top-1 accuracy.
     """
 
     n_maps = 2048
@@ -31,7 +31,7 @@ class ResNet50V1(nn.Sequential):
 
     @staticmethod
     def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return ImageNet weights in torchvision's key names by ours, which are numbers."""
+        """Return ImageNet weights, given under torchvision's key names, under ours, which are numbers."""
         by_stage = {name: str(position) for position, name in enumerate(_STAGES)}
         parts = ((key.partition("."), value) for key, value in weights.items())
         return {f"{by_stage[stage]}.{rest}": value for (stage, _, rest), value in parts if stage in by_stage}

@@ -1,4 +1,4 @@
-"""What runs the network over a batch: torch, or, on a CPU, ONNX Runtime, which needs about half the time there."""
+"""Runs the network over a batch: with torch or, on a CPU, with ONNX Runtime, which takes about half the time there."""
 
 import io
 import warnings
@@ -19,7 +19,7 @@ from worker.network import normalise
 _OPSET = 20
 _OUTPUTS = ("logits", "maps", "shares")
 _AGREEMENT = 1e-3
-"""Largest difference of two logits that rounding explains, with much room: the shipped network's is near 1e-6."""
+"""Largest difference in an output that rounding explains, with ample margin: the shipped network's is near 1e-6."""
 
 
 class Runtime(Protocol):
@@ -32,7 +32,7 @@ class Runtime(Protocol):
 
 
 class Reader(nn.Module):
-    """All that happens to a batch on the device, as one graph: normalisation, network, class activation maps."""
+    """All that is computed on the device, as one graph: normalisation, network, class activation maps, shares."""
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing):
         super().__init__()
@@ -57,17 +57,17 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
-    """Runs a reader with ONNX Runtime, on as many of the CPU's threads as torch would take.
+    """Runs a reader with ONNX Runtime, on as many CPU threads as torch would use.
 
-    One photograph alone gets all threads. Of several, each is one thread's: threads that share every layer wait for
-    each other at its end, and for whatever decodes the next batch on their processor meanwhile.
+    A single photograph gets all threads. Of several, each gets one: threads that share every layer wait for each other
+    at its end, and for whatever decodes the next batch on their cores meanwhile.
     """
 
     def __init__(self, reader: Reader, side: int):
-        """Translate the reader.
+        """Export the reader to ONNX.
 
         Raises:
-            ModelUnusable: `runtime_disagrees`: what the translation gives is not what the reader gives.
+            ModelUnusable: `runtime_disagrees`: the exported graph's outputs differ from the reader's.
         """
         threads, translated = torch.get_num_threads(), translate(reader, side)
         self._together, self._apart = _open_session(translated, threads), _open_session(translated, 1)
@@ -91,19 +91,19 @@ def make_runtime(name: str, reader: Reader, side: int, device: torch.device) -> 
 def _open_session(translated: bytes, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait take the processor away from those that decode the next batch.
+    # Threads that spin while they wait take cores from those that decode the next batch.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(translated, options, ["CPUExecutionProvider"])
 
 
 def translate(module: nn.Module, side: int, outputs: tuple[str, ...] = _OUTPUTS) -> bytes:
-    """Return as an ONNX file what a module makes of `pixels`, uint8 (N, side, side, 3)."""
+    """Export a module whose input is `pixels`, uint8 (N, side, side, 3), and return the ONNX file's content."""
     file = io.BytesIO()
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
-        # Tracing takes a third of the time of its successor, for which a worker would wait at every start.
+        # Tracing takes a third of the time of its successor, and a worker waits for it at every start.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # A padding's four numbers stay four small nodes of the graph, which ONNX Runtime folds.
+        # A padding's four numbers stay four small nodes of the graph, which ONNX Runtime folds itself.
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
             module,
@@ -126,5 +126,5 @@ def _compare(runtime: OnnxRuntime, reader: Reader, side: int) -> None:
     if not all(np.allclose(one, other, atol=_AGREEMENT) for one, other in zip(ours, theirs, strict=True)):
         raise ModelUnusable(
             "runtime_disagrees",
-            "ONNX Runtime's answer differs from torch's. Start the worker with DERMQUEUE_RUNTIME=torch, and report it.",
+            "ONNX Runtime's output differs from torch's. Start the worker with DERMQUEUE_RUNTIME=torch, and report it.",
         )

@@ -1,4 +1,4 @@
-"""The Celery tasks. They carry no data: what is to be done stands in SQL."""
+"""The Celery tasks. They carry no data: what there is to do is in SQL."""
 
 import logging
 from collections.abc import Callable
@@ -18,28 +18,28 @@ log = logging.getLogger(__name__)
 
 
 def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping, courier: Courier) -> None:
-    """Make the tasks. Each may run twice or not at all, so a message is acknowledged as it arrives."""
+    """Register the tasks. Each may run twice or not at all, so a message is acknowledged on receipt."""
 
     @celery.task(name=ANALYZE)
     def analyze() -> None:
-        """Take waiting cases through the analysis until none waits."""
+        """Analyse waiting cases until none waits or the time slice is over."""
         _unless_unavailable(triage.analyze_waiting)
         if triage.device_lost:
-            state.should_stop = EXIT_DEVICE_LOST  # Celery ends the process, and a supervisor starts it anew
+            state.should_stop = EXIT_DEVICE_LOST  # Celery ends the process, and a supervisor restarts it
 
     @celery.task(name=SWEEP)
     def sweep() -> None:
-        """Mend what crashes and lost messages left behind."""
+        """Recover from crashes and lost messages."""
         _unless_unavailable(triage.sweep)
 
     @celery.task(name=PURGE)
     def purge() -> None:
-        """Remove what is kept no longer."""
+        """Remove what need no longer be kept."""
         _unless_unavailable(housekeeping.purge)
 
     @celery.task(name=DELIVER)
     def deliver() -> None:
-        """Tell webhooks what they wait for."""
+        """Send the webhook messages that are due."""
         _unless_unavailable(courier.deliver_due)
 
 

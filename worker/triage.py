@@ -20,21 +20,21 @@ from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
 from shared.store import objects, queue, trail, webhooks, worklist
-from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Why, blame
+from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Reason, blame
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
 from worker.heartbeat import Meter
 from worker.watchdog import Watchdog
 
 _SLICE_S = 5.0
-"""A task gives its thread back after so long, so that the sweeper's turn comes; what waits is rung for again."""
+"""A task gives up its thread after this long, so that the sweep gets its turn, and rings again for what waits."""
 
 _POSTPONE_S, _POSTPONE_REFUSED_S = 5.0, 60.0
-"""A photograph that the store refuses comes back more seldom: many of them must not take the others' turns."""
+"""A photograph that the store refuses is retried less often: many of them must not crowd out the others."""
 
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
 _ERASE_REFUSED_AGAIN_S, _ERASE_AGAIN_S = 600.0, 10.0
-"""For so long, what could not be erased is passed over: it keeps no other waiting."""
+"""How long what could not be erased is skipped, so that it does not hold up the rest."""
 
 _RANK_AT_ONCE = 1000
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Triage:
-    """One worker process's part in the flow of cases."""
+    """One worker process's analysis of cases, and its recovery of those that crashes left behind."""
 
     def __init__(
         self, database: Database, store: ObjectStore, doorbell: Doorbell, analyst: Analyst, settings: Settings
@@ -58,13 +58,13 @@ class Triage:
 
     @property
     def device_lost(self) -> bool:
-        """Whether this process can read no photograph any more and must end."""
+        """Whether this process can no longer read any photograph and must end."""
         return self._analyst.device_lost
 
     def analyze_waiting(self) -> None:
-        """Analyse batch after batch until nothing waits, the slice of time is up, or the worker is told to stop.
+        """Analyse batch after batch until nothing waits, the time slice is over, or the worker is told to stop.
 
-        While the store is away, or a device dead, one batch is enough to know it: the next sweep rings again.
+        Stops after one batch if the store is unavailable or the device dead: the next sweep rings again.
         """
         until = time.monotonic() + _SLICE_S
         while time.monotonic() < until and not self.stopping.is_set():
@@ -73,7 +73,7 @@ class Triage:
         self._doorbell.ring()
 
     def sweep(self) -> None:
-        """Mend what crashes and lost messages left behind: expired leases, unrung, unranked cases, unerased objects."""
+        """Recover from crashes and lost messages: expired leases, lost rings, unranked cases, unerased objects."""
         batch_size = self._settings.batch_size
         with self._database.writing() as session:
             now = read_clock(session)
@@ -89,8 +89,8 @@ class Triage:
     def _analyze_next_batch(self) -> bool:
         """Claim and finish one batch; return False if nothing waits, or nothing can be done for what waits.
 
-        Seats are taken before the claim: a lease must not run while its holder waits for one, and no other case may be
-        lost with the process when the one that is tried alone ends it.
+        Seats are taken before the claim: a lease must not run while its holder waits for a seat, and if a case that is
+        tried alone kills the process, no other case may be lost with it.
         """
         with self._seats.taken(everything=False):
             leases = self._claim(may_be_alone=False)
@@ -100,9 +100,9 @@ class Triage:
             return self._finish(self._claim(may_be_alone=True))
 
     def _finish(self, leases: Sequence[Lease]) -> bool:
-        """Analyse a batch, which may be empty; return False if the next one would come to nothing too.
+        """Analyse a batch, which may be empty; return False if the next one would achieve nothing either.
 
-        Photographs that the store refuses say nothing of those that wait behind them.
+        Photographs that the store refuses say nothing about those that wait behind them.
         """
         if not leases:
             return False
@@ -110,17 +110,17 @@ class Triage:
         with self._watchdog.watching(), self.meter.measuring(len(leases)):
             outcomes = self._analyze(leases)
             if self.device_lost:
-                self.stopping.set()  # a photograph costs a dead device no time: it would claim all that others could do
+                self.stopping.set()  # a dead device fails at once: it would claim all that others could analyse
             self._record_patiently(outcomes)
-        away = any(outcome == Postponed(outcome.lease, Why.STORE_AWAY) for outcome in outcomes)
+        away = any(outcome == Postponed(outcome.lease, Reason.STORE_UNAVAILABLE) for outcome in outcomes)
         return not self.device_lost and not (away and all(isinstance(outcome, Postponed) for outcome in outcomes))
 
     def _claim(self, may_be_alone: bool) -> Sequence[Lease] | None:
-        """Mend expired leases and claim the next batch: while every thread is busy, the sweeper's turn comes late.
+        """Recover expired leases (while every thread is busy, the sweep comes late) and claim the next batch.
 
-        None: it is the turn of a case that must be tried alone, and this must not be one. Nothing was claimed.
+        None, with nothing claimed, if the next case must be tried alone and `may_be_alone` is False.
         """
-        if self.device_lost:  # while a seat was waited for
+        if self.device_lost:  # while waiting for a seat
             return []
         with stage("claim") as claimed, self._database.writing() as session:
             now = read_clock(session)
@@ -139,12 +139,12 @@ class Triage:
         try:
             return self._analyst.analyze_batch(leases)
         except Exception:
-            # Whatever it was must not take the process along: the cases are counted, tried alone, and end with a human.
+            # No error may take the process down: the attempt counts, each case is retried alone, a human comes last.
             log.exception("analysis_failed cases=%s", [str(lease.case_id) for lease in leases])
             return [blame(lease) for lease in leases]
 
     def _record_patiently(self, outcomes: list[Outcome]) -> None:
-        """Record, trying again while the database is away and the leases last: the work is done already."""
+        """Record, retrying for half a lease while the database is unavailable: the work is already done."""
         until = time.monotonic() + self._settings.lease_s / 2
         while True:
             try:
@@ -173,7 +173,7 @@ class Triage:
         self._discard(refused)
 
     def _discard(self, refused: list[Outcome]) -> None:
-        """Drop results that came too late: the case was cancelled, deleted, or given to another worker."""
+        """Delete the overlays of late results: the case was cancelled, deleted, or given to another worker."""
         for outcome in refused:
             if isinstance(outcome, Finding):
                 try:
@@ -182,12 +182,12 @@ class Triage:
                     log.warning("late_overlay_left case_id=%s", outcome.lease.case_id)
 
     def _erase_deleted(self) -> None:
-        """Erase what comes after the last one that was tried, so that none that cannot be erased stops the others."""
+        """Erase deleted cases' objects after the last case tried: one that cannot be erased must not block the rest."""
         now_s = time.monotonic()
         if now_s >= self._erase_anew_at_s:
             self._erased_up_to, self._erase_anew_at_s = None, now_s + _ERASE_REFUSED_AGAIN_S
         with self._database.reading() as session:
-            # One lease later, no worker can still be storing an overlay of a case that was deleted under its hands.
+            # One lease later, no worker can still be storing an overlay of a case that was deleted meanwhile.
             deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
             to_erase = objects.list_to_erase(session, deleted_before, _ERASE_AT_ONCE, self._erased_up_to)
         for deleted in takewhile(lambda _: not self.stopping.is_set(), to_erase):
@@ -205,15 +205,15 @@ class Triage:
 
 
 def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> queue.Recorded:
-    """Write what became of each case of a batch whose lease is still ours."""
+    """Write the outcome of each case of a batch whose lease is still ours."""
     found = [(outcome.lease, outcome.analysis, outcome.maps) for outcome in outcomes if isinstance(outcome, Finding)]
     recorded, others = queue.record_analyses(session, found, now), set()
     for outcome in outcomes:
         match outcome:
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
                 others.add(lease.case_id)
-            case Postponed(lease, why):
-                pause_s = _POSTPONE_REFUSED_S if why is Why.PHOTOGRAPH_REFUSED else _POSTPONE_S
+            case Postponed(lease, reason):
+                pause_s = _POSTPONE_REFUSED_S if reason is Reason.PHOTOGRAPH_REFUSED else _POSTPONE_S
                 later = now + timedelta(seconds=pause_s)
                 if queue.return_case(session, lease, later, alone=outcome.alone, counted=outcome.counted):
                     others.add(lease.case_id)
@@ -246,7 +246,7 @@ def _report(found: queue.Sweep) -> None:
 
 
 class Seats:
-    """How many batches run side by side; a case that must be tried alone takes every seat."""
+    """Limits how many batches run concurrently; a case that must be tried alone takes every seat."""
 
     def __init__(self, count: int):
         self._count = count
@@ -255,7 +255,7 @@ class Seats:
 
     @contextmanager
     def taken(self, everything: bool) -> Iterator[None]:
-        """Hold one seat or all of them. The turnstile keeps two who want all from each holding half."""
+        """Hold one seat or all of them. The turnstile keeps two threads that want all from each holding half."""
         wanted = self._count if everything else 1
         with self._turnstile:
             for _ in range(wanted):

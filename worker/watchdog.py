@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Ends the process when a piece of work takes longer than `limit_s`: its lease has run out, its result is refused.
+    """Ends the process when a batch takes longer than `limit_s`: its leases have expired, its results are refused.
 
     A thread that hangs in native code cannot be stopped from within; the rest of the process would wait for it.
     """
@@ -25,7 +25,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the work that this thread does inside the block."""
+        """Watch what this thread does inside the block."""
         self._started[threading.get_ident()] = time.monotonic()
         try:
             yield

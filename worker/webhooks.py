@@ -1,4 +1,4 @@
-"""Tells clinics' webhooks of final states, as https://www.standardwebhooks.com says."""
+"""Notifies clinics' webhooks of final states, following https://www.standardwebhooks.com."""
 
 import base64
 import hashlib
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class AddressRefused(httpcore.ConnectError):
-    """A name leads to a machine that is not on the internet."""
+    """A host name resolves to an address that is not on the internet."""
 
 
-class _Hurried(httpcore.NetworkStream):
-    """A connection on which everything must be done at a moment: an answer that trickles in would never end."""
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection with one deadline for everything: with a time-out per read, a response could trickle in for ever."""
 
     def __init__(self, stream: httpcore.NetworkStream, until_s: float):
         self._stream, self._until_s = stream, until_s
@@ -44,7 +44,7 @@ class _Hurried(httpcore.NetworkStream):
 
     def start_tls(self, ssl_context, server_hostname=None, timeout=None):
         encrypted = self._stream.start_tls(ssl_context, server_hostname, _time_left(self._until_s))
-        return _Hurried(encrypted, self._until_s)
+        return _DeadlineStream(encrypted, self._until_s)
 
     def close(self):
         self._stream.close()
@@ -54,10 +54,9 @@ class _Hurried(httpcore.NetworkStream):
 
 
 class _Network(httpcore.SyncBackend):
-    """Connects to the internet alone, unless this network is allowed, for `_TIMEOUT_S` in all.
+    """Connects only to the internet, unless the local network is allowed, for `_TIMEOUT_S` in total.
 
-    The address that was looked at is the one that is used, so that a name which changes its mind in between gains
-    nothing.
+    The address that was checked is the one that is used, so that DNS rebinding gains nothing.
     """
 
     def __init__(self, local_allowed: bool):
@@ -67,10 +66,10 @@ class _Network(httpcore.SyncBackend):
         until_s = time.monotonic() + _TIMEOUT_S
         addresses = self._find_addresses(host, port)
         for left in range(len(addresses), 0, -1):
-            share_s = _time_left(until_s) / left  # one that does not answer leaves the others theirs
+            share_s = _time_left(until_s) / left  # one that does not answer leaves the others their share
             try:
                 stream = super().connect_tcp(addresses[-left], port, share_s, local_address, socket_options)
-                return _Hurried(stream, until_s)
+                return _DeadlineStream(stream, until_s)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if left == 1:
                     raise
@@ -79,28 +78,28 @@ class _Network(httpcore.SyncBackend):
         try:
             found = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         except OSError as error:
-            raise httpcore.ConnectError("The name is not known.") from error
+            raise httpcore.ConnectError("The host name cannot be resolved.") from error
         if not self._local_allowed and not all(is_public(address) for address in found):
-            raise AddressRefused("The name leads to a private address.")
+            raise AddressRefused("The host name resolves to a private address.")
         return found
 
 
 def _time_left(until_s: float) -> float:
     left_s = until_s - time.monotonic()
     if left_s <= 0:
-        raise httpcore.ReadTimeout("The message takes too long.")
+        raise httpcore.ReadTimeout("The message took too long.")
     return left_s
 
 
 class Courier:
-    """Sends what is due, a few messages at a time, beside the analysis and not in its way.
+    """Sends what is due, a few messages at a time, alongside the analysis and without delaying it.
 
-    Once `stopping` is set, no message is begun: what was claimed is due again soon.
+    Once `stopping` is set, no further message is sent: what was claimed is due again soon.
     """
 
     def __init__(self, database: Database, local_allowed: bool, stopping: Event | None = None):
         self._database, self._local_allowed, self._stopping = database, local_allowed, stopping or Event()
-        # As many as are sent at once: one that waited for another clinic's would fail through no fault of its own.
+        # As many as are sent at once: one that waited for another clinic's would time out through no fault of its own.
         self._connections = httpcore.ConnectionPool(
             network_backend=_Network(local_allowed), max_connections=_AT_ONCE, max_keepalive_connections=0
         )
@@ -108,7 +107,7 @@ class Courier:
         self._seats = Semaphore(_AT_ONCE)
 
     def deliver_due(self) -> None:
-        """Begin to send what is due; do not wait for it."""
+        """Start sending what is due, without waiting for it."""
         if self._stopping.is_set():
             return
         free = sum(self._seats.acquire(blocking=False) for _ in range(_AT_ONCE))
@@ -122,7 +121,7 @@ class Courier:
             self._pool.submit(self._deliver, delivery)
 
     def wait(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until nothing is being sent."""
         for _ in range(_AT_ONCE):
             self._seats.acquire()
         self._seats.release(_AT_ONCE)
@@ -132,7 +131,7 @@ class Courier:
             return webhooks.claim_deliveries(session, limit, read_clock(session))
 
     def _deliver(self, delivery: Delivery) -> None:
-        """Send a message, and one after the other whatever else is due."""
+        """Send a message, then whatever else is due, one after the other."""
         try:
             following = [delivery]
             while following and not self._stopping.is_set():
@@ -153,7 +152,7 @@ class Courier:
         log.warning("webhook_failed delivery_id=%s error=%s goes_on=%s", delivery.id, error, goes_on)
 
     def _send(self, delivery: Delivery) -> tuple[str | None, bool]:
-        """Return what went wrong, and whether the webhook says that it is gone for good."""
+        """Send a message; return what went wrong, if anything, and whether the webhook says it is gone for good."""
         with self._database.reading() as session:
             timestamp = int(read_clock(session).timestamp())
         body = message_of(delivery)
@@ -161,7 +160,7 @@ class Courier:
             check_webhook_url(delivery.url, self._local_allowed)
             headers = sign(delivery, timestamp, body)
             with self._connections.stream("POST", delivery.url, headers=headers, content=body) as response:
-                status = response.status  # what it says is of no interest, however long it is
+                status = response.status  # the body is not read, however long it is
         except (RequestInvalid, AddressRefused):
             return "address_refused", False
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
@@ -170,14 +169,14 @@ class Courier:
 
 
 def message_of(delivery: Delivery) -> bytes:
-    """Return the body: which case has ended how, and nothing of whom it is about."""
+    """Return the body: which case ended in which state, and nothing about the patient."""
     data = {"case_id": str(delivery.case_id), "state": delivery.state}
     message = {"type": f"case.{delivery.state}", "timestamp": delivery.created_at.isoformat(), "data": data}
     return json.dumps(message).encode()
 
 
 def sign(delivery: Delivery, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the headers by which a webhook knows that a message is ours, is new and was not altered."""
+    """Return the headers by which a webhook verifies that a message is ours, recent and unaltered."""
     message_id = f"msg_{delivery.id}"
     secret = base64.b64decode(delivery.secret.removeprefix("whsec_"))
     digest = hmac.new(secret, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()

@@ -1,4 +1,4 @@
-"""Random changes of place, colour and sharpness, on whole batches and on any device."""
+"""Random augmentation of place, colour and sharpness, on whole batches and on any device."""
 
 import math
 
@@ -8,21 +8,20 @@ from torch.nn import functional
 
 from worker.training.recipe import Augmentation
 
-# Red, green and blue to brightness and two axes of colour, and back (NTSC's YIQ): a turn of the two is a turn of hue.
+# RGB to brightness and two axes of colour (NTSC's YIQ), and back: rotating the two axes rotates the hue.
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _RGB = torch.linalg.inv(_YIQ)
-# Where a Gaussian is cut off, in standard deviations: 5 % of it lie further out.
+# Where a Gaussian is cut off, in standard deviations: 5% of it lies further out.
 _KERNEL_SIGMAS = 2
 # A hair's length and how far its middle lies off the straight line, as shares of the side; its brightness.
 _HAIR_LENGTH, _HAIR_BEND, _HAIR_SHADE = (0.3, 1.2), 0.08, (0.05, 0.45)
 
 
 def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generator) -> Tensor:
-    """Return float32 (N, C, side, side) in [0, 1], each image changed on its own; `pixels` is uint8 (N, s, s, C).
+    """Return float32 (N, C, side, side) in [0, 1], each image augmented on its own; `pixels` is uint8 (N, s, s, C).
 
-    Channels beyond red, green and blue say something of each place: they move with the image, and nothing else is done
-    to them. Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any
-    device.
+    Channels beyond red, green and blue describe each place: they move with the image and are otherwise left alone.
+    Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any device.
     """
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     grid = functional.affine_grid(
@@ -45,7 +44,7 @@ def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generato
 
 
 def draw_hairs(pixels: Tensor, at_most: int, generator: Generator) -> Tensor:
-    """Return uint8 (N, s, s, 3), half of the images with up to `at_most` hairs over what `pixels` shows."""
+    """Return images, uint8 (N, s, s, 3), half of them with up to `at_most` hairs drawn over them."""
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     hairy = _random_hairs(images, at_most, generator)
     return hairy.mul_(255).round_().byte().permute(0, 2, 3, 1).contiguous()
@@ -86,7 +85,7 @@ def _random_colour(images: Tensor, ranges: Augmentation, generator: Generator) -
 
 
 def _colour_matrices(saturation: Tensor, hue: Tensor, warmth: Tensor) -> Tensor:
-    """Return (n, 3, 3): turn the hue by radians, scale the distance from grey, then lift red and lower blue."""
+    """Return (n, 3, 3): rotate the hue by radians, scale the distance from grey, then lift red and lower blue."""
     zero, one = torch.zeros_like(hue), torch.ones_like(hue)
     cos, sin = saturation * hue.cos(), saturation * hue.sin()
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
@@ -95,7 +94,7 @@ def _colour_matrices(saturation: Tensor, hue: Tensor, warmth: Tensor) -> Tensor:
 
 
 def _random_hairs(images: Tensor, at_most: int, generator: Generator) -> Tensor:
-    """Lay up to `at_most` bent hairs over half of the images, one colour on one image, one to three px wide."""
+    """Draw up to `at_most` bent hairs over half of the images, in one colour per image, one to three px wide."""
     side = images.shape[2]
     draws = torch.rand(len(images), 4, generator=generator)
     counts = ((2 * draws[:, 0] - 1) * (at_most + 1)).floor()
@@ -111,7 +110,7 @@ def _random_hairs(images: Tensor, at_most: int, generator: Generator) -> Tensor:
 
 
 def _hair_mask(counts: Tensor, at_most: int, side: int, generator: Generator) -> Tensor:
-    """Return (n, 1, side, side): 1 where a hair passes, a quadratic Bézier curve; each image has its count of them."""
+    """Return (n, 1, side, side): 1 where a hair, a quadratic Bézier curve, passes; `counts` (n,) hairs per image."""
     n = len(counts)
     angle = torch.rand(n, at_most, 1, generator=generator) * 2 * math.pi
     short, long = _HAIR_LENGTH
@@ -130,12 +129,12 @@ def _hair_mask(counts: Tensor, at_most: int, side: int, generator: Generator) ->
 
 
 def _some(n: int, share: float, generator: Generator) -> Tensor:
-    """Return 1 for each image that a degradation meets and 0 for the others."""
+    """Return 1 for each image that a degradation applies to and 0 for the others."""
     return (torch.rand(n, generator=generator) < share).float()
 
 
 def _random_focus(images: Tensor, ranges: Augmentation, generator: Generator) -> Tensor:
-    """Blur some images and sharpen others: add what a blur takes away, from -1 times (all of it) to `sharpen` times."""
+    """Blur some images and sharpen others: add what a blur removes, from -1 times (all of it) to `sharpen` times."""
     n = len(images)
     sigma = (torch.rand(n, generator=generator) * ranges.blur_px).clamp_min(0.1)
     amount = torch.rand(n, generator=generator) * (1 + ranges.sharpen) - 1
@@ -158,7 +157,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 def _random_noise(images: Tensor, ranges: Augmentation, generator: Generator) -> Tensor:
     strength = torch.rand(len(images), generator=generator) * ranges.noise
     strength = (strength * _some(len(images), ranges.degraded_share, generator)).view(-1, 1, 1, 1)
-    seed = int(torch.randint(2**62, (), generator=generator))  # drawn where the images are: it is much
+    seed = int(torch.randint(2**62, (), generator=generator))  # drawn on the images' device: there is much of it
     grain = torch.Generator(images.device).manual_seed(seed)
     return images + strength.to(images.device) * torch.randn(images.shape, generator=grain, device=images.device)
 

@@ -52,7 +52,7 @@ _LEAST_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left in its `run.json`. `teacher`: the bundle that was asked about every image, if any."""
+    """What a training run left in its `run.json`. `teacher`: the bundle that taught it, if any."""
 
     recipe: Recipe
     data_sha256: str
@@ -94,7 +94,7 @@ def read_run(path: Path) -> Run:
         ) from error
     if classes != CLASSES:
         raise InputUnusable(
-            "run_malformed", f"{path}: its network tells apart {', '.join(classes)}; a bundle's, {', '.join(CLASSES)}."
+            "run_malformed", f"{path}: its network is for {', '.join(classes)}; a bundle's is for {', '.join(CLASSES)}."
         )
     return found
 
@@ -110,8 +110,8 @@ def write_bundle(
 ) -> Path:
     """Write the bundle, verified by loading it, and return its folder.
 
-    Temperature, thresholds and figures come from the predictions, the heatmaps' scales from what the network itself
-    sees on the images of `sources`. It is there as a whole or not at all; one that was there before stays until then.
+    Temperature, thresholds and figures come from the predictions, the heatmaps' scales from the network's activations
+    on the images of `sources`. The bundle is written as a whole or not at all; an earlier one stays until then.
 
     Raises:
         InputUnusable: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
@@ -134,20 +134,20 @@ def write_bundle(
 
 @contextmanager
 def _made_anew(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside it, whose files take their places in it once the block has ended well."""
+    """Yield a temporary folder, whose files are moved into `folder` once the block has succeeded."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
         yield Path(made)
         for file in sorted(Path(made).iterdir(), key=lambda file: file.name == MANIFEST_NAME):  # the manifest last
-            file.chmod(0o644)  # the libraries and `dermqueue` write for their own user alone, but workers are another
+            file.chmod(0o644)  # files are written for their owner alone, but workers run as another user
             file.replace(folder / file.name)
 
 
 def _describe(
     run: Run, predictions: Predictions, nested: Readings, description: Description, weights_sha256: str
 ) -> Manifest:
-    """Return the manifest; the scales of its heatmaps are not known yet."""
+    """Return the manifest; its heatmaps' scales are not known yet."""
     calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
     alone = ", without its teacher," if run.teacher else ""
     return Manifest(
@@ -176,7 +176,7 @@ def _describe(
 
 
 def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProgress) -> None:
-    """Let a bundle that was made without know its training images' features; weights and figures stay.
+    """Add the statistics of its training images' features to a bundle, or renew them; weights and figures stay.
 
     Raises:
         InputUnusable: `data_unusable`.
@@ -190,15 +190,16 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProg
 
 
 def note_flags(folder: Path, flags: Sequence[Flags]) -> None:
-    """Write into manifest and card which share of images of each kind was not taken for dermoscopy.
+    """Write into manifest and card what share of the images of each kind was flagged as not dermoscopic.
 
     Raises:
-        InputUnusable: `familiarity_missing`: the bundle does not tell.
+        InputUnusable: `familiarity_missing`: the bundle has no statistics of its training images.
     """
     manifest = read_manifest(folder)
     if manifest.familiarity is None:
         raise InputUnusable(
-            "familiarity_missing", f"The bundle in {folder} does not know its training images: `dermqueue gate learn`."
+            "familiarity_missing",
+            f"The bundle in {folder} has no statistics of its training images. `dermqueue gate learn` adds them.",
         )
     flagged = {each.kind: each.of(NOT_DERMOSCOPIC) for each in flags}
     check = manifest.familiarity.model_copy(update={"flagged": manifest.familiarity.flagged | flagged})
@@ -206,17 +207,17 @@ def note_flags(folder: Path, flags: Sequence[Flags]) -> None:
 
 
 def rewrite(folder: Path, manifest: Manifest, card: str) -> None:
-    """Write manifest and card, with what the manifest says of unfamiliar photographs in the card."""
+    """Write manifest and card; the card's section on unfamiliar photographs comes from the manifest."""
     _write_manifest(folder, manifest)
     (folder / CARD_NAME).write_text(describe_gate(card, manifest.familiarity), encoding="utf-8")
 
 
 def write_familiarity(folder: Path, shares: np.ndarray, sources: Sequence[Source]) -> FamiliarityCheck:
-    """Write `features.safetensors` of training images' shares (n, K), and return what the manifest says of it."""
+    """Write `features.safetensors` from training images' shares (n, K), and return the manifest's entry for it."""
     familiarity, threshold = learn_familiarity(shares)
     data = familiarity.to_bytes()
     (folder / FEATURES_NAME).write_bytes(data)
-    (folder / FEATURES_NAME).chmod(0o644)  # as the others are: workers are another user
+    (folder / FEATURES_NAME).chmod(0o644)  # like the other files: workers run as another user
     learnt_on = f"{len(shares)} images of {', '.join(images.name for images, _ in sources)}"
     return FamiliarityCheck(sha256=hashlib.sha256(data).hexdigest(), threshold=threshold, learnt_on=learnt_on)
 
@@ -230,7 +231,7 @@ def _write_half(weights: Path, target: Path) -> str:
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise InputUnusable("weights_unusable", f"{weights} is no safetensors file.") from error
+        raise InputUnusable("weights_unusable", f"{weights} is not a safetensors file.") from error
     for key in ("classifier.weight", "classifier.bias"):
         if key in state:
             state[key] = leave_out_shared(state[key])
@@ -239,7 +240,7 @@ def _write_half(weights: Path, target: Path) -> str:
         raise InputUnusable("weights_unusable", f"{weights}: {broken[0]} is not finite in half precision.")
     save_file({key: value.contiguous() for key, value in half.items()}, target, metadata=name_classes(CLASSES))
     if (size := target.stat().st_size) > MAX_WEIGHTS_BYTES:
-        at_most = f"a bundle's weights have {MAX_WEIGHTS_BYTES / 1e6:.0f} MB at the most"
+        at_most = f"a bundle's weights may have at most {MAX_WEIGHTS_BYTES / 1e6:.0f} MB"
         raise InputUnusable("weights_unusable", f"{target} has {size / 1e6:.0f} MB; {at_most}.")
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a cross-validation's predictions teach: how far to trust the network, and from where on to refer."""
+"""Calibration on a cross-validation's predictions: temperature, referral thresholds and plausible diagnoses."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ _TEMPERATURES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature; by operating point the threshold on the melanoma probability; and by class, the probability from
-    which on it is plausible.
+    """A temperature; by operating point, the threshold on the melanoma probability; by class, the probability from
+    which it is plausible.
     """
 
     temperature: float
@@ -30,10 +30,9 @@ class Calibration:
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Choose on logits (n, classes) that no network was trained on: the temperature, two operating points, and what is
-    plausible.
+    """Choose temperature, two operating points and plausibility thresholds on held-out logits (n, classes).
 
-    `screening` finds at least 95 % of the melanomas; `balanced` has the greatest sum of sensitivity and specificity
+    `screening` finds at least 95% of the melanomas; `balanced` has the greatest sum of sensitivity and specificity
     (Youden 1950).
     """
     temperature = fit_temperature(logits, labels)
@@ -43,10 +42,10 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
 
 def read_nested(predictions: Predictions) -> Readings:
-    """Return what was said of each fold's images by its network, calibrated on the images of the other folds.
+    """Return what each fold's network said of the fold's images, calibrated on the other folds.
 
-    Figures of these readings do not flatter: no image had a part in the weights, temperature or thresholds that it
-    was read with. What is plausible is that at `screening`.
+    Figures of these readings are not optimistic: no image contributed to the weights, temperature or thresholds that it
+    was read with. The plausible diagnoses are those at `screening`.
 
     Raises:
         InputUnusable: `predictions_one_fold`: without a second fold there is nothing to calibrate on.
@@ -60,7 +59,7 @@ def read_nested(predictions: Predictions) -> Readings:
         if not 0 < (labels[others] == MELANOMA).sum() < others.sum():
             raise InputUnusable(
                 "predictions_one_fold",
-                f"Beside fold {fold} there are no other folds with melanomas and other lesions to calibrate on:"
+                f"Without fold {fold}, no melanomas or no other lesions are left to calibrate on:"
                 " the predictions must come from `dermqueue cross-validate`.",
             )
         calibration = calibrate(logits[others], labels[others])
@@ -92,7 +91,7 @@ def describe_points(calibration: Calibration, nested: Readings) -> tuple[Operati
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature with the least negative log-likelihood (Guo et al. 2017, arXiv 1706.04599)."""
+    """Return the temperature with the lowest negative log-likelihood (Guo et al. 2017, arXiv 1706.04599)."""
     rows = np.arange(len(labels))
     bounds = tuple(np.log(_TEMPERATURES))
 
@@ -105,7 +104,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def choose_thresholds(melanoma_probabilities: np.ndarray, melanoma: np.ndarray) -> dict[str, float]:
     """Return the thresholds of `screening` and `balanced`.
 
-    Each lies midway to the next lower probability, so that a rounding error cannot turn a decision.
+    Each lies midway to the next lower probability, so that a rounding error cannot flip a decision.
     """
     curve = roc_curve(melanoma, melanoma_probabilities, drop_intermediate=False)
     false_positive, true_positive, thresholds = (values[1:] for values in curve)  # the first point refers nobody

@@ -1,4 +1,4 @@
-"""Whether one network ranks lesions better than another: both read the same images."""
+"""Tests whether one network ranks lesions better than another on the same images."""
 
 import numpy as np
 from pydantic import BaseModel
@@ -11,7 +11,7 @@ from worker.training.figures import KERATOSIS, MELANOMA, Ranking, Readings, auc_
 
 
 class Difference(BaseModel):
-    """How much greater the first AUC is than the second, with its 95 % interval and the chance of so much by luck."""
+    """First AUC minus second, with its 95% interval and two-sided p-value."""
 
     first: float
     second: float
@@ -22,14 +22,14 @@ class Difference(BaseModel):
 
 
 class Comparison(BaseModel):
-    """DeLong's test by class, and the difference of the challenge's mean AUC, by bootstrap."""
+    """DeLong's test by class, and the difference in the challenge's mean AUC, by bootstrap."""
 
     auc: dict[str, Difference]
     auc_mean: Figure | None
 
 
 def compare(first: Readings, second: Readings) -> Comparison:
-    """Compare two networks on the images that both have read, class by class.
+    """Compare two networks on the images that both read, class by class.
 
     Raises:
         InputUnusable: `readings_differ`: not the same images, or one of them several times.
@@ -48,7 +48,7 @@ def delong(first: np.ndarray, second: np.ndarray, positive: np.ndarray) -> Diffe
 
     DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837) by the ranks of Sun and Xu 2014 (IEEE Signal Processing
     Letters 21:1389): a positive lesion's placement is the share of negative ones below it, which is its rank among all
-    less its rank among the positive ones; the AUC is the placements' mean, its variance the sum over both kinds of
+    minus its rank among the positive ones; the AUC is the placements' mean, its variance the sum over both kinds of
     the placements' variance over their number.
     """
     scores = np.stack([first, second])
@@ -90,10 +90,10 @@ def _in_order_of(first: Readings, second: Readings) -> Readings:
     row_of = {image_id: row for row, image_id in enumerate(second.ids)}
     if len(set(first.ids)) < len(first) or len(row_of) < len(second):
         raise InputUnusable(
-            "readings_differ", "An image was read several times: only two networks that read each once can be compared."
+            "readings_differ", "An image was read several times: only networks that read each one once can be compared."
         )
     if set(first.ids) != row_of.keys():
-        raise InputUnusable("readings_differ", "The two networks have not read the same images.")
+        raise InputUnusable("readings_differ", "The two networks did not read the same images.")
     ordered = second.take(np.array([row_of[image_id] for image_id in first.ids]))
     if (ordered.labels != first.labels).any():
         raise InputUnusable("readings_differ", "The two networks' images do not have the same labels.")

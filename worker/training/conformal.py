@@ -6,19 +6,19 @@ from shared.domain import CLASSES, PLAUSIBLE_SHARE, Decision, find_plausible
 
 
 def choose_plausible_from(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
-    """Choose on probabilities (n, classes) of unseen images: for each diagnosis, from where on it is plausible.
+    """Choose, on probabilities (n, classes) of held-out images, the probability from which each diagnosis is plausible.
 
-    A new lesion of a diagnosis ranks evenly among the n known ones of it (Sadinle, Lei and Wasserman 2019, JASA
-    114:223; Angelopoulos and Bates 2021, arXiv 2107.07511). So with the k-th lowest of their probabilities for it as
-    the threshold, k = ⌊(1 - share) (n + 1)⌋, a new one reaches it with a chance of at least `PLAUSIBLE_SHARE`, whatever
-    the network is worth. Diagnosis by diagnosis, so that the many nevi do not pay for missed melanomas. Too few lesions
-    (k = 0): always plausible.
+    A new lesion of a diagnosis is equally likely to take any rank among the n known ones (Sadinle, Lei and Wasserman
+    2019, JASA 114:223; Angelopoulos and Bates 2021, arXiv 2107.07511). So if the k-th lowest of their probabilities for
+    it is the threshold, k = ⌊(1 - share) (n + 1)⌋, a new one reaches it with a probability of at least
+    `PLAUSIBLE_SHARE`, however good the network is. One threshold per diagnosis, so that the many nevi do not make up
+    for missed melanomas. With too few lesions (k = 0), a diagnosis is always plausible.
     """
     return tuple(_lowest_kept(probabilities[labels == i, i]) for i in range(len(CLASSES)))
 
 
 def _lowest_kept(probabilities: np.ndarray) -> float:
-    """Return a threshold midway below the k-th lowest, so that a rounding error cannot turn the answer."""
+    """Return a threshold midway below the k-th lowest, so that a rounding error cannot change the answer."""
     in_order = np.concatenate([[0.0], np.sort(probabilities)])
     k = int((1 - PLAUSIBLE_SHARE) * len(in_order) + 1e-9)
     return float(in_order[max(k - 1, 0) : k + 1].mean())

@@ -1,4 +1,4 @@
-"""Cross-validation: every image is judged by a network that was trained without it and without its likes."""
+"""Cross-validation: every image is judged by a network trained without it, its lesion, its patient or a duplicate."""
 
 from dataclasses import replace
 from functools import partial
@@ -34,16 +34,16 @@ def cross_validate(
     teacher_predictions: tuple[Predictions, ...] = (),
     unlabelled: UnlabelledImages | None = None,
 ) -> Predictions:
-    """Learn once per fold, in `fold-1` and so on, and write what is said of each fold's images to `predictions.csv`.
+    """Train once per fold, in `fold-1` and so on, and write the predictions for held-out images to `predictions.csv`.
 
-    Each image meets the averaged weights once, as it is. An interrupted call goes on where it was; images are of
-    `TRAINING_SIDE`. With unlabelled ones, each fold has a teacher of its own, which learnt from the same labels.
-    Where `starting_weights` is a finished cross-validation's folder, each fold goes on from its own network there.
+    The averaged weights read each held-out image once, unaugmented; images have `TRAINING_SIDE`. An interrupted call
+    resumes where it stopped. With unlabelled images, each fold has its own teacher, trained on the fold's labels. If
+    `starting_weights` is the folder of a finished cross-validation, each fold starts from its own network there.
 
     Raises:
-        InputUnusable: the recipe tells other classes apart, a class is too small for so many folds, teachers are
-            named to whom the recipe does not listen, the weights learnt from these images, or a network to go on from
-            learnt from other images than its fold.
+        InputUnusable: the recipe is for other classes, a class is too small for so many folds, teachers are named that
+            the recipe does not use, the weights were trained on these images, or a network to start from was trained
+            on other images than its fold's.
     """
     _check(recipe, images, teacher_predictions, unlabelled)
     _refuse_learnt(starting_weights, images)
@@ -75,10 +75,10 @@ def _check(
     recipe: Recipe | SvmRecipe, images: LabelledImages, teacher_predictions: tuple, unlabelled: UnlabelledImages | None
 ) -> None:
     if images.classes != CLASSES:
-        raise InputUnusable("recipe_unfit", f"Cross-validation is for recipes that tell apart {CLASSES}.")
+        raise InputUnusable("recipe_unfit", f"Cross-validation is for recipes that tell apart {', '.join(CLASSES)}.")
     if teacher_predictions and (isinstance(recipe, SvmRecipe) or unlabelled):
         raise InputUnusable(
-            "teacher_unfit", "Files of predictions teach networks alone, and nothing of unlabelled images."
+            "teacher_unfit", "Files of predictions can teach only networks, and not with unlabelled images."
         )
 
 
@@ -87,7 +87,7 @@ def _place(folder: Path, fold: int) -> Path:
 
 
 def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
-    """Refuse weights of a run or a bundle whose record says that it learnt from all of these images."""
+    """Refuse weights of a run or a bundle whose record says that it was trained on exactly these images."""
     if weights.is_dir():
         return
     learnt = {read_record(weights.parent).get("data_sha256")}
@@ -96,21 +96,21 @@ def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
     if images.digest in learnt:
         raise InputUnusable(
             "weights_unusable",
-            f"{weights} learnt from these very images, so no fold would be kept aside from it. Start from weights that"
-            " have not seen them, or go on from a cross-validation's folder.",
+            f"{weights} was trained on these very images, so no fold would be held out from it. Start from weights that"
+            " have not seen them, or from a cross-validation's folder.",
         )
 
 
 def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:
-    """Return the weights that a fold's training starts from; in another's folder, those of the same fold."""
+    """Return the weights that a fold's training starts from; in a cross-validation's folder, those of the same fold."""
     if not weights.is_dir():
         return weights
     place = _place(weights, fold)
     if read_record(place).get("data_sha256") != data_sha256:
         raise InputUnusable(
             "weights_unusable",
-            f"{place} does not hold a finished network of this fold's images: it might have learnt from those that are"
-            " kept aside. Go on from a cross-validation of the same data and as many folds.",
+            f"{place} does not hold a finished network trained on this fold's images: it might have seen those that are"
+            " held out. Start from a cross-validation of the same data with as many folds.",
         )
     return place / WEIGHTS_NAME
 
@@ -132,7 +132,7 @@ def _learn(
 
 
 def challenge_figures(predictions: Predictions) -> dict[str, float]:
-    """Return the AUCs that ISIC-2017 ranked by, and the share of right answers among the three classes."""
+    """Return the AUCs that ISIC-2017 ranked by, and the accuracy over the three classes."""
     labels, names = predictions.labels, ("melanoma", "seborrheic_keratosis")
     probabilities = softmax(predictions.logits, axis=1)
     aucs = [float(roc_auc_score(labels == at, probabilities[:, at])) for at in map(CLASSES.index, names)]
@@ -146,5 +146,5 @@ def challenge_figures(predictions: Predictions) -> dict[str, float]:
 
 
 def _report_within(fold: int, n_folds: int, on_step: OnStep, done: int, total: int, loss: float) -> None:
-    """Tell of one fold's steps as of all folds'; these differ by a step or two."""
+    """Report one fold's steps as a part of all folds', whose numbers of steps differ by one or two."""
     on_step(fold * total + done, n_folds * total, loss)

@@ -1,4 +1,4 @@
-"""What each epoch gave: as a table, as a picture and as a log that TensorBoard opens."""
+"""Records each epoch's figures: as a table, as a picture and as a log for TensorBoard."""
 
 import csv
 from dataclasses import dataclass, fields
@@ -18,8 +18,8 @@ TENSORBOARD_NAME = "tensorboard"
 class Epoch:
     """One epoch's figures.
 
-    Training: mean over its steps, as augmented, of the network as it was then, by the recipe's own loss. Validation:
-    plain cross-entropy, accuracy and AUCs of the averaged weights on images as they are; None without such images.
+    Training: mean over its steps, of augmented images, the weights at each step and the recipe's own loss. Validation:
+    plain cross-entropy, accuracy and AUCs of the averaged weights on unaugmented images; None without such images.
     `val_auc_mean` is that of melanoma and seborrheic keratosis, each against the rest.
     """
 
@@ -39,7 +39,7 @@ def write_curves(history: list[Epoch], folder: Path) -> None:
     _write_table(history, folder / HISTORY_NAME)
     draw_curves(history).savefig(folder / CURVES_NAME)
     last = history[-1]
-    # A run that was killed after this and before its checkpoint does the epoch again: the later events take its place.
+    # A run killed between this and its checkpoint repeats the epoch: the later events replace these.
     with SummaryWriter(str(folder / TENSORBOARD_NAME), purge_step=last.epoch) as log:
         for name, value in vars(last).items():
             if name != "epoch" and value is not None:

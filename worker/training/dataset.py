@@ -1,4 +1,4 @@
-"""Reads folders of images with their CSV files of diagnoses into memory, and says all that is wrong with them first."""
+"""Reads folders of images and their CSV files of diagnoses into memory, and reports all that is wrong with them."""
 
 import hashlib
 from collections import Counter
@@ -29,9 +29,9 @@ Source = tuple[Path, Path]
 class LabelledImages:
     """Decoded images in memory.
 
-    `pixels` is uint8 (n, side, side, 3); `labels` int64 (n,), indices into `classes`. Images of one of `groups` show
-    the same lesion or patient. `left_out` counts the images of diagnoses that are not among `classes`. The digest is
-    that of names, labels and files.
+    `pixels` is uint8 (n, side, side, 3); `labels` int64 (n,), indices into `classes`. Images of one group show the
+    same lesion or patient. `left_out` counts the images of diagnoses that are not among `classes`. `digest` covers
+    names, labels and files.
     """
 
     ids: tuple[str, ...]
@@ -63,7 +63,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class UnlabelledImages:
-    """Decoded images of which nobody said anything: `pixels` is uint8 (n, side, side, 3); the digest is the files'."""
+    """Decoded images without labels: `pixels` is uint8 (n, side, side, 3); `digest` covers the files."""
 
     ids: tuple[str, ...]
     pixels: Tensor
@@ -94,7 +94,7 @@ def read_images(
 ) -> LabelledImages:
     """Read every image that the CSV files name: squashed frames, or what `preprocessing` makes of them.
 
-    `classes` is what is to be told apart, None all the diagnoses that there are.
+    `classes` are those to tell apart; None means all diagnoses in the data.
 
     Raises:
         InputUnusable: `data_unusable`, with every row, image and class that is wrong or missing.
@@ -145,7 +145,7 @@ def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[L
         files: dict[str, Path] = {}
         for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES):
             if (first := files.setdefault(file.stem, file)) is not file:
-                problems.append(f"{folder}: {first.name} and {file.name} have one name: which of them is meant?")
+                problems.append(f"{folder}: {first.name} and {file.name} have the same name: which one is meant?")
         for label in read_labels(ground_truth, problems):
             if label.image_id in first_place:
                 problems.append(f"{label.place}: {label.image_id} is already in {first_place[label.image_id]}.")
@@ -160,7 +160,7 @@ def _find_images(sources: Sequence[Source], problems: list[str]) -> list[tuple[L
 def _decode_all(
     paths: list[Path], preprocessing: Preprocessing | None, problems: list[str], on_image: OnDone
 ) -> tuple[np.ndarray, list[str]]:
-    """Return pixels and the files' digests: as a worker decodes, so that the same pixels are met there and here."""
+    """Return pixels and the files' digests, decoded as by a worker, so that training and analysis see the same."""
     side = preprocessing.input_side if preprocessing else TRAINING_SIDE
     pixels, digests = np.zeros((len(paths), side, side, 3), np.uint8), []
 
@@ -190,7 +190,7 @@ def _summary(problems: list[str]) -> str:
 
 
 def retouch(frames: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return squashed frames, uint8 (n, 256, 256, 3), as a network of this preprocessing learns from them."""
+    """Return squashed frames, uint8 (n, 256, 256, 3), retouched as this preprocessing says."""
     if not preprocessing.retouches:
         return frames
     return torch.from_numpy(np.stack([retouch_frame(frame, preprocessing) for frame in frames.numpy()]))

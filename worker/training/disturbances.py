@@ -1,7 +1,7 @@
-"""Changes of a photograph that a diagnosis must not depend on: light, distance, focus, compression, hair, a ruler.
+"""Changes to a photograph that must not affect a diagnosis: light, distance, focus, compression, hair, a ruler.
 
-For corruption robustness, as Hendrycks and Dietterich 2019 (arXiv 1903.12261) measure it on everyday photographs.
-Each is a function of an RGB image of `TRAINING_SIDE` (256 px) and a source of chance; all sizes in px are at that side.
+For corruption robustness, as Hendrycks and Dietterich 2019 (arXiv 1903.12261) measure it on everyday photographs. Each
+is a function of an RGB image of `TRAINING_SIDE` (256 px) and a random generator; all sizes in px are at that side.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 Change = Callable[[Image.Image, Generator], Image.Image]
 
-# What a camera set to daylight of 6500 K makes of light 46 mired warmer (CIE D50) or cooler (9300 K): gains of red,
-# green and blue, linear sRGB.
+# How a camera balanced for daylight of 6500 K records light 46 mired warmer (CIE D50) or cooler (9300 K): gains of red,
+# green and blue in linear sRGB.
 _WARM, _COOL = (1.176, 0.976, 0.722), (0.847, 1.011, 1.342)
 _SHIFT = 0.15  # of the side
 _BLUR_PX = 2.0  # standard deviation
@@ -24,23 +24,23 @@ _HAIRS = 12
 _HAIR_PX = (0.8, 2.0)
 _TICKS = 40
 _TICK_LENGTHS_PX = (8, 16)  # every fifth is a long one
-_FINE = 4  # lines are drawn so many times larger and reduced, so that they are smooth and may be thinner than a px
+_FINE = 4  # lines are drawn this many times larger and reduced, so that they are smooth and may be thinner than a px
 
 
 def disturb(image: Image.Image, image_id: str, change: Change, seed: int = 0) -> Image.Image:
-    """Return the image (RGB, `TRAINING_SIDE`) after a change; an image's draws depend on its id and the seed alone."""
+    """Return the image (RGB, `TRAINING_SIDE`) after a change; its random draws depend only on its id and the seed."""
     return change(image, np.random.default_rng([seed, *image_id.encode()]))
 
 
-def _brighten(factor: float, image: Image.Image, chance: Generator) -> Image.Image:
+def _brighten(factor: float, image: Image.Image, rng: Generator) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(factor)
 
 
-def _stretch_contrast(factor: float, image: Image.Image, chance: Generator) -> Image.Image:
+def _stretch_contrast(factor: float, image: Image.Image, rng: Generator) -> Image.Image:
     return ImageEnhance.Contrast(image).enhance(factor)
 
 
-def _relight(gains: tuple[float, float, float], image: Image.Image, chance: Generator) -> Image.Image:
+def _relight(gains: tuple[float, float, float], image: Image.Image, rng: Generator) -> Image.Image:
     levels = np.arange(256) / 255
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
     lit = np.clip(np.outer(gains, linear), 0, 1)
@@ -48,22 +48,22 @@ def _relight(gains: tuple[float, float, float], image: Image.Image, chance: Gene
     return image.point(np.rint(shown * 255).astype(int).ravel().tolist())
 
 
-def _scale(factor: float, image: Image.Image, chance: Generator) -> Image.Image:
+def _scale(factor: float, image: Image.Image, rng: Generator) -> Image.Image:
     return _frame(image, factor, (0, 0))
 
 
-def _shift(image: Image.Image, chance: Generator) -> Image.Image:
-    angle = chance.uniform(0, 2 * np.pi)
+def _shift(image: Image.Image, rng: Generator) -> Image.Image:
+    angle = rng.uniform(0, 2 * np.pi)
     return _frame(image, 1, (np.cos(angle) * _SHIFT * image.width, np.sin(angle) * _SHIFT * image.height))
 
 
-def _rotate(image: Image.Image, chance: Generator) -> Image.Image:
-    turned = _surrounded(image).rotate(chance.uniform(0, 360), Image.Resampling.BICUBIC)
+def _rotate(image: Image.Image, rng: Generator) -> Image.Image:
+    turned = _surrounded(image).rotate(rng.uniform(0, 360), Image.Resampling.BICUBIC)
     return turned.crop(_middle(image))
 
 
 def _frame(image: Image.Image, scale: float, offset: tuple[float, float]) -> Image.Image:
-    """Return what a camera sees that is nearer by `scale` and points `offset` px beside the middle."""
+    """Return what a camera would see `scale` times as close and pointed `offset` px off the middle."""
     left, top, right, bottom = _middle(image)
     centre = (left + right) / 2 + offset[0], (top + bottom) / 2 + offset[1]
     half = image.width / 2 / scale, image.height / 2 / scale
@@ -72,46 +72,46 @@ def _frame(image: Image.Image, scale: float, offset: tuple[float, float]) -> Ima
 
 
 def _surrounded(image: Image.Image) -> Image.Image:
-    """Return the image with its own reflection around it, half its size on every side: there is no more skin."""
+    """Return the image padded on every side by half its size with its own reflection: there is no more skin to show."""
     half = image.height // 2, image.width // 2
     return Image.fromarray(np.pad(np.asarray(image), (*((n, n) for n in half), (0, 0)), mode="reflect"))
 
 
 def _middle(image: Image.Image) -> tuple[int, int, int, int]:
-    """Return where the image lies among its surroundings."""
+    """Return where the image lies within its padding."""
     left, top = image.width // 2, image.height // 2
     return left, top, left + image.width, top + image.height
 
 
-def _blur(image: Image.Image, chance: Generator) -> Image.Image:
+def _blur(image: Image.Image, rng: Generator) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(_BLUR_PX))
 
 
-def _compress(image: Image.Image, chance: Generator) -> Image.Image:
+def _compress(image: Image.Image, rng: Generator) -> Image.Image:
     file = BytesIO()
     image.save(file, "JPEG", quality=_JPEG_QUALITY)
     return Image.open(file).convert("RGB")
 
 
-def _grow_hairs(image: Image.Image, chance: Generator) -> Image.Image:
+def _grow_hairs(image: Image.Image, rng: Generator) -> Image.Image:
     """Draw dark, slightly bent hairs (quadratic Bézier curves) that cross the frame."""
     along = np.linspace(0, 1, 40)[:, None]
     for _ in range(_HAIRS):
-        angle, middle = chance.uniform(0, 2 * np.pi), chance.uniform(0.2, 0.8, 2)
-        reach = np.array([np.cos(angle), np.sin(angle)]) * chance.uniform(0.2, 0.6)
-        bend = middle + chance.normal(0, 0.1, 2)
+        angle, middle = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2)
+        reach = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.2, 0.6)
+        bend = middle + rng.normal(0, 0.1, 2)
         points = (1 - along) ** 2 * (middle - reach) + 2 * along * (1 - along) * bend + along**2 * (middle + reach)
-        shade = int(chance.integers(20, 70))
-        image = _draw_lines(image, [points], chance.uniform(*_HAIR_PX), (shade, int(shade * 0.8), int(shade * 0.7)))
+        shade = int(rng.integers(20, 70))
+        image = _draw_lines(image, [points], rng.uniform(*_HAIR_PX), (shade, int(shade * 0.8), int(shade * 0.7)))
     return image
 
 
-def _lay_ruler(image: Image.Image, chance: Generator) -> Image.Image:
+def _lay_ruler(image: Image.Image, rng: Generator) -> Image.Image:
     """Draw a ruler's black marks along one of the four sides."""
     at = (np.arange(_TICKS) + 0.5) / _TICKS
     lengths = np.where(np.arange(_TICKS) % 5, *_TICK_LENGTHS_PX) / image.width
     ticks = [np.array([(x, 0.02), (x, 0.02 + length)]) for x, length in zip(at, lengths, strict=True)]
-    turn = int(chance.integers(4))
+    turn = int(rng.integers(4))
     for _ in range(turn):
         ticks = [np.stack([1 - tick[:, 1], tick[:, 0]], axis=1) for tick in ticks]
     return _draw_lines(image, ticks, 1.5, (25, 25, 25))
@@ -128,7 +128,7 @@ def _draw_lines(image: Image.Image, lines: list[np.ndarray], width_px: float, co
 
 
 DISTURBANCES: dict[str, Change] = {
-    "nothing": lambda image, chance: image,
+    "nothing": lambda image, rng: image,
     "brightness -30 %": partial(_brighten, 0.7),
     "brightness +30 %": partial(_brighten, 1.3),
     "light of 5000 K": partial(_relight, _WARM),

@@ -27,7 +27,7 @@ from worker.training.report import Report, write_report
 
 @dataclass(frozen=True)
 class Subject:
-    """Who read the images and what was said.
+    """A bundle or a cross-validation, and what it said of the images.
 
     `left_out` counts images of diagnoses that no bundle knows; `diagnosed` holds these, too, where there are any.
     `maps` is raw Grad-CAM of melanoma, float32 (n, h, w); None for a cross-validation, which kept none.
@@ -43,7 +43,7 @@ class Subject:
 
 
 def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnProgress) -> Subject:
-    """Run a bundle over labelled images as a worker would; not every class has to be among them.
+    """Run a bundle over labelled images as a worker would; not every class has to be present.
 
     Raises:
         InputUnusable: `data_unusable`.
@@ -76,7 +76,7 @@ def _take_readings(manifest: Manifest, ids: np.ndarray, labels: np.ndarray, prob
 
 
 def read_cross_validation(path: Path) -> Subject:
-    """Take a cross-validation's predictions, each calibrated on the other folds.
+    """Read a cross-validation's predictions, each fold calibrated on the others.
 
     Raises:
         InputUnusable: `predictions_malformed`; `predictions_one_fold`.

@@ -1,7 +1,7 @@
-"""Figures of probabilities against the truth, each with a 95 % bootstrap interval; shares of few, with an exact one.
+"""Figures of probabilities against the truth, with 95% bootstrap intervals; for shares of few images, exact ones.
 
 A resample is a weight per row: how often its image was drawn. A figure is a function of weights (resamples, n), so that
-a thousand resamples are a few products of matrices, and the figure itself is the one whose weights are all 1.
+a thousand resamples are a few matrix products, and the figure itself has weights that are all 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ CALIBRATION_BINS = 10
 _SENSITIVITY = 0.95
 _RESAMPLES = 1000
 _FEW = 200
-"""Of fewer images a share has an exact interval: of 62, 59 of them hits, the bootstrap's would hold 88 %."""
+"""With fewer images, a share has an exact interval: for 59 hits among 62, the bootstrap's would cover 88%."""
 
 _WEIGHTS_AT_ONCE = 500_000  # 4 MB: more is slower, because it leaves the processor's cache
 
@@ -30,7 +30,7 @@ Measure = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Readings:
-    """What was said of labelled images, beside the truth.
+    """What was said of labelled images, and the truth.
 
     `ids` may hold an image several times, if several networks read it. `labels` int64 (n,), indices into `CLASSES`;
     `probabilities` float64 (n, len(CLASSES)), rows sum to one; `referred` bool (n,), by operating point. `plausible`
@@ -55,7 +55,7 @@ class Readings:
         return len(np.unique(self.ids))
 
     def take(self, rows: np.ndarray) -> "Readings":
-        """Return these rows, named by number or by a mask, in the order that they are named in."""
+        """Return the rows of a mask, or those of these numbers in their order."""
         referred = {point: flags[rows] for point, flags in self.referred.items()}
         plausible = None if self.plausible is None else self.plausible[rows]
         return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred, plausible)
@@ -75,7 +75,7 @@ def find_figures(
     exact = {
         name: (value, *exact_interval(round(value * n_of[name]), n_of[name]))
         for name, value in value_of.items()
-        if n_of[name] < _FEW or value in (0, 1)  # nor has 0 or 1 any spread to resample
+        if n_of[name] < _FEW or value in (0, 1)  # 0 and 1 have no spread to resample
     }
     resampled = scores | {name: _rate(*sets) for name, sets in rates.items() if name not in exact}
     spans = intervals(readings, resampled) | exact
@@ -87,7 +87,7 @@ def find_figures(
 
 
 class Labelled(Protocol):
-    """Rows of images with labels: of each, what to draw resamples by."""
+    """Rows of labelled images, from which resamples are drawn."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -96,7 +96,7 @@ class Labelled(Protocol):
 
 
 def intervals(readings: Labelled, measures: dict[str, Measure]) -> dict[str, tuple[float, float, float]]:
-    """Return each figure with the ends of its 95 % percentile interval (Efron and Tibshirani 1993)."""
+    """Return each figure with the ends of its 95% percentile interval (Efron and Tibshirani 1993)."""
     resampled = {name: [] for name in measures}
     for weights in _resamples(readings):
         for name, of in measures.items():
@@ -123,7 +123,7 @@ def _resamples(readings: Labelled) -> Iterator[np.ndarray]:
 
 
 def exact_interval(hits: int, n: int) -> tuple[float, float]:
-    """Return the ends of the exact 95 % interval of a share (Clopper and Pearson 1934, Biometrika 26:404)."""
+    """Return the ends of the exact 95% interval of a share (Clopper and Pearson 1934, Biometrika 26:404)."""
     low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
     high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
     return low, high
@@ -184,7 +184,7 @@ def _scores(readings: Readings) -> dict[str, Measure]:
 
 
 class Ranking:
-    """Rows in falling order of a score; equal scores are one step. `scores` float (n,), `positive` bool (n,)."""
+    """Rows in descending order of a score; equal scores are one step. `scores` float (n,), `positive` bool (n,)."""
 
     def __init__(self, scores: np.ndarray, positive: np.ndarray):
         self._order = np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warm-up and cosine, an average of the weights; resumable after every epoch."""
+"""The training loop: AdamW, warm-up and cosine decay, averaged weights; resumable after every epoch."""
 
 import hashlib
 import logging
@@ -30,13 +30,13 @@ _CHALLENGE = ("melanoma", "seborrheic_keratosis")
 _PREDICTED_AT_ONCE = 64
 
 OnStep = Callable[[int, int, float], None]
-"""Told the steps done, the steps in all, and the loss of the step before; nan: nothing is learnt yet."""
+"""Called with the steps done, the total steps, and the previous step's loss; nan: nothing is being trained."""
 
 log = logging.getLogger(__name__)
 
 
 class FineTuning:
-    """One run of a recipe. Until it is over, its folder holds `checkpoint.pt`, beside the epochs' figures."""
+    """One run of a recipe. Until it has finished, its folder holds `checkpoint.pt`, beside the epochs' figures."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class FineTuning:
     ):
         """Prepare a run on the network's device.
 
-        `soft_labels` are probabilities (n, classes) for `train`; `teacher` is asked anew about every image as it is
-        trained on, changed and blended ("patient and consistent": Beyer et al. 2022, arXiv 2106.05237).
+        `soft_labels` are probabilities (n, classes) for `train`; `teacher` reads every image anew, as
+        augmented and blended for training ("patient and consistent": Beyer et al. 2022, arXiv 2106.05237).
 
         Raises:
-            InputUnusable: there are fewer images than a batch takes.
+            InputUnusable: `batch_too_large`, there are fewer images than a batch takes.
         """
         self.recipe, self.folder, self.train, self.val, self.teacher = recipe, folder, train, val, teacher
         self.network = network.to(memory_format=torch.channels_last)
@@ -115,7 +115,7 @@ class FineTuning:
         get_ema_multi_avg_fn(min(self.recipe.ema_decay, (1 + n) / (10 + n)))(averaged, current, n)
 
     def _train_epoch(self, epoch: int, on_step: OnStep) -> tuple[float, float]:
-        """Return the mean loss and the accuracy. All that is random comes from the recipe's seed and the epoch."""
+        """Return the mean loss and the accuracy. All randomness comes from the recipe's seed and the epoch."""
         recipe, total = self.recipe, self.recipe.epochs * self.steps_per_epoch
         generator = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
         order = torch.randperm(len(self.train), generator=generator)
@@ -134,7 +134,7 @@ class FineTuning:
             loss, logits = self._learn(images, lesions, targets, done / total)
             losses.append(loss)
             correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
-            # The loss before, not this one: to wait for it would leave a GPU idle while the next batch is prepared.
+            # The previous loss: waiting for this one would leave a GPU idle while the next batch is prepared.
             on_step(done + 1, total, _finite(losses[max(step - 1, 0)], done))
         return float(torch.stack(losses).mean()), float(correct) / (self.steps_per_epoch * recipe.batch_size)
 
@@ -199,7 +199,7 @@ class FineTuning:
 
 
 def _split_hairs(recipe: Recipe) -> tuple[Augmentation, int]:
-    """Return what is changed in images that a network would read, and how many hairs before they are painted over."""
+    """Return the augmentation after retouching, and how many hairs to draw before it, for it to paint over."""
     ranges = recipe.augmentation
     return (ranges.model_copy(update={"hairs": 0}), ranges.hairs) if recipe.cleaned else (ranges, 0)
 
@@ -207,7 +207,7 @@ def _split_hairs(recipe: Recipe) -> tuple[Augmentation, int]:
 def ask(teacher: Model, images: Tensor) -> Tensor:
     """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side.
 
-    They are read as they are: augmented images are not retouched once more.
+    They are read as they are: augmented images are not retouched again.
     """
     side = teacher.manifest.preprocessing.input_side
     seen = functional.interpolate(images, (side, side), mode="bilinear")
@@ -218,7 +218,7 @@ def ask(teacher: Model, images: Tensor) -> Tensor:
 
 
 def rate_factor(progress: float, warmup_share: float) -> float:
-    """Return the learning rate as a share of its peak: a line up to it, then half a cosine down to 0."""
+    """Return the learning rate as a share of its peak: linear warm-up, then cosine decay to 0."""
     if progress < warmup_share:
         return progress / warmup_share
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup_share) / (1 - warmup_share)))

@@ -1,4 +1,4 @@
-"""Divides images up for cross-validation: each class alike, and no lesion, patient or near-duplicate in two parts."""
+"""Splits images for cross-validation: stratified by class, with no lesion, patient or near-duplicate in two folds."""
 
 import numpy as np
 from PIL import Image
@@ -10,15 +10,15 @@ from sklearn.model_selection import StratifiedGroupKFold
 from shared.errors import InputUnusable
 from worker.training.dataset import LabelledImages
 
-# Of 256. In ISIC-2017's training and validation parts 18 pairs are that close, and 14 of them, by eye, one photograph
-# twice (recoloured, or cropped a little otherwise); of the next 20 pairs it is one. To join two others does no harm.
+# Of 256 bits. In ISIC-2017's training and validation parts, 18 pairs are that close, and 14 of them, by eye, the same
+# photograph (recoloured, or cropped slightly differently); of the next 20 pairs, one is. Joining others does no harm.
 NEAR_DUPLICATE_BITS = 45
 _HASHED_SIDE = 64
 _HASH_SIDE = 16
 
 
 def assign_folds(images: LabelledImages, n_folds: int, seed: int) -> np.ndarray:
-    """Return for each image the fold that keeps it aside, int64 (n,) from 0.
+    """Return for each image the fold that holds it out, int64 (n,) from 0.
 
     Raises:
         InputUnusable: a class has fewer lesions or patients than there are folds.
@@ -32,13 +32,13 @@ def assign_folds(images: LabelledImages, n_folds: int, seed: int) -> np.ndarray:
             )
     folds = np.zeros(len(images), np.int64)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, kept_aside) in enumerate(splitter.split(labels, labels, groups)):
-        folds[kept_aside] = fold
+    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        folds[held_out] = fold
     return folds
 
 
 def join_groups(images: LabelledImages) -> np.ndarray:
-    """Return a number per image, int (n,): the same for one lesion or patient, and for what looks the same."""
+    """Return a number per image, int (n,): the same for one lesion or patient, and for near-duplicates."""
     _, given = np.unique(images.groups, return_inverse=True)
     same = near_duplicates(perceptual_hashes(images.pixels.numpy()), NEAR_DUPLICATE_BITS)
     pairs = given[same]
@@ -48,9 +48,9 @@ def join_groups(images: LabelledImages) -> np.ndarray:
 
 
 def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
-    """Return uint64 (n, 4): the signs of an image's 16 × 16 coarsest waves (pHash, with more waves than usual).
+    """Return uint64 (n, 4): the signs of an image's 16 × 16 lowest DCT frequencies (pHash, with more than usual).
 
-    Lesions lie in the middle and differ in their detail: the usual 8 × 8 waves find one like the other. Size,
+    Lesions lie in the middle and differ in detail: by the usual 8 × 8 frequencies, they all look alike. Size,
     compression, brightness and contrast hardly change the signs.
     """
     hashes = np.zeros((len(pixels), _HASH_SIDE**2 // 64), np.uint64)

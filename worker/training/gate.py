@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: fitted to the training images' features, and how often its warnings are right."""
+"""Fits out-of-distribution detection to training images' features, and measures how often its warnings are right."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from worker.training.labels import SUFFIXES
 _DIRECTIONS = 32
 _FOLDS = 5
 _FAMILIAR = 0.99
-"""Share of the training images that the threshold lets pass, each held against the statistics of the others."""
+"""Share of the training images that the threshold lets pass, each compared with statistics of the other folds."""
 
 
 def _blurred(radius_px: float) -> Callable[[Image.Image], Image.Image]:
@@ -41,7 +41,7 @@ WORSE = {
     "three times the light": _lit(3),
     "five times the light": _lit(5),
 }
-"""What is done to squashed frames of 256 px."""
+"""How squashed frames of 256 px are degraded."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Flags:
 
     @property
     def flagged(self) -> Figure:
-        """The share of images of which anything was said."""
+        """The share of images that got a warning or were rejected."""
         return self._share(map(bool, self.codes))
 
     def of(self, code: str) -> Figure:
-        """Return the share of images that this was said of."""
+        """Return the share of images that got this code."""
         return self._share(code in said for said in self.codes)
 
     def _share(self, flags: Iterable[bool]) -> Figure:
@@ -74,12 +74,12 @@ def learn_familiarity(shares: np.ndarray) -> tuple[Familiarity, float]:
 
 
 def _fit(shares: np.ndarray) -> Familiarity:
-    """Fit probabilistic PCA in its closed form: what the first directions leave is spread evenly over the others."""
+    """Fit probabilistic PCA in closed form: the variance that the first directions leave is spread over the others."""
     n, width = shares.shape
     mean = shares.mean(axis=0, dtype=np.float64)
     rows = shares - mean
     kept = min(_DIRECTIONS, min(n, width) // 2)
-    values, vectors = np.linalg.eigh(rows @ rows.T if n < width else rows.T @ rows)  # alike, of the smaller square
+    values, vectors = np.linalg.eigh(rows @ rows.T if n < width else rows.T @ rows)  # same values, smaller square
     values, vectors = values[::-1] / (n - 1), vectors[:, ::-1][:, :kept]
     directions = rows.T @ vectors / np.sqrt(values[:kept] * (n - 1)) if n < width else vectors
     noise = values[kept:].sum() / (width - kept)
@@ -88,7 +88,7 @@ def _fit(shares: np.ndarray) -> Familiarity:
 
 
 def flag_images(model: Model, kind: str, folder: Path, on_progress: OnProgress) -> Flags:
-    """Say of every image in a folder, and below it, what a worker would say.
+    """Return what a worker would say of every image in a folder and its subfolders.
 
     Raises:
         InputUnusable: `data_unusable`: there is none.
@@ -97,7 +97,7 @@ def flag_images(model: Model, kind: str, folder: Path, on_progress: OnProgress) 
 
 
 def flag_worse(model: Model, kind: str, folder: Path, on_progress: OnProgress) -> Iterator[Flags]:
-    """Yield what a worker would say of a folder's images in each way of `WORSE`.
+    """Yield what a worker would say of a folder's images degraded in each way of `WORSE`.
 
     Raises:
         InputUnusable: `data_unusable`: there is no image.

@@ -1,9 +1,9 @@
 """An explanation loss ("right for the right reasons", Ross et al. 2017, arXiv 1703.03717).
 
-It teaches a network to look at the lesion: what of its heatmaps lies beside it costs something.
-Nobody drew the lesions: they are guessed by their colour (`worker.lesion`), so that no outline of another licence is
-learnt from, and the outlines stay for measuring. A heatmap here is the sum that makes up the logit (`worker.gradcam`),
-so what moves is what the network goes by, not how it is drawn.
+It teaches a network to look at the lesion: the share of its heatmaps that lies outside is penalised. Where the lesions
+are is guessed from their colour (`worker.lesion`), so that no outline under another licence is learnt from, and the
+outlines remain for measuring. A heatmap here is the sum that makes up the logit (`worker.gradcam`), so what changes is
+what the network relies on, not how it is drawn.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from worker.lesion import guess_lesion
 from worker.network import leave_out_shared
 
 _FAINT = 0.3
-"""Of a logit: a map that adds no more than this to its class is half excused, wherever it lies."""
+"""Of a logit: a map that adds no more than this to its class counts half at most, wherever it lies."""
 
 
 def add_lesions(pixels: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def add_lesions(pixels: Tensor) -> Tensor:
 
 
 def share_off_lesion(features: Tensor, class_weights: Tensor, lesions: Tensor) -> Tensor:
-    """Return the mean share of the classes' activation maps that lies beside the lesions (N, 1, side, side), in [0, 1].
+    """Return the mean share of the classes' activation maps outside the lesions (N, 1, side, side), in [0, 1].
 
     The maps are of what tells the classes apart (`leave_out_shared`).
 

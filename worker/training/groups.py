@@ -1,4 +1,4 @@
-"""Figures by age, sex and skin type, where a CSV file tells them."""
+"""Figures by age, sex and skin type, where a CSV file states them."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from worker.training.labels import image_id_of
 
 NOT_STATED = "not stated"
 LEAST = 10
-"""Of fewer melanomas or fewer other lesions nothing is said: one of them more or less would turn it round."""
+"""With fewer melanomas or fewer other lesions, there are no figures: a single lesion could reverse them."""
 
 _AGE_BANDS = ((75, "75 and over"), (60, "60 to 74"), (45, "45 to 59"), (30, "30 to 44"), (0, "under 30"))
 _COLUMNS = {
@@ -34,7 +34,7 @@ People = dict[str, dict[str, str]]
 
 
 class Group(BaseModel):
-    """Figures of some of the images; none where there are too few to say anything."""
+    """Figures of some of the images; none if there are too few."""
 
     by: str
     name: str
@@ -47,7 +47,7 @@ def read_people(paths: Sequence[Path]) -> People:
     """Read CSV files with a column `image_id`, and `age` (or `age_approximate`), `sex`, `fitzpatrick` or several.
 
     Raises:
-        InputUnusable: `metadata_malformed`; the sentence names the file.
+        InputUnusable: `metadata_malformed`; the message names the file.
     """
     people = {}
     for path in paths:
@@ -72,7 +72,7 @@ def _stated(row: dict[str, str], columns: dict[str, str | None]) -> dict[str, st
 
 
 def age_band(age: str | None) -> str | None:
-    """Return the band of an age in years, None where it is no number."""
+    """Return the band of an age in years, None if it is not a number."""
     try:
         years = float(age or "")
     except ValueError:
@@ -81,12 +81,12 @@ def age_band(age: str | None) -> str | None:
 
 
 def measure_groups(readings: Readings, people: People) -> list[Group]:
-    """Return the figures by group; images whose patient's is not stated are a group of their own."""
+    """Return the figures by group; images for which the group is not stated are one of their own."""
     return [_measure_group(by, name, readings.take(rows)) for by, name, rows in divide(readings.ids, people)]
 
 
 def divide(ids: np.ndarray, people: People) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield each group of these images: by what, its name, a mask. What nobody has stated makes no group."""
+    """Yield each group of these images: by what, its name, a mask. What is stated for no image makes no group."""
     for by, order in _ORDER.items():
         group_of = np.array([people.get(image_id, {}).get(by, NOT_STATED) for image_id in ids])
         others = sorted(set(group_of) - {*order, NOT_STATED})

@@ -1,4 +1,4 @@
-"""Reads the CSV files that the ISIC archive and others keep diagnoses in; which layout it is, the columns tell."""
+"""Reads CSV files of diagnoses, of the ISIC archive and others; the columns tell which layout it is."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ DIAGNOSES = {
     "mel": "melanoma",
     "nv": "nevus",
     "nev": "nevus",
-    # Wider than its name where it is HAM10000's or ISIC's: solar lentigo and lichen-planus-like keratosis, too.
+    # Wider than its name in HAM10000 and ISIC: solar lentigo and lichen-planus-like keratosis, too.
     "bkl": "seborrheic_keratosis",
     "sek": "seborrheic_keratosis",
     "bcc": "basal_cell_carcinoma",
@@ -58,7 +58,7 @@ def read_labels(ground_truth: Path, problems: list[str]) -> list[Label]:
 
 
 def ids_of(ground_truths: Iterable[Path], diagnoses: Sequence[str]) -> list[str]:
-    """Return the ids of the images of these diagnoses; of rows that cannot be used, `read_labels` tells."""
+    """Return the ids of the images of these diagnoses; `read_labels` reports rows that cannot be used."""
     labels = (label for file in ground_truths for label in read_labels(file, problems=[]))
     return [label.image_id for label in labels if label.diagnosis in diagnoses]
 
@@ -114,7 +114,7 @@ def _named(code: str) -> str:
     try:
         return DIAGNOSES[code.lower()]
     except (KeyError, AttributeError) as error:
-        raise ValueError(f"{code!r} is none of {', '.join(DIAGNOSES)}") from error
+        raise ValueError(f"{code!r} is not one of {', '.join(DIAGNOSES)}") from error
 
 
 _LAYOUTS: dict[tuple[str, ...], Layout] = {

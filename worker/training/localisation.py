@@ -26,9 +26,8 @@ _INSIDE = 128  # of 255
 class Localisation(BaseModel):
     """Of one diagnosis: the share of the heatmaps' energy (the sum of values) inside the outline, and of peaks.
 
-    `best_energy`: what the outline itself would get, drawn by a map of as few cells. `lesion_share`: of the picture,
-    which is what a heatmap that is the same everywhere would get. `blank` maps, where nothing speaks for melanoma, do
-    not count.
+    `best_energy`: the energy of the outline itself, drawn as a map of as few cells. `lesion_share`: the lesion's share
+    of the picture, which a uniform heatmap would get. `blank` maps, where nothing speaks for melanoma, do not count.
     """
 
     diagnosis: str
@@ -40,14 +39,14 @@ class Localisation(BaseModel):
 
 
 def find_masks(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
-    """Return each image's mask: named as the image is, or with `_segmentation` behind.
+    """Return each image's mask: named as the image is, or with `_segmentation` appended.
 
     Raises:
         InputUnusable: `masks_unusable`: one is missing.
     """
     files = {file.stem.removesuffix(_MASK_SUFFIX): file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
     if missing := [image_id for image_id in ids if image_id not in files]:
-        raise InputUnusable("masks_unusable", f"{folder} has no mask of {len(missing)} images, {missing[0]} for one.")
+        raise InputUnusable("masks_unusable", f"{folder} has no mask for {len(missing)} images, such as {missing[0]}.")
     return files
 
 
@@ -57,7 +56,7 @@ def measure_localisation(readings: Readings, maps: np.ndarray, masks: dict[str, 
     A mask is white inside the lesion's outline, and shows the same frame as its image, at whatever size.
 
     Raises:
-        InputUnusable: `masks_unusable`: one is no image, or shows no lesion.
+        InputUnusable: `masks_unusable`: one is not an image, or shows no lesion.
     """
     shares = np.array([_shares(map_, masks[i]) for i, map_ in zip(readings.ids, maps, strict=True)])
     among = [readings.labels == i for i in range(len(CLASSES))]
@@ -86,13 +85,13 @@ def _measure(name: str, readings: Readings, shares: np.ndarray) -> Localisation:
 def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float, float]:
     """Return energy inside, whether the peak is (1 or 0), the outline's own energy inside, and the lesion's share.
 
-    Energy and peak of a blank map are not a number.
+    Energy and peak of a blank map are NaN.
     """
     try:
         with Image.open(mask) as image:
             inside = np.asarray(image.convert("L")) >= _INSIDE
     except OSError as error:
-        raise InputUnusable("masks_unusable", f"{mask} is no image.") from error
+        raise InputUnusable("masks_unusable", f"{mask} is not an image.") from error
     if not inside.any():
         raise InputUnusable("masks_unusable", f"{mask} shows no lesion.")
     height, width = activation_map.shape

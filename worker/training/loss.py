@@ -1,4 +1,4 @@
-"""Targets and losses: smoothed or a teacher's, blended with mixup, weighed by class and difficulty."""
+"""Targets and losses: smoothed or a teacher's, blended with mixup, weighted by class and difficulty."""
 
 import numpy as np
 import torch

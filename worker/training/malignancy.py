@@ -1,4 +1,4 @@
-"""How well the melanoma probability tells malignant lesions from others, also those that no bundle has a name for."""
+"""How well the melanoma probability tells malignant lesions from others, including diagnoses that no bundle knows."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ MALIGNANT = ("melanoma", "basal_cell_carcinoma", "squamous_cell_carcinoma")
 class Diagnosed:
     """Images of every diagnosis that their CSV files name, and the melanoma probability that each was given.
 
-    A network that knows three diagnoses gives what is neither nevus nor keratosis to melanoma, and by that probability
-    a case is referred. `labels` int64 (n,), indices into `diagnoses`; `scores` float64 (n,).
+    A network that knows three diagnoses takes what is neither nevus nor keratosis for melanoma, and that probability
+    decides on referral. `labels` int64 (n,), indices into `diagnoses`; `scores` float64 (n,).
     """
 
     ids: np.ndarray
@@ -38,7 +38,7 @@ class Diagnosed:
 
 
 class MalignantAuc(BaseModel):
-    """Of a group, or of all: the AUC of malignant against other, where there are enough of both."""
+    """Of a group, or of all: the AUC of malignant against other, if there are enough of both."""
 
     group: str
     n: int

@@ -1,4 +1,4 @@
-"""Whether a training computes in half precision: where that is faster on the machine at hand."""
+"""Whether training computes in half precision: only where that is faster on the machine at hand."""
 
 import time
 from functools import cache
@@ -16,7 +16,7 @@ _TRIES = 3
 def half_precision(device: torch.device, learning: Architecture | None = None) -> torch.autocast:
     """Return a context in which torch computes in bfloat16 where that pays: on a GPU, and on some CPUs.
 
-    There, the gradients of depthwise convolutions take longer in it: the light network learns a quarter faster without.
+    On CPUs, gradients of depthwise convolutions take longer in it: the light network trains a quarter faster without.
     """
     pays = bfloat16_pays(device.type) and (device.type == "cuda" or learning != "efficientnet-lite0")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
@@ -24,10 +24,10 @@ def half_precision(device: torch.device, learning: Architecture | None = None) -
 
 @cache
 def bfloat16_pays(device_type: str) -> bool:
-    """Tell whether convolutions are faster in bfloat16 than in float32: a CPU that has it is asked by trying both.
+    """Tell whether convolutions are faster in bfloat16 than in float32: on a CPU that has it, both are timed.
 
     Without instructions for it, a CPU takes twenty times as long. With them, but without tiles (AMX), a Xeon took 1.7
-    times as long, and other makes are faster for it.
+    times as long, while other makes are faster.
     """
     if device_type != "cpu":
         return device_type == "cuda"

@@ -20,7 +20,7 @@ class Predictions:
     """Raw logits beside the truth, one row per image and network.
 
     `labels` int64 (n,), indices into `CLASSES`; `logits` float64 (n, len(CLASSES)), before any temperature; `folds`
-    int64 (n,), the part of a cross-validation that was kept aside when the row's network was trained.
+    int64 (n,), the fold of a cross-validation that was held out when the row's network was trained.
     """
 
     ids: tuple[str, ...]
@@ -45,13 +45,13 @@ def read_predictions(path: Path) -> Predictions:
     """Read what `write_predictions` wrote.
 
     Raises:
-        InputUnusable: a column is missing, a row cannot be used, or there is none; the sentence names the line.
+        InputUnusable: a column is missing, a row cannot be used, or there is none; the message names the line.
     """
     ids, labels, folds, logits = [], [], [], []
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputUnusable("predictions_malformed", f"{path.name} is no CSV file: {error}.") from error
+        raise InputUnusable("predictions_malformed", f"{path.name} is not a CSV file: {error}.") from error
     for line, row in enumerate(rows, start=2):
         try:
             ids.append(row["image_id"])
@@ -61,10 +61,10 @@ def read_predictions(path: Path) -> Predictions:
         except (KeyError, TypeError, ValueError) as error:
             raise InputUnusable(
                 "predictions_malformed",
-                f"{path.name} line {line}: needs {', '.join(COLUMNS)}; trouble with {error}.",
+                f"{path.name} line {line} cannot be used ({error}); a row needs {', '.join(COLUMNS)}.",
             ) from error
     if not ids:
-        raise InputUnusable("predictions_malformed", f"{path.name} has no row under {', '.join(COLUMNS)}.")
+        raise InputUnusable("predictions_malformed", f"{path.name} has no rows under {', '.join(COLUMNS)}.")
     return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds))
 
 
@@ -81,7 +81,7 @@ def mean_probabilities(parts: Sequence[Predictions], ids: Sequence[str]) -> np.n
     missing = [image_id for image_id in ids if image_id not in rows]
     if missing:
         raise InputUnusable(
-            "predictions_incomplete", f"{len(missing)} images have no prediction, {missing[0]} for one."
+            "predictions_incomplete", f"{len(missing)} images have no prediction, such as {missing[0]}."
         )
     return np.stack([np.mean(rows[image_id], axis=0) for image_id in ids])
 

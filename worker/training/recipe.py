@@ -20,7 +20,7 @@ _IMAGENET: dict[Architecture, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class Augmentation(BaseModel):
-    """Random changes to each training image, drawn evenly from ± the value given; 0 leaves out.
+    """Random changes to each training image, drawn uniformly from ± the value given; 0 switches one off.
 
     Flips are always on: a lesion has no up and no left. There is no JPEG among the degradations: whatever a clinic
     sends goes through the same JPEG as the training images (`worker.frame.squash`).
@@ -32,34 +32,34 @@ class Augmentation(BaseModel):
     scale: float = Field(0, ge=0, lt=1, description="share of the size")
     stretch: float = Field(0, ge=0, lt=1, description="share of the width; training images are squashed frames")
     shift: float = Field(0, ge=0, lt=0.5, description="share of the side")
-    hairs: int = Field(0, ge=0, le=50, description="dark lines, at most so many, over half of the images")
+    hairs: int = Field(0, ge=0, le=50, description="dark lines, at most this many, on half of the images")
     brightness: float = Field(0, ge=0, lt=1)
     contrast: float = Field(0, ge=0, lt=1)
     saturation: float = Field(0, ge=0, lt=1)
-    hue_deg: float = Field(0, ge=0, le=180, description="turn of the colour circle")
+    hue_deg: float = Field(0, ge=0, le=180, description="rotation of the hue")
     warmth: float = Field(0, ge=0, lt=1, description="red gets brighter by this share and blue darker, or the reverse")
-    degraded_share: float = Field(0, ge=0, le=1, description="of the images that focus changes, and that noise meets")
+    degraded_share: float = Field(0, ge=0, le=1, description="of images with changed focus, and of those with noise")
     blur_px: float = Field(0, ge=0, le=8, description="standard deviation of the blur, at most")
-    sharpen: float = Field(0, ge=0, le=4, description="times the detail that the blur would take, at most")
+    sharpen: float = Field(0, ge=0, le=4, description="times the detail that the blur would remove, at most")
     noise: float = Field(0, ge=0, le=0.5, description="standard deviation, at most, of values in [0, 1]")
-    cutout: float = Field(0, ge=0, le=0.5, description="area of a square painted over, at most, of the image's")
+    cutout: float = Field(0, ge=0, le=0.5, description="area of a square painted over, at most; share of the image")
 
 
 class Loss(BaseModel):
-    """What is minimised: a cross-entropy, plain where every value is 0, and how far heatmaps lie beside the lesion."""
+    """What is minimised: cross-entropy, plain if every value is 0, and the share of heatmaps outside the lesion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label_smoothing: float = Field(0, ge=0, lt=1, description="share of the target that all classes divide up")
+    label_smoothing: float = Field(0, ge=0, lt=1, description="share of the target spread over all classes")
     class_balance: float = Field(0, ge=0, le=1, description="an image weighs (1 / its class's frequency) to this power")
     focal_gamma: float = Field(0, ge=0, le=5, description="a class's share of the loss weighs (1 - p) to this power")
     mixup_alpha: float = Field(0, ge=0, le=2, description="two images are blended by Beta(alpha, alpha)")
-    teacher_share: float = Field(0, ge=0, le=1, description="of the target that comes from the teacher")
-    off_lesion: float = Field(0, ge=0, le=10, description="weight of the heatmaps' share beside the lesion's colour")
+    teacher_share: float = Field(0, ge=0, le=1, description="share of the target that the teacher gives")
+    off_lesion: float = Field(0, ge=0, le=10, description="weight of the heatmaps' share outside the lesion")
 
 
 class Sight(BaseModel):
-    """What is done to an image until a network has seen it, whoever learns from that."""
+    """How a network sees an image: what all kinds of recipe have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +68,7 @@ class Sight(BaseModel):
     normalisation: Literal["imagenet", "image-mean"] = "imagenet"
     input_side: int = Field(ge=32, le=512, multiple_of=32, description="px")
     cleaned: bool = Field(False, description="hairs and reflections are painted over first")
-    least_light: int = Field(0, ge=0, le=255, description="a frame of less light is brightened to it first")
+    least_light: int = Field(0, ge=0, le=255, description="darker frames are brightened to this level first")
     seed: int
 
     @property
@@ -86,10 +86,10 @@ class Sight(BaseModel):
 
 
 class SvmRecipe(Sight):
-    """A support vector machine upon what a network sees that stays as it is (`worker/training/svm.py`)."""
+    """A support vector machine on the features of a frozen network (`worker/training/svm.py`)."""
 
     method: Literal["svm"]
-    penalty: float = Field(gt=0, description="of an image on the wrong side (C); the rarer its class, the higher")
+    penalty: float = Field(gt=0, description="for an image on the wrong side (C), times its class's inverse frequency")
 
 
 class Recipe(Sight):
@@ -110,12 +110,12 @@ class Recipe(Sight):
 
 
 def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmRecipe:
-    """Read a recipe by its name among the shipped ones, or from a TOML file; one with a `method` is for that.
+    """Read a recipe by its name among the shipped ones, or from a TOML file; `method = "svm"` makes it an `SvmRecipe`.
 
-    Each of `changes` puts another value in the place of the file's: `epochs=20`, `loss.mixup_alpha=0.2`.
+    Each of `changes` overrides a value of the file: `epochs=20`, `loss.mixup_alpha=0.2`.
 
     Raises:
-        InputUnusable: there is none, or a field is unknown or out of range.
+        InputUnusable: it does not exist, or a field is unknown or out of range.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -136,7 +136,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
 
 
 def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
-    """Raise `recipe_unfit` if no worker could do what the recipe does: such a one can only be measured."""
+    """Raise `recipe_unfit` for a baseline, which no worker could run: it can only be measured."""
     if isinstance(recipe, SvmRecipe):
         raise InputUnusable(
             "recipe_unfit",

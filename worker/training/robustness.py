@@ -18,12 +18,12 @@ from worker.training.disturbances import DISTURBANCES, Change, disturb
 from worker.training.figures import MELANOMA, Ranking, Readings, find_figures
 
 TARGET_DROP = 0.015
-"""Of melanoma AUC: what a disturbance may cost at the most."""
+"""The largest acceptable drop of melanoma AUC under a disturbance."""
 
 
 class Robustness(BaseModel):
-    """What one disturbance does: melanoma AUC under it, how much less that is than without it, the sensitivity at the
-    default operating point, and the share of decisions there that turn.
+    """The effect of one disturbance: melanoma AUC under it, the drop from that without it, the sensitivity at the
+    default operating point, and the share of decisions there that change.
     """
 
     disturbance: str
@@ -42,7 +42,7 @@ def measure_robustness(
         InputUnusable: `data_unusable`: there are no melanomas among the images, or nothing else.
     """
     if undisturbed.melanoma.all() or not undisturbed.melanoma.any():
-        raise InputUnusable("data_unusable", "Disturbances are measured on melanomas and other lesions.")
+        raise InputUnusable("data_unusable", "Measuring disturbances takes both melanomas and other lesions.")
     images = read_images(sources, classes=None)
     pixels = dict(zip(images.ids, images.pixels.numpy(), strict=True))
     found = []

@@ -1,4 +1,4 @@
-"""One run in one folder: from starting weights to trained ones, with a record of how they came about."""
+"""One run in one folder: from starting weights to trained ones, with a record of how they were made."""
 
 import json
 import platform
@@ -31,11 +31,11 @@ def train_network(
     teacher_predictions: tuple[Predictions, ...] = (),
     teacher: Model | None = None,
 ) -> LesionNetwork:
-    """Train to the end, or go on with what the folder holds, and return the network with averaged weights.
+    """Train to the end, resuming what the folder holds, and return the network with averaged weights.
 
-    The folder gets `weights.safetensors` (float32), `run.json`, `history.csv`, `curves.png` and `tensorboard/`. What is
-    finished there already is not done again. `val` has the recipe's input side. `teacher_predictions`, averaged, say
-    beforehand what teachers think of every image; `teacher` is asked as the training goes.
+    The folder gets `weights.safetensors` (float32), `run.json`, `history.csv`, `curves.png` and `tensorboard/`. A
+    finished run is not repeated. `val` has the recipe's input side. `teacher_predictions` are averaged into fixed soft
+    labels; `teacher` predicts during the training.
 
     Raises:
         InputUnusable: weights, teachers or folder do not fit the recipe and the data.
@@ -61,7 +61,7 @@ def train_network(
 
 
 def read_record(folder: Path) -> dict:
-    """Return what a finished run wrote of itself into its folder; of any other folder, nothing."""
+    """Return the record of a finished run in this folder; an empty one for any other folder."""
     try:
         record = json.loads((folder / RECORD_NAME).read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Self-training: a teacher says what unlabelled images show, and who learns next believes it where it was surest."""
+"""Self-training: a teacher labels unlabelled images, and a student learns those of which it was most confident."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,31 +14,31 @@ from worker.training.dataset import Images, LabelledImages, UnlabelledImages
 from worker.training.folds import NEAR_DUPLICATE_BITS, near_duplicates, perceptual_hashes
 
 KEPT_SHARE = 0.5
-"""Of the images that the teacher gives to a class, those of which it is surest. By class, and not by one threshold,
-which nearly all would pass that look like the commonest class and none that look like the rarest (Zou et al. 2018,
-arXiv 1810.07911). Not tuned."""
+"""Of the images that the teacher assigns to a class, those of which it is most confident. By class, and not by one
+threshold, which nearly all of the commonest class would pass and none of the rarest (Zou et al. 2018, arXiv
+1810.07911). Not tuned."""
 
 Predict = Callable[[Images], np.ndarray]
 """Returns logits, float (n, classes), of images of `TRAINING_SIDE`."""
 
 Learn = Callable[[LabelledImages, Path], Predict]
-"""Learns from labelled images, keeping in a folder what it needs to go on after an interruption."""
+"""Learns from labelled images, keeping in a folder what it needs to resume."""
 
 
 def self_train(learn: Learn, train: LabelledImages, unlabelled: UnlabelledImages, folder: Path) -> Predict:
     """Learn from `train` (in `folder/teacher`), then anew from it together with images that the teacher labelled.
 
-    Pseudo-labels (Lee 2013) with the student changed at random as in any training (Xie et al. 2020, arXiv 1911.04252).
+    Pseudo-labels (Lee 2013), with the student's images augmented as always (Xie et al. 2020, arXiv 1911.04252).
     """
     teacher = learn(train, folder / "teacher")
     return learn(add_pseudo_labelled(train, unlabelled, teacher(unlabelled)), folder)
 
 
 def add_pseudo_labelled(train: LabelledImages, unlabelled: UnlabelledImages, logits: np.ndarray) -> LabelledImages:
-    """Return `train` with those unlabelled images behind it of which a teacher's logits (n, classes) are surest."""
-    guesses, sureness = logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
+    """Return `train` followed by the unlabelled images for which a teacher's logits (n, classes) are most confident."""
+    guesses, confidence = logits.argmax(axis=1), softmax(logits, axis=1).max(axis=1)
     kept = [np.flatnonzero(guesses == name) for name in range(len(train.classes))]
-    kept = np.concatenate([rows[np.argsort(-sureness[rows])][: round(KEPT_SHARE * len(rows))] for rows in kept])
+    kept = np.concatenate([rows[np.argsort(-confidence[rows])][: round(KEPT_SHARE * len(rows))] for rows in kept])
     chosen, labels = unlabelled.subset(kept), torch.from_numpy(guesses[kept])
     return replace(
         train,
@@ -51,9 +51,9 @@ def add_pseudo_labelled(train: LabelledImages, unlabelled: UnlabelledImages, log
 
 
 def without_known(unlabelled: UnlabelledImages, images: LabelledImages) -> UnlabelledImages:
-    """Return the unlabelled images that are none of the labelled ones, neither by name nor by their looks.
+    """Return the unlabelled images that are not among the labelled ones, by name or as near-duplicates.
 
-    Otherwise a fold's network could learn from images that the fold keeps aside, though without their labels.
+    Otherwise a fold's network could learn from images that the fold holds out, though without their labels.
 
     Raises:
         InputUnusable: `data_unusable`, none is left.
@@ -64,5 +64,5 @@ def without_known(unlabelled: UnlabelledImages, images: LabelledImages) -> Unlab
     named = np.flatnonzero(np.isin(unlabelled.ids, images.ids))
     left = np.setdiff1d(np.arange(len(unlabelled)), np.union1d(alike, named))
     if not len(left):
-        raise InputUnusable("data_unusable", "Every unlabelled image is among the labelled ones, too.")
+        raise InputUnusable("data_unusable", "Every unlabelled image is also among the labelled ones.")
     return unlabelled.subset(left)

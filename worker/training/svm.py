@@ -1,4 +1,4 @@
-"""A baseline: a support vector machine upon the features of a network that learnt from everyday photographs alone."""
+"""A baseline: a support vector machine on the features of a network trained only on everyday photographs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ _PLATT_FOLDS = 5
 def read_features(
     recipe: SvmRecipe, starting_weights: Path, seen: Sequence[Images], on_step: OnStep
 ) -> dict[str, np.ndarray]:
-    """Return by image id the averages of a network's last feature maps, float32 (K,); it is not trained.
+    """Return by image id the averages of a frozen network's last feature maps, float32 (K,).
 
     Raises:
         InputUnusable: `weights_unusable`.
@@ -58,18 +58,18 @@ def _average_maps(network: LesionNetwork, frames: torch.Tensor, preprocessing: P
 
 
 class FeatureSvm:
-    """What learns from deep features, as Mahbod et al. 2017 (arXiv 1702.08434) did on the same images."""
+    """Learns from deep features, as Mahbod et al. 2017 (arXiv 1702.08434) did on the same images."""
 
     def __init__(self, recipe: SvmRecipe, features: dict[str, np.ndarray]):
-        """Take the features of all images that will be asked for."""
+        """Take the features of all images that will be learnt or read."""
         self.recipe, self.features = recipe, features
 
     def learn(self, train: LabelledImages, folder: Path) -> Predict:
-        """Return what gives log-probabilities, float64 (n, classes); there is nothing to keep in the folder.
+        """Return a function that gives log-probabilities, float64 (n, classes); nothing is kept in the folder.
 
-        A radial kernel on standardised features, one class against each other one, an image weighing the more the
-        rarer its class. Sigmoids (Platt 1999) turn distances into probabilities: they are fitted on images of `train`
-        that a machine had not seen, near-duplicates kept together.
+        A radial kernel on standardised features, one class against each other one, images weighted by their class's
+        inverse frequency. Sigmoids (Platt 1999) turn distances into probabilities: they are fitted on held-out images
+        of `train`, near-duplicates kept together.
         """
         machine = make_pipeline(StandardScaler(), SVC(C=self.recipe.penalty, class_weight="balanced"))
         folds = assign_folds(train, _PLATT_FOLDS, self.recipe.seed)

@@ -228,5 +228,5 @@ def test_the_manifest_takes_its_place_last_so_that_no_digest_is_promised_too_ear
 def test_a_run_that_tells_other_classes_apart_becomes_no_bundle(workplace, tmp_path):
     run = json.loads((workplace / "run" / "run.json").read_text()) | {"classes": sorted(CLASSES)}
     (tmp_path / "run.json").write_text(json.dumps(run))
-    with pytest.raises(InputUnusable, match="tells apart melanoma, nevus, seborrheic_keratosis"):
+    with pytest.raises(InputUnusable, match="its network is for melanoma, nevus, seborrheic_keratosis"):
         read_run(tmp_path / "run.json")

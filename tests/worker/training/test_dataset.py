@@ -122,7 +122,7 @@ def test_the_digest_changes_with_a_label_and_with_an_image(tmp_path):
         ((*ROWS, "D,1"), ISIC_2017, "line 5"),
         ((*ROWS, "A,0,0"), ISIC_2017, r"line 5: A is already in labels\.csv line 2"),
         (("A,1,0,0,0,1,0,0,0,0",), ISIC_2019, "line 2: .*2 diagnoses are 1 for A"),
-        (("l1,A,wart,,,,",), HAM10000, "line 2: .*'wart' is none of mel, nv"),
+        (("l1,A,wart,,,,",), HAM10000, "line 2: .*'wart' is not one of mel, nv"),
         (ROWS, "image_id,melanoma,sk", r"labels\.csv: the columns are image_id, melanoma, sk; .*seborrheic_keratosis"),
         (ROWS[:1], ISIC_2017, r"labels\.csv: there is no image of the class seborrheic_keratosis"),
     ],
@@ -188,7 +188,7 @@ def test_a_csv_of_no_images_is_refused_whatever_is_to_be_told_apart(tmp_path):
 def test_two_files_of_one_name_are_not_chosen_between(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     (photographs / "A.png").write_bytes(images.encode(images.lesion(), "PNG"))
-    assert "A.jpg and A.png have one name" in complaint((photographs, labels))
+    assert "A.jpg and A.png have the same name" in complaint((photographs, labels))
 
 
 def test_a_large_photograph_is_decoded_as_a_worker_does_whatever_the_networks_side(tmp_path):

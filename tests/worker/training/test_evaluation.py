@@ -83,7 +83,7 @@ def test_a_missing_mask_is_told_before_any_image_is_read(data, bundle, tmp_path)
     (unread := tmp_path / "images").mkdir()
     done = run("--bundle", bundle, "--data", unread, data[1], "--masks", tmp_path)
     assert done.exit_code == 1
-    assert "has no mask of 7 images, B for one" in done.output
+    assert "has no mask for 7 images, such as B" in done.output
 
 
 def test_two_bundles_of_the_stacks_folder_are_compared_by_their_names(data, bundle, tmp_path):

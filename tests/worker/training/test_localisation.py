@@ -84,7 +84,7 @@ def test_a_mask_may_have_any_size_and_the_images_own_name(tmp_path):
 
 
 def test_a_missing_mask_and_one_without_a_lesion_are_told_by_name(masks):
-    with pytest.raises(InputUnusable, match="no mask of 1 images, image-6"):
+    with pytest.raises(InputUnusable, match="no mask for 1 images, such as image-6"):
         find_masks(masks, [f"image-{number}" for number in range(7)])
     write_mask(masks / "image-0_segmentation.png", slice(0, 0), ALL)
     with pytest.raises(InputUnusable, match=r"image-0_segmentation\.png shows no lesion"):

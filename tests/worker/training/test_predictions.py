@@ -47,7 +47,7 @@ def test_a_spreadsheets_mark_is_no_column_and_what_is_no_text_is_refused(tmp_pat
     path.write_text(f"{HEADER}\nA,nevus,0,1,2,3\n", encoding="utf-8-sig")
     assert read_predictions(path).ids == ("A",)
     path.write_bytes(b"\xff\xfe\x00PK")
-    with pytest.raises(InputUnusable, match="no CSV file"):
+    with pytest.raises(InputUnusable, match="not a CSV file"):
         read_predictions(path)
 
 
@@ -61,5 +61,5 @@ def test_probabilities_are_averaged_over_an_images_rows_in_all_files():
 
 def test_an_image_without_a_prediction_is_named():
     one = Predictions(("A",), np.array([0]), np.zeros((1, 3)), np.array([0]))
-    with pytest.raises(InputUnusable, match="2 images have no prediction, C"):
+    with pytest.raises(InputUnusable, match="2 images have no prediction, such as C"):
         mean_probabilities((one,), ("A", "C", "D"))

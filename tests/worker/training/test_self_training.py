@@ -89,7 +89,7 @@ def test_no_folds_teacher_has_seen_what_the_fold_keeps_aside(monkeypatch, tmp_pa
 
 def test_files_of_predictions_do_not_teach_where_images_have_no_labels(tmp_path):
     images = coloured_images(n=27)
-    with pytest.raises(InputUnusable, match="nothing of unlabelled"):
+    with pytest.raises(InputUnusable, match="not with unlabelled"):
         cross_validate(
             tiny_recipe(),
             tmp_path,

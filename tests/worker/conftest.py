@@ -22,7 +22,7 @@ def clinic_id(database) -> UUID:
 
 @pytest.fixture
 def make_triage(settings, database, store) -> Iterator[Callable[..., Triage]]:
-    """Make a triage with a given model, and wait for its threads at the end."""
+    """Return a function that makes a triage with a given model; wait for its threads at the end."""
     with ThreadPoolExecutor(4) as pool:
 
         def make(model: Model | None = None, store=store, doorbell=None, database=database, **changes) -> Triage:

@@ -1,4 +1,4 @@
-"""An ordinary command whose network reads the frame that warms it up, and then nothing any more.
+"""An ordinary command whose network reads the warm-up frame, and then nothing more.
 
 Called as: deviceless_worker.py COMMAND [OPTION]...
 """
@@ -11,7 +11,7 @@ from tests.worker.networks import TinyNetwork, tiny_model
 
 
 class DeadDevice(TinyNetwork):
-    """Fails as every call does once CUDA has had one error that lasts."""
+    """Fails as every call does after an unrecoverable CUDA error."""
 
     def look(self, pixels):
         raise RuntimeError("CUDA error: unspecified launch failure")

@@ -1,4 +1,4 @@
-"""Tiny seeded networks behind the same contract as the shipped one, so that a test can work its answer out."""
+"""Tiny seeded networks with the same contract as the shipped one, whose answers a test can work out."""
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class TinyNetwork(nn.Module):
 
 
 class BrokenNetwork(TinyNetwork):
-    """Gives NaN for a photograph that is dark and not black, and with it spoils whatever averages over the batch."""
+    """Gives NaN for a photograph that is dark but not black, and so spoils the whole batch."""
 
     def look(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         logits, stages = super().look(pixels)
@@ -86,7 +86,7 @@ def tiny_model(network: nn.Module | None = None, digest: str = "d" * 64, **chang
 
 
 def tiny_model_that_knows(pixels: np.ndarray) -> Model:
-    """Return a model to which these pixels, and what is like them, are familiar: and nothing else."""
+    """Return a model to which only these pixels, and others like them, are familiar."""
     check = FamiliarityCheck(sha256="0" * 64, threshold=1.0, learnt_on="one photograph")
     manifest = tiny_manifest(familiarity=check)
     runtime = TorchRuntime(Reader(TinyNetwork(), manifest.preprocessing), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""A batch whose photographs are not to blame for what went wrong, and those that are."""
+"""Failures of which the photographs of a batch are not the cause, and those of which one is."""
 
 import time
 from datetime import timedelta
@@ -29,7 +29,7 @@ class _NaNs(TinyNetwork):
         return logits * float("nan"), stages
 
 
-def test_while_the_store_is_away_one_batch_is_claimed_and_the_others_wait_for_the_next_sweep(
+def test_while_the_store_is_unavailable_one_batch_is_claimed_and_the_others_wait_for_the_next_sweep(
     make_triage, database, store, clinic_id
 ):
     queued = [add_case(database, clinic_id) for _ in range(5)]
@@ -40,7 +40,7 @@ def test_while_the_store_is_away_one_batch_is_claimed_and_the_others_wait_for_th
     assert (sorted(versions), doorbell.rings) == ([1, 1, 1, 3, 3], 0)
 
 
-def test_only_so_many_photographs_that_take_much_memory_are_decoded_at_once(
+def test_the_number_of_large_photographs_decoded_at_once_is_limited(
     make_triage, database, store, clinic_id, monkeypatch
 ):
     monkeypatch.setattr(analysis, "_LARGE_AT_ONCE", 1)
@@ -49,7 +49,7 @@ def test_only_so_many_photographs_that_take_much_memory_are_decoded_at_once(
 
     def watched(*arguments):
         inside.append(1)
-        time.sleep(0.05)  # long enough for those that do not wait to meet
+        time.sleep(0.05)  # long enough for two that do not wait for each other to overlap
         together.append(len(inside))
         inside.pop()
         return decode(*arguments)
@@ -62,7 +62,7 @@ def test_only_so_many_photographs_that_take_much_memory_are_decoded_at_once(
 
 
 class Refusing(Away):
-    """A real store that refuses to give what it was asked for by these keys, or by any."""
+    """The real store, but it refuses to return the objects of these keys, or any object if none is given."""
 
     def __init__(self, store, *keys: str):
         super().__init__(store, "")
@@ -88,7 +88,7 @@ def test_photographs_that_the_store_refuses_do_not_keep_those_behind_them_waitin
 
 
 class _MayNotDelete(Refusing):
-    """As one whose key may put and get alone, or whose objects are locked."""
+    """A store whose key may only put and get, or whose objects are locked."""
 
     def delete(self, key: str) -> None:
         raise ObjectRefused("storage_unavailable", "AccessDenied")
@@ -96,7 +96,7 @@ class _MayNotDelete(Refusing):
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    """The time by which refusals are measured; it stands still."""
+    """The clock by which refusals are timed; it stands still."""
     clock = SimpleNamespace(now_s=0.0)
     monkeypatch.setattr(analysis, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
     return clock
@@ -123,7 +123,7 @@ def make_due(database) -> None:
     ],
     ids=["old", "nothing can be deleted", "young", "refused for minutes", "store refuses everything"],
 )
-def test_a_photograph_that_the_store_alone_refuses_fails_after_a_day_and_can_be_requeued(
+def test_a_photograph_that_is_the_only_one_refused_fails_after_a_day_and_can_be_requeued(
     make_triage, database, store, clinic_id, clock, age_h, minutes, alone_refused, refusing, state
 ):
     case = add_photograph(database, store, clinic_id, jpeg())
@@ -162,7 +162,7 @@ def test_the_first_refusals_after_a_day_without_a_store_fail_no_case(
     assert state_of(database, case)[0] == State.QUEUED
 
 
-def test_a_refusal_long_after_the_last_one_begins_anew(clock):
+def test_a_refusal_long_after_the_last_one_is_timed_anew(clock):
     refusals, case_id = analysis._Refusals(), uuid4()
     refused_for_s = []
     for pause_s in (0, 500, 500, 601, 1):
@@ -171,7 +171,7 @@ def test_a_refusal_long_after_the_last_one_begins_anew(clock):
     assert refused_for_s == [0, 500, 1000, 0, 1]
 
 
-def test_no_more_than_so_many_refusals_are_remembered(monkeypatch):
+def test_the_number_of_refusals_remembered_is_limited(monkeypatch):
     monkeypatch.setattr(analysis, "_REFUSALS", 2)
     refusals, case_ids = analysis._Refusals(), [uuid4() for _ in range(3)]
     for case_id in case_ids:
@@ -198,7 +198,7 @@ def test_a_worker_whose_device_is_dead_costs_no_case_an_attempt_and_claims_no_fu
 
 
 class _DiesOfTheDark(TinyNetwork):
-    """Reads nothing any more once it was given a photograph that is dark and not black."""
+    """Reads nothing more once it was given a photograph that is dark but not black."""
 
     is_dead = False
 
@@ -210,7 +210,7 @@ class _DiesOfTheDark(TinyNetwork):
         return super().look(pixels)
 
 
-def test_a_photograph_that_kills_the_device_is_tried_alone_and_after_three_times_fails(
+def test_a_photograph_that_kills_the_device_is_tried_alone_and_fails_after_three_attempts(
     make_triage, database, store, clinic_id
 ):
     dark = images.encode(images.lesion().point(lambda level: level // 4), "PNG")
@@ -227,9 +227,7 @@ def test_a_photograph_that_kills_the_device_is_tried_alone_and_after_three_times
     assert state_of(database, good) == (State.SUCCEEDED, None, 1)
 
 
-def test_nothing_is_claimed_once_the_device_is_lost_while_a_seat_was_waited_for(
-    make_triage, database, store, clinic_id
-):
+def test_nothing_is_claimed_if_the_device_was_lost_while_waiting_for_a_seat(make_triage, database, store, clinic_id):
     case = add_photograph(database, store, clinic_id, jpeg())
     triage = make_triage(tiny_model(DeadDevice()))
     with database.writing() as session:

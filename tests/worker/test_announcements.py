@@ -1,4 +1,4 @@
-"""However a worker ends a case, the clinic's webhooks are told, and told in the transaction that ends it."""
+"""However a worker ends a case, the clinic's webhooks are notified, in the transaction that ends it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,7 +69,7 @@ def state_of_the_case(database: Database) -> State:
 
 
 class LostAnswer:
-    """A database that commits, and whose answer to the first commit is lost on the way."""
+    """A database whose answer to the first commit of a result is lost on the way."""
 
     def __init__(self, database: Database):
         self._database, self.answer_was_lost = database, False
@@ -100,7 +100,7 @@ ENDS = pytest.mark.parametrize(
 
 
 @ENDS
-def test_each_end_is_told_once(make_triage, database, store, clinic_id, webhook_id, prepare, state):
+def test_each_end_is_announced_once(make_triage, database, store, clinic_id, webhook_id, prepare, state):
     end = prepare(make_triage, database, store, clinic_id)
     for _ in range(2):
         end()
@@ -109,7 +109,7 @@ def test_each_end_is_told_once(make_triage, database, store, clinic_id, webhook_
 
 
 @ENDS
-def test_each_end_is_on_record_once(make_triage, database, store, clinic_id, prepare, state):
+def test_each_end_is_audited_once(make_triage, database, store, clinic_id, prepare, state):
     end = prepare(make_triage, database, store, clinic_id)
     for _ in range(2):
         end()
@@ -133,7 +133,7 @@ def test_no_case_ends_without_its_message(
     assert not state_of_the_case(database).is_final
 
 
-def test_a_case_whose_worker_was_lost_is_not_told_while_it_has_attempts_left(
+def test_a_case_whose_worker_was_lost_is_not_announced_while_it_has_attempts_left(
     make_triage, database, clinic_id, webhook_id
 ):
     triage = lose(make_triage, database, clinic_id)
@@ -143,7 +143,7 @@ def test_a_case_whose_worker_was_lost_is_not_told_while_it_has_attempts_left(
     assert (state_of_the_case(database), told(database)) == (State.QUEUED, [])
 
 
-def test_a_result_that_is_recorded_once_more_is_told_and_audited_once(
+def test_a_result_that_is_recorded_twice_is_announced_and_audited_once(
     make_triage, database, store, clinic_id, webhook_id
 ):
     add_photograph(database, store, clinic_id, jpeg())

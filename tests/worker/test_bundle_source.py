@@ -1,4 +1,4 @@
-"""A bundle in S3 is fetched from a real server, and every kind of trouble has its own sentence."""
+"""A bundle in S3 is fetched from a real server, and every kind of failure has its own message."""
 
 import hashlib
 from pathlib import Path
@@ -33,7 +33,7 @@ NAMES = {MANIFEST_NAME, CARD_NAME, WEIGHTS_NAME}
 
 @pytest.fixture
 def database_url() -> str:
-    """No database takes part here, so nothing is tested once for each kind."""
+    """No database is used, so that no test runs once for each kind."""
     return "sqlite:///not_opened.sqlite3"
 
 
@@ -73,9 +73,7 @@ def test_a_bundle_in_s3_is_loaded_and_its_copy_is_gone_afterwards(settings, stor
     assert model.digest == load_model(bundle, torch.device("cpu")).digest
 
 
-def test_what_a_bundle_knows_of_its_training_images_is_fetched_too_where_the_manifest_names_it(
-    settings, store, tmp_path
-):
+def test_the_statistics_of_its_training_images_are_fetched_too_if_the_manifest_names_them(settings, store, tmp_path):
     features = learn_familiarity(np.random.default_rng(0).uniform(0, 1, (20, 5)))[0].to_bytes()
     check = FamiliarityCheck(sha256=hashlib.sha256(features).hexdigest(), threshold=1.0, learnt_on="nothing")
     prefix = f"models/{uuid4()}"
@@ -85,7 +83,7 @@ def test_what_a_bundle_knows_of_its_training_images_is_fetched_too_where_the_man
         assert read_familiarity(folder, read_manifest(folder)) is not None
 
 
-def test_a_bundle_may_fill_a_bucket_of_its_own(settings, store):
+def test_a_bundle_may_have_a_bucket_to_itself(settings, store):
     contents = dict.fromkeys(NAMES, b"few") | {MANIFEST_NAME: tiny_manifest().model_dump_json().encode()}
     for name, data in contents.items():
         store.put(name, data, "application/octet-stream")
@@ -112,7 +110,7 @@ def test_a_file_that_is_too_large_is_not_fetched_to_its_end(settings, store):
     assert MANIFEST_NAME in error.detail
 
 
-def test_a_missing_bucket_is_said_to_be_missing(settings):
+def test_a_missing_bucket_is_reported_as_missing(settings):
     error = refusal(f"s3://never-made-{uuid4()}/open", settings)
     assert isinstance(error, Unavailable)
     assert error.code == "bundle_unreachable"
@@ -127,7 +125,7 @@ def test_a_missing_bucket_is_said_to_be_missing(settings):
         ({"s3_endpoint_url": "http://127.0.0.1:{port}"}, "Could not connect"),
     ],
 )
-def test_wrong_credentials_and_a_server_that_is_away_are_told_apart(settings, changes, said):
+def test_wrong_credentials_and_an_unreachable_server_are_told_apart(settings, changes, said):
     changes = {name: value.format(port=find_free_port()) for name, value in changes.items()}
     wrong = Settings.model_validate(settings.model_dump() | changes)
     error = refusal(f"s3://{BUCKET}/open", wrong)

@@ -1,4 +1,4 @@
-"""Hairs and reflections are found where they were drawn, and what takes their place is what was there before."""
+"""Hairs and reflections are found where they were drawn, and replaced by what was there before."""
 
 from pathlib import Path
 
@@ -34,14 +34,14 @@ def test_a_hair_is_found_and_the_skin_under_it_comes_back(skin, hair):
     assert near.sum() < 3 * drawn.sum()  # nothing is touched but the hair and a rim of one pixel
 
 
-def test_a_slanting_hair_is_found_also_where_it_is_wide(skin):
+def test_a_slanting_hair_is_found_even_if_it_is_wide(skin):
     hairy, steps = skin.copy(), np.arange(20, 230)
     for beside in range(7):  # 7 px across, which is 5 px from rim to rim
         hairy[steps, steps + beside] = (35, 30, 25)
     assert find_hairs(hairy)[steps, steps + 3].mean() > 0.95
 
 
-def test_lesions_and_what_is_short_are_no_hairs(skin):
+def test_lesions_and_short_marks_are_not_taken_for_hairs(skin):
     assert not find_hairs(skin).any()
     dotted = skin.copy()
     for place in range(40, 220, 20):
@@ -68,7 +68,7 @@ def test_reflections_are_painted_over_and_broad_light_is_not(skin):
     assert (cleaned[205:235, 205:235] == 255).all()
 
 
-def test_of_hairs_on_a_real_photograph_most_are_gone_and_without_them_hardly_anything_changes():
+def test_most_hairs_on_a_real_photograph_are_removed_and_one_without_hairs_hardly_changes():
     with Image.open(SAMPLES / "ISIC_0000017.jpg") as photograph:
         bare = photograph.convert("RGB").resize((256, 256))
     hairs = next(change for name, change in DISTURBANCES.items() if "hairs" in name)

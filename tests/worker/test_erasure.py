@@ -1,4 +1,4 @@
-"""What the store does not delete now keeps nothing else from being erased."""
+"""An object that the store does not delete keeps no other from being erased."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -18,7 +18,7 @@ from worker.housekeeping import Housekeeping
 
 
 class Refusing:
-    """The real store, but for what it does not delete: a legal hold lies on it, or its disk does not answer."""
+    """The real store, but it does not delete some objects: under a legal hold, or on a disk that does not answer."""
 
     def __init__(self, store: ObjectStore, kept: set, error: type[Unavailable]):
         self._store, self.kept, self._error = store, kept, error
@@ -40,7 +40,7 @@ class Refusing:
 
 
 def delete_cases(database: Database, store: ObjectStore, clinic_id: UUID, count: int) -> list[UUID]:
-    """Let so many cases have been deleted an hour ago, one after the other."""
+    """Add cases that were deleted an hour ago, one second apart."""
     deleted = [add_photograph(database, store, clinic_id, b"photograph").id for _ in range(count)]
     with database.writing() as session:
         for seconds, case_id in enumerate(deleted):
@@ -54,7 +54,7 @@ def left_of(database: Database) -> set[UUID]:
 
 
 @pytest.mark.parametrize("error", [ObjectRefused, Unavailable])
-def test_cases_that_cannot_be_erased_are_passed_over_however_many_and_tried_again_later(
+def test_cases_that_cannot_be_erased_are_skipped_however_many_and_retried_later(
     make_triage, database, store, clinic_id, monkeypatch, caplog, error
 ):
     monkeypatch.setattr(triage_module, "_ERASE_AT_ONCE", 2)
@@ -72,7 +72,7 @@ def test_cases_that_cannot_be_erased_are_passed_over_however_many_and_tried_agai
     assert left_of(database) == set()
 
 
-def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge_and_goes_with_the_next(
+def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge_and_is_deleted_by_the_next(
     database, store, clinic_id, monkeypatch, caplog
 ):
     monkeypatch.setattr(uploads, "_AT_ONCE", 2)
@@ -87,9 +87,7 @@ def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge_and_g
     assert open_uploads(database) == set()
 
 
-def test_a_store_that_is_away_keeps_the_purge_from_nothing_that_it_can_do_without_it(
-    database, store, clinic_id, caplog
-):
+def test_without_the_store_the_purge_still_does_what_does_not_need_it(database, store, clinic_id, caplog):
     caplog.set_level("INFO")
     upload_id = open_upload(database, store, clinic_id, 2)
     away = Refusing(store, {upload_key(clinic_id, upload_id)}, Unavailable)

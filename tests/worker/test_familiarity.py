@@ -1,4 +1,4 @@
-"""What a bundle knows of its training images' features, and what it makes of others."""
+"""A bundle's statistics of its training images' features, and how it judges other images by them."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from worker.training.gate import learn_familiarity
 
 
 def shares_of(n: int, direction: int = 0, seed: int = 0) -> np.ndarray:
-    """Return shares that vary along one of ten directions, and a little along all."""
+    """Return shares that vary much along one of ten directions, and a little along all."""
     generator = np.random.default_rng(seed)
     averages = generator.uniform(0.9, 1.1, (n, 10))
     averages[:, direction] += generator.uniform(0, 2, n)
@@ -32,7 +32,7 @@ def write(folder: Path, familiarity: Familiarity):
     return manifest_with(familiarity.to_bytes())
 
 
-def test_distances_are_mahalanobis_by_the_covariance_that_the_parts_make_up():
+def test_distances_are_mahalanobis_distances_for_the_covariance_of_the_parts():
     generator = np.random.default_rng(1)
     directions = np.linalg.qr(generator.normal(size=(6, 2)))[0]
     mean, variances, noise = np.full(6, 0.4), np.array([3.0, 2.0]), np.array([0.5])
@@ -44,13 +44,13 @@ def test_distances_are_mahalanobis_by_the_covariance_that_the_parts_make_up():
     np.testing.assert_allclose(familiarity.distances(shares), expected)
 
 
-def test_what_varies_as_the_training_images_do_is_familiar_and_what_varies_otherwise_is_not():
+def test_what_varies_like_the_training_images_is_familiar_and_what_varies_otherwise_is_not():
     familiarity, threshold = learn_familiarity(shares_of(200))
     assert (familiarity.distances(shares_of(200, seed=1)) > threshold).mean() < 0.05
     assert (familiarity.distances(shares_of(200, direction=4, seed=1)) > threshold).mean() > 0.9
 
 
-def test_each_stage_counts_alike_and_how_much_a_photograph_excites_it_does_not():
+def test_all_stages_weigh_the_same_however_strongly_a_photograph_activates_them():
     generator = torch.Generator().manual_seed(0)
     early, late = torch.rand(3, 4, 4, 4, generator=generator), torch.rand(3, 6, 2, 2, generator=generator)
     shares = activation_shares((early, late))
@@ -61,7 +61,7 @@ def test_each_stage_counts_alike_and_how_much_a_photograph_excites_it_does_not()
     torch.testing.assert_close(activation_shares((early,)), shares[:, :4] * 2**0.5)
 
 
-def test_a_photograph_that_excites_nothing_has_shares_of_nothing():
+def test_a_photograph_that_activates_nothing_has_shares_of_zero():
     assert activation_shares((torch.zeros(1, 4, 2, 2),)).tolist() == [[0.0] * 4]
 
 
@@ -72,12 +72,12 @@ def test_the_file_is_read_back_as_it_was_written(tmp_path):
         np.testing.assert_array_equal(getattr(read, name), value)
 
 
-def test_a_bundle_that_names_no_such_file_has_none(tmp_path):
+def test_a_bundle_whose_manifest_names_no_statistics_has_none(tmp_path):
     assert read_familiarity(tmp_path, tiny_manifest()) is None
 
 
 @pytest.mark.parametrize("data", [None, b"another", b""])
-def test_a_file_that_is_missing_or_another_is_refused(tmp_path, data):
+def test_a_file_that_is_missing_or_different_is_refused(tmp_path, data):
     manifest = write(tmp_path, learn_familiarity(shares_of(50))[0])
     (tmp_path / FEATURES_NAME).unlink()
     if data is not None:
@@ -87,7 +87,7 @@ def test_a_file_that_is_missing_or_another_is_refused(tmp_path, data):
     assert refusal.value.code == "bundle_damaged"
 
 
-def test_a_file_that_is_no_safetensors_is_refused_even_if_its_digest_fits(tmp_path):
+def test_a_file_that_is_not_safetensors_is_refused_even_if_its_digest_matches(tmp_path):
     (tmp_path / FEATURES_NAME).write_bytes(b"nothing")
     with pytest.raises(ModelUnusable):
         read_familiarity(tmp_path, manifest_with(b"nothing"))

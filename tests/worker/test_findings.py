@@ -1,4 +1,4 @@
-"""What a result has beside its probabilities: the overlay that is stored, and the warnings."""
+"""What a result has besides its probabilities: the overlay that is stored, and the warnings."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def analyze(make_triage, database, store, clinic_id) -> Callable[[Model, bytes],
 
 
 class LooksAt(TinyNetwork):
-    """Sees the same, whatever the photograph, in some of its 4×4 cells and nothing in the others."""
+    """Activates some of its 4×4 cells, the same for any photograph, and no others."""
 
     def __init__(self, cells: tuple[slice, slice]):
         super().__init__()
@@ -58,7 +58,7 @@ def test_the_stored_overlay_shows_the_melanoma_map_on_the_models_scale(analyze, 
 @pytest.mark.parametrize(
     ("cells", "warnings"), [(np.s_[:1, :1], ("attention_off_lesion",)), (np.s_[1:3, 1:3], ())], ids=["corner", "middle"]
 )
-def test_a_result_warns_of_a_heatmap_that_lies_beside_the_lesion(analyze, cells, warnings):
+def test_a_result_warns_of_a_heatmap_that_lies_outside_the_lesion(analyze, cells, warnings):
     assert analyze(tiny_model(LooksAt(cells)), images.encode(images.lesion(), "JPEG")).warnings == warnings
 
 

@@ -1,4 +1,4 @@
-"""The frame that the network meets: whole, squashed, with the traces of the training images' JPEG."""
+"""The frame that the network reads: whole, squashed, with the traces of the training images' JPEG."""
 
 import io
 
@@ -25,7 +25,7 @@ from worker.frame import (
 def test_a_reduced_photograph_looks_the_same_to_the_network():
     data = images.encode(images.lesion(1800, 1350), "JPEG", quality=90)
     fast, slow = (squash(decode_photograph(data, side), preprocess_to(224)) for side in (DECODED_SIDE, 1350))
-    assert np.abs(fast.astype(int) - slow).mean() < 0.2  # of half as many pixels, 0.23
+    assert np.abs(fast.astype(int) - slow).mean() < 0.2  # with half as many pixels, 0.23
 
 
 def test_squash_keeps_the_whole_frame_whatever_its_aspect():
@@ -48,12 +48,12 @@ def kept_for_training(photograph: Image.Image) -> Image.Image:
     return Image.open(io.BytesIO(images.encode(small, "JPEG", quality=75)))
 
 
-def test_a_training_image_meets_the_network_as_it_is():
+def test_a_training_image_reaches_the_network_unchanged():
     kept = kept_for_training(images.lesion(1504, 1129))
     assert np.abs(squash(kept, preprocess_to(256)).astype(int) - np.asarray(kept)).mean() < 0.1
 
 
-def test_a_full_photograph_meets_the_network_like_its_copy_among_the_training_images():
+def test_a_full_photograph_looks_to_the_network_like_its_copy_among_the_training_images():
     photograph = images.lesion(1504, 1129)
     ours, trained = (
         squash(each, preprocess_to(192)).astype(int) for each in (photograph, kept_for_training(photograph))
@@ -62,7 +62,7 @@ def test_a_full_photograph_meets_the_network_like_its_copy_among_the_training_im
 
 
 @pytest.mark.parametrize("size", [(752, 565), (1504, 1129), (600, 3000), (300, 200)])
-def test_the_overlays_photograph_is_pillows_within_a_level(size):
+def test_the_overlays_photograph_is_within_one_level_of_pillows(size):
     photograph = images.lesion(*size)
     theirs = np.array(photograph.resize(fit_overlay(size), Image.Resampling.BILINEAR))
     ours = np.array(shrink_for_overlay(photograph))
@@ -70,7 +70,7 @@ def test_the_overlays_photograph_is_pillows_within_a_level(size):
     assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
-def test_hairs_are_painted_over_for_a_network_that_wants_it_so():
+def test_hairs_are_painted_over_if_the_preprocessing_says_so():
     frame = np.full((TRAINING_SIDE, TRAINING_SIDE, 3), (205, 160, 140), np.uint8)
     frame[30:220, 60:63] = 30
     as_it_is, cleaned = (prepare_frame(frame, preprocess_to(224, cleaned=so)) for so in (False, True))

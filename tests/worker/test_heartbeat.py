@@ -1,4 +1,4 @@
-"""What a worker says of itself: its rate, that it lives, that it has ended."""
+"""What a worker reports of itself: its rate, that it is alive, that it has stopped."""
 
 from dataclasses import replace
 from functools import partial
@@ -50,7 +50,7 @@ def known(database) -> list[workers.KnownWorker]:
         return list(workers.list_workers(session, read_clock(session)))
 
 
-def test_the_rate_is_that_of_the_time_with_work(clock):
+def test_the_rate_counts_only_time_with_work(clock):
     meter = Meter(clock)
     assert meter.images_per_minute() is None
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_the_rate_is_that_of_the_time_with_work(clock):
     assert meter.images_per_minute() == pytest.approx(120)
 
 
-def test_batches_side_by_side_share_their_time(clock):
+def test_time_of_overlapping_batches_counts_once(clock):
     meter = Meter(clock)
     with meter.measuring(10):
         with meter.measuring(10):
@@ -69,7 +69,7 @@ def test_batches_side_by_side_share_their_time(clock):
     assert meter.images_per_minute() == pytest.approx(240)
 
 
-def test_what_was_long_ago_counts_no_more(clock):
+def test_batches_of_long_ago_no_longer_count(clock):
     meter = Meter(clock)
     with meter.measuring(10):
         clock.now += 5
@@ -77,14 +77,14 @@ def test_what_was_long_ago_counts_no_more(clock):
     assert meter.images_per_minute() is None
 
 
-def test_what_broke_off_counts_not_at_all(clock):
+def test_a_batch_that_failed_does_not_count(clock):
     meter = Meter(clock)
     with pytest.raises(ZeroDivisionError), meter.measuring(10):
         clock.now /= 0
     assert meter.images_per_minute() is None
 
 
-def test_a_worker_is_among_the_living_from_its_start_and_no_more_at_its_end(database, worker):
+def test_a_worker_is_alive_from_its_start_to_its_end(database, worker):
     heartbeat = heart_of(worker, database)
     heartbeat.beat()
     assert [(found.worker.id, found.alive) for found in known(database)] == [(worker.id, True)]
@@ -94,22 +94,20 @@ def test_a_worker_is_among_the_living_from_its_start_and_no_more_at_its_end(data
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_database_that_is_away_stops_nothing(worker, tmp_path, caplog):
+def test_an_unreachable_database_stops_nothing(worker, tmp_path, caplog):
     away = open_database(f"sqlite:///{tmp_path / 'missing' / 'test.sqlite3'}")
     heart_of(worker, away).beat()
     assert "heartbeat_missed code=database_unavailable" in caplog.text
 
 
-def test_no_trouble_whatever_ends_the_heartbeat(database, worker, caplog):
+def test_no_error_ends_the_heartbeat(database, worker, caplog):
     heartbeat = heart_of(replace(worker, model_digest="not announced"), database)
     with heartbeat.beating():
         wait_until(lambda: "heartbeat_missed" in caplog.text)
         assert heartbeat._thread.is_alive()
 
 
-def test_a_database_that_was_restored_and_lacks_the_bundle_is_told_of_it_again(
-    make_triage, database, store, clinic_id, worker
-):
+def test_a_restored_database_that_lacks_the_bundle_is_given_it_again(make_triage, database, store, clinic_id, worker):
     triage = make_triage(MODEL)
     with database.writing() as session:
         session.execute(delete(ModelRow))

@@ -1,4 +1,4 @@
-"""What is kept no longer is gone from SQL and S3 without a trace but the audit trail's; all else stays."""
+"""What need no longer be kept leaves no trace in SQL and S3 but the audit trail's; everything else stays."""
 
 import logging
 import threading
@@ -30,7 +30,7 @@ FINAL = [State.SUCCEEDED, State.REJECTED, State.FAILED, State.CANCELLED]
 
 @pytest.fixture
 def store(settings: Settings) -> ObjectStore:
-    """A bucket that the other tests' objects do not lie in: the housekeeping looks at every one."""
+    """A bucket without other tests' objects: housekeeping looks at every object."""
     store = open_object_store(settings.model_copy(update={"s3_bucket": "housekeeping"}))
     store.ensure_bucket()
     return store
@@ -43,7 +43,7 @@ def purge(database, store) -> Callable[[], None]:
 
 @pytest.fixture
 def in_days(monkeypatch) -> Callable[[float], None]:
-    """Set the clock that the housekeeping reads so many days ahead."""
+    """Return a function that sets housekeeping's clock some days ahead."""
 
     def set_clock(days: float) -> None:
         monkeypatch.setattr(housekeeping, "read_clock", lambda session: read_clock(session) + timedelta(days=days))
@@ -57,7 +57,7 @@ def keep_for(database, clinic_id: UUID, days: int | None) -> None:
 
 
 def end(database, case: Case, state: State, days_ago: float) -> UUID:
-    """Let a case be submitted and end so long ago."""
+    """Make the case one that was submitted and ended `days_ago`."""
     with database.writing() as session:
         then = read_clock(session) - timedelta(days=days_ago)
         changed = {"state": state, "submitted_at": then, "finished_at": then}
@@ -71,7 +71,7 @@ def deleted(database) -> set[UUID]:
 
 
 def tables_with(database, text: str) -> set[str]:
-    """Name every table that has it in some row, in whatever column."""
+    """Return the names of the tables that have the text in any row and column."""
     with database.reading() as session:
         tables = Table.metadata.sorted_tables
         return {table.name for table in tables for row in session.execute(select(table)) if text in str(row)}
@@ -82,7 +82,7 @@ def stored_keys(store: ObjectStore) -> set[str]:
 
 
 def note_how_it_came(database, case: Case) -> None:
-    """Make the case one of a submission, with the name that its file had, and one that came by an upload."""
+    """Make the case part of a submission, under its file's name, and the result of an upload."""
     with database.writing() as session:
         now, submission_id = read_clock(session), uuid4()
         values = {"id": submission_id, "clinic_id": case.clinic_id, "created_at": now, **SENT_WITH}
@@ -120,7 +120,7 @@ def test_only_what_ended_before_its_own_clinics_retention_is_deleted(database, p
     assert sorted(entries) == sorted(("case.purged", "housekeeping", case_id) for case_id in outdated)
 
 
-def test_more_than_are_deleted_at_once_are_deleted_all_the_same(database, purge, clinic_id, monkeypatch):
+def test_more_cases_than_one_transaction_deletes_are_all_deleted(database, purge, clinic_id, monkeypatch):
     monkeypatch.setattr(housekeeping, "_AT_ONCE", 2)
     keep_for(database, clinic_id, 1)
     outdated = {end(database, add_case(database, clinic_id), State.FAILED, 2) for _ in range(5)}
@@ -185,7 +185,7 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
     assert add_photograph(database, store, clinic_id, PHOTOGRAPH, **SECRETS).id != case.id
 
 
-def test_a_submission_is_known_again_until_its_last_case_is_deleted(database, clinic_id):
+def test_a_submission_is_recognised_until_its_last_case_is_deleted(database, clinic_id):
     first, second = (add_case(database, clinic_id) for _ in range(2))
     note_how_it_came(database, first)
     with database.writing() as session:
@@ -200,7 +200,7 @@ def test_a_submission_is_known_again_until_its_last_case_is_deleted(database, cl
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_case_that_its_clinic_deletes_at_this_moment_holds_up_nobody(database, purge, clinic_id):
+def test_a_case_that_its_clinic_is_deleting_does_not_hold_up_the_purge(database, purge, clinic_id):
     keep_for(database, clinic_id, 1)
     first, second = (end(database, add_case(database, clinic_id), State.FAILED, 2) for _ in range(2))
     purging = threading.Thread(target=purge)
@@ -212,7 +212,7 @@ def test_a_case_that_its_clinic_deletes_at_this_moment_holds_up_nobody(database,
 
 
 def open_upload(database, store: ObjectStore, clinic_id: UUID, days_ago: float, case_id: UUID | None = None) -> UUID:
-    """Let a clinic have been given a place, and have filled it."""
+    """Add an upload whose object the clinic has stored."""
     upload_id = uuid4()
     key = f"uploads/{clinic_id}/{upload_id}"
     with database.writing() as session:
@@ -255,7 +255,7 @@ def test_the_name_of_a_refused_file_is_forgotten_after_a_month_and_a_cases_is_no
             assert [item.name for item in submissions.read_submission(session, clinic_id, submission_id).items] == names
 
 
-def test_objects_that_no_row_knows_are_erased_after_a_month_and_no_others(
+def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
     make_triage, database, store, purge, clinic_id, in_days
 ):
     living = add_photograph(database, store, clinic_id, PHOTOGRAPH)
@@ -281,7 +281,7 @@ def test_objects_that_no_row_knows_are_erased_after_a_month_and_no_others(
     assert len(others) == 3 + len(foreign)
 
 
-def test_every_purge_logs_the_trails_newest_hash_so_that_it_is_noted_elsewhere(database, purge, clinic_id, caplog):
+def test_every_purge_logs_the_trails_newest_hash_so_that_there_is_a_copy_elsewhere(database, purge, clinic_id, caplog):
     by_its_clinic(database, add_case(database, clinic_id))
     with caplog.at_level(logging.INFO):
         purge()

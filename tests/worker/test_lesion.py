@@ -1,4 +1,4 @@
-"""A heatmap beside the lesion is told from one on it, and from one that nobody would see."""
+"""A heatmap outside the lesion is told from one on it, and from one too pale to be seen."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SKIN, BROWN = (224, 178, 160), (120, 70, 50)
 
 
 def lesion_at(left: int, top: int, width: int, corners: bool = False) -> np.ndarray:
-    """Return skin with a brown disc, in a dermoscope's dark corners if wanted."""
+    """Return skin with a brown disc, with a dermoscope's dark corners if wanted."""
     image = Image.new("RGB", (SIDE, SIDE), (0, 0, 0) if corners else SKIN)
     draw = ImageDraw.Draw(image)
     draw.ellipse((0, 0, SIDE, SIDE), fill=SKIN)
@@ -26,7 +26,7 @@ def heatmap(row: int, column: int, strength: float = 1.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("corners", [False, True])
-def test_the_lesion_is_found_by_its_colour_also_in_dark_corners(corners):
+def test_the_lesion_is_found_by_its_colour_even_between_dark_corners(corners):
     found = guess_lesion(lesion_at(64, 96, 70, corners))
     rows, columns = np.nonzero(found)
     scale = SIDE / found.shape[0]
@@ -35,19 +35,19 @@ def test_the_lesion_is_found_by_its_colour_also_in_dark_corners(corners):
     assert found.sum() * scale**2 == pytest.approx(np.pi * (35 + margin) ** 2, rel=0.15)
 
 
-def test_a_heatmap_on_the_lesion_is_right_and_one_beside_it_is_not():
+def test_a_heatmap_on_the_lesion_passes_and_one_outside_it_does_not():
     pixels = lesion_at(80, 80, 64)
     assert not lies_off_lesion(pixels, heatmap(3, 3))
     assert lies_off_lesion(pixels, heatmap(0, 6))
 
 
-def test_a_pale_heatmap_and_none_at_all_are_nowhere_wrong():
+def test_a_pale_or_blank_heatmap_passes_wherever_it_lies():
     pixels = lesion_at(80, 80, 64)
     assert not lies_off_lesion(pixels, heatmap(0, 6, 0.2))
     assert not lies_off_lesion(pixels, heatmap(0, 6, 0.0))
 
 
-def test_a_heatmap_of_which_a_third_lies_on_the_lesion_is_let_pass():
+def test_a_heatmap_with_a_third_on_the_lesion_passes():
     assert not lies_off_lesion(lesion_at(80, 80, 64), heatmap(0, 0, 0.6) + heatmap(3, 3, 0.4))
     assert lies_off_lesion(lesion_at(80, 80, 64), heatmap(0, 0, 0.9) + heatmap(3, 3, 0.1))
 

@@ -19,7 +19,7 @@ from worker.metrics import measure_memory, serve_metrics
 
 
 class Figures:
-    """How much figures have risen since this was made."""
+    """How much metrics have risen since this was made."""
 
     def __init__(self):
         self._before = self._read()
@@ -60,7 +60,7 @@ def test_a_rejected_case_is_counted_by_its_code(make_triage, database, store, cl
     assert figures.risen("dermqueue_cases_ended_total", state="rejected", code=code) == 1
 
 
-def test_cases_that_are_given_back_are_counted_by_the_reason(make_triage, database, store, clinic_id, figures):
+def test_postponed_cases_are_counted_by_reason(make_triage, database, store, clinic_id, figures):
     class Away:
         def get(self, key: str) -> bytes:
             raise Unavailable("storage_unavailable", "The object store cannot be reached right now.")
@@ -83,7 +83,7 @@ def test_a_case_whose_worker_vanishes_is_counted_each_time_and_at_last_as_failed
     assert figures.risen("dermqueue_cases_ended_total", state="failed", code="analysis_interrupted") == 1
 
 
-def test_a_result_that_comes_too_late_is_counted_as_such_alone(make_triage, database, store, clinic_id, figures):
+def test_a_late_result_is_counted_only_as_late(make_triage, database, store, clinic_id, figures):
     triage = make_triage()
     add_photograph(database, store, clinic_id, jpeg())
     leases = triage._claim(may_be_alone=False)

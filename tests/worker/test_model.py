@@ -47,7 +47,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     assert refusal.value.code == "bundle_damaged"
 
 
-def test_a_file_that_is_no_safetensors_is_refused_even_if_its_digest_fits(tmp_path):
+def test_a_file_that_is_not_safetensors_is_refused_even_if_its_digest_matches(tmp_path):
     (tmp_path / WEIGHTS_NAME).write_bytes(b"not weights")
     digest = hashlib.sha256(b"not weights").hexdigest()
     (tmp_path / MANIFEST_NAME).write_text(tiny_manifest(weights_sha256=digest).model_dump_json())
@@ -73,7 +73,7 @@ def test_probabilities_are_the_softmax_of_logits_over_the_temperature():
     ("logits", "temperature", "probabilities"),
     [((3e38, -3e38, 0), 0.8, (1, 0, 0)), ((3e38, -3e38, 0), 1e-300, None), ((float("-inf"), 0, 0), 1.0, None)],
 )
-def test_logits_at_the_end_of_the_scale_give_probabilities_or_are_refused(logits, temperature, probabilities):
+def test_extreme_logits_give_probabilities_or_are_refused(logits, temperature, probabilities):
     model = tiny_model(temperature=temperature)
     model._runtime = lambda _: (np.float32([logits]), np.zeros((1, 3, 4, 4), np.float32), np.ones((1, 5), np.float32))
     pixels = np.zeros((1, SIDE, SIDE, 3), np.uint8)
@@ -96,7 +96,7 @@ def test_a_photograph_reads_the_same_alone_as_in_a_batch():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("spoilt", range(3), ids=["logits", "maps", "shares"])
-def test_what_is_not_a_finite_number_is_no_reading_whichever_output_holds_it(spoilt, value):
+def test_a_value_that_is_not_finite_is_refused_in_whichever_output(spoilt, value):
     outputs = [np.zeros(shape, np.float32) for shape in ((1, 3), (1, 3, 4, 4), (1, 5))]
     outputs[spoilt].flat[-1] = value
     model = Model(tiny_manifest(), "d" * 64, "# tiny", lambda pixels: tuple(outputs))
@@ -115,7 +115,7 @@ def test_shares_are_of_the_maps_that_the_classifier_sees():
     np.testing.assert_allclose(tiny_model(network).read(pixels).shares, by_hand.numpy(), rtol=1e-5)
 
 
-def test_a_bundle_that_knows_its_images_tells_which_photographs_are_unlike_them_and_another_does_not():
+def test_only_a_bundle_with_statistics_tells_which_photographs_are_unlike_its_training_images():
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
     pixels[1, ..., 2] //= 8
     assert tiny_model_that_knows(pixels[:1]).read(pixels).unfamiliar.tolist() == [False, True]

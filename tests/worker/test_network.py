@@ -12,8 +12,8 @@ PIXELS = torch.tensor([[[[0, 51, 255], [102, 51, 255]], [[102, 51, 255], [204, 5
 @pytest.mark.parametrize(
     ("normalisation", "red", "blue"),
     [
-        ("imagenet", [[-1.0, -0.2], [-0.2, 0.6]], [[2.0, 2.0], [2.0, -2.0]]),  # less 0.5, over 0.5 and 0.25
-        ("image-mean", [[-0.8, 0.0], [0.0, 0.8]], [[1.0, 1.0], [1.0, -3.0]]),  # less 0.4 and 0.75
+        ("imagenet", [[-1.0, -0.2], [-0.2, 0.6]], [[2.0, 2.0], [2.0, -2.0]]),  # minus 0.5, divided by 0.5 and 0.25
+        ("image-mean", [[-0.8, 0.0], [0.0, 0.8]], [[1.0, 1.0], [1.0, -3.0]]),  # minus 0.4 and 0.75
     ],
 )
 def test_each_channel_is_shifted_by_the_bundles_mean_or_by_the_images_own(normalisation, red, blue):
@@ -32,7 +32,7 @@ def test_another_image_in_the_batch_changes_nothing():
 
 @pytest.mark.parametrize("architecture", BACKBONES)
 @torch.inference_mode()
-def test_who_looks_gets_what_who_classifies_gets(architecture):
+def test_look_gives_the_logits_and_the_last_maps_of_forward(architecture):
     torch.manual_seed(7)
     network, pixels = LesionNetwork(architecture=architecture).eval(), torch.randn(2, 3, 64, 64)
     logits, features = network(pixels)
@@ -42,7 +42,7 @@ def test_who_looks_gets_what_who_classifies_gets(architecture):
 
 
 @torch.inference_mode()
-def test_before_a_resnets_last_maps_come_those_of_its_third_stage():
+def test_look_gives_the_maps_of_a_resnets_third_stage_before_its_last_ones():
     network, given = LesionNetwork().eval(), []
     network.features[6].register_forward_hook(lambda stage, _, maps: given.append(maps))
     _, (third, last) = network.look(torch.randn(2, 3, 64, 64))

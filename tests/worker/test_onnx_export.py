@@ -1,4 +1,4 @@
-"""The exported file: what it says is what the bundle says, and whoever has the file alone has all that is needed."""
+"""The exported file: its outputs are the bundle's, and it holds all that is needed to use it."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_onnx_runtime_alone_gets_the_bundles_probabilities_and_maps_for_any_numb
     assert 0 <= maps.min() < maps.max()
 
 
-def test_its_metadata_tell_how_to_use_it_and_that_it_is_no_diagnosis(bundle, file):
+def test_its_metadata_tell_how_to_use_it_and_that_it_gives_no_diagnosis(bundle, file):
     said = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
     model, manifest = load_model(bundle, torch.device("cpu"), "torch"), read_manifest(bundle)
     assert (said["notice"], said["licence"], said["name"], said["version"]) == (NOTICE, "MIT", "tiny", "1")
@@ -67,7 +67,7 @@ def test_its_metadata_tell_how_to_use_it_and_that_it_is_no_diagnosis(bundle, fil
     assert said["weights"] == file.stem
 
 
-def test_its_metadata_name_what_is_painted_over_and_brightened_first():
+def test_its_metadata_say_that_hairs_are_painted_over_and_dark_frames_brightened_first():
     preprocessing = preprocess_to(SIDE, cleaned=True).model_copy(update={"least_light": 150})
     said = describe(tiny_manifest(preprocessing=preprocessing), "d" * 64, "float32")
     steps = json.loads(said["preprocessing"])["steps"]

@@ -1,4 +1,4 @@
-"""Whether a worker gets work done can be told from outside, and nobody else's trouble is held against it."""
+"""Whether a worker makes progress can be told from outside, and other failures do not count against it."""
 
 import os
 import signal
@@ -44,30 +44,30 @@ def let_a_case_wait(database: Database) -> None:
     submit(database, add_clinic(database))  # months ago
 
 
-def test_who_gets_nothing_done_while_a_case_waits_has_stalled(stalled, database, file):
+def test_a_worker_that_finishes_nothing_while_a_case_waits_has_stalled(stalled, database, file):
     let_a_case_wait(database)
     assert stalled()
     file.touch()
     assert not stalled()
 
 
-def test_who_has_nothing_to_do_has_not_stalled(stalled):
+def test_a_worker_with_nothing_to_do_has_not_stalled(stalled):
     assert not stalled()
 
 
-def test_a_case_that_came_just_now_is_held_against_nobody(settings, database, file):
+def test_a_worker_has_not_stalled_if_the_case_has_only_just_come(settings, database, file):
     add_case(database, add_clinic(database))
     os.utime(file, (0, 0))
     assert not has_stalled(file, 3600, database, Doorbell(make_celery(settings)))
 
 
-def test_who_still_starts_has_not_stalled(stalled, database, file):
+def test_a_worker_that_is_still_starting_has_not_stalled(stalled, database, file):
     let_a_case_wait(database)
     file.unlink()
     assert not stalled()
 
 
-def test_a_database_or_a_broker_that_is_away_is_held_against_no_worker(stalled, database, tmp_path):
+def test_a_worker_has_not_stalled_if_the_database_or_the_broker_is_unreachable(stalled, database, tmp_path):
     let_a_case_wait(database)
     assert not stalled(broker_url="redis://127.0.0.1:1/0")
     assert not stalled(database=open_database(f"sqlite:///{tmp_path / 'missing' / 'test.sqlite3'}"))
@@ -75,7 +75,7 @@ def test_a_database_or_a_broker_that_is_away_is_held_against_no_worker(stalled, 
 
 @pytest.fixture
 def worker(settings: Settings, tmp_path) -> Iterator[subprocess.Popen]:
-    """A real worker process, which is done with a network's pass at once."""
+    """A real worker process, whose forward pass takes no time."""
     environment = os.environ | variables_of(settings) | {"DERMQUEUE_LEASE_S": "1"}
     command = (
         sys.executable,
@@ -94,7 +94,7 @@ def worker(settings: Settings, tmp_path) -> Iterator[subprocess.Popen]:
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_worker_process_that_hangs_is_found_out_and_is_well_again_once_it_goes_on(
+def test_a_worker_process_that_hangs_is_detected_and_counts_as_healthy_once_it_goes_on(
     worker, settings, database, tmp_path
 ):
     file, doorbell = tmp_path / "progress", Doorbell(make_celery(settings))

@@ -1,4 +1,4 @@
-"""What is told of a photograph by its pixels alone."""
+"""What is said of a photograph by its pixels alone."""
 
 from pathlib import Path
 
@@ -40,16 +40,16 @@ def lit(picture: Image.Image, factor: float) -> Image.Image:
     return picture.point(lambda level: min(255, round(level * factor)))
 
 
-def test_of_a_good_photograph_nothing_is_said(photograph):
+def test_a_good_photograph_gets_no_warning(photograph):
     assert warnings_of(photograph) == ()
 
 
 @pytest.mark.parametrize("radius_px", [4, 16])
-def test_a_blurred_one_is_warned_of(photograph, radius_px):
+def test_a_blurred_photograph_is_warned_of(photograph, radius_px):
     assert warnings_of(photograph.filter(ImageFilter.GaussianBlur(radius_px))) == ("blurred",)
 
 
-def test_a_dark_one_is_warned_of_and_a_black_one_is_rejected(photograph):
+def test_a_dark_photograph_is_warned_of_and_a_black_one_is_rejected(photograph):
     assert "dark" in warnings_of(lit(photograph, 0.2))
     assert refusal(lit(photograph, 0.08)) == "image_dark"
 
@@ -67,7 +67,7 @@ def test_skin_without_a_lesion_is_warned_of_however_rough_and_unevenly_coloured_
     assert "no_lesion_in_view" not in warnings_of(images.lesion())
 
 
-def test_hairs_all_over_a_photograph_are_warned_of():
+def test_a_photograph_covered_by_hairs_is_warned_of():
     assert warnings_of(read_sample(HAIRY)) == ("hairy",)
 
 
@@ -76,7 +76,7 @@ def test_sharpness_does_not_depend_on_contrast_or_brightness():
     assert sharpness(luma) == pytest.approx(sharpness(luma * 0.2 + 40), rel=1e-4)
 
 
-def test_sharpness_of_a_ramp_is_a_quarter_and_a_plain_picture_has_the_middle_of_no_measure():
+def test_sharpness_is_a_quarter_for_a_ramp_and_one_for_a_uniform_picture():
     ramp = np.add.outer(np.arange(64.0), np.arange(64.0))
     assert sharpness(ramp) == pytest.approx(0.25)
     assert sharpness(np.full((64, 64), 90.0)) == 1.0

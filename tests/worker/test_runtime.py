@@ -1,4 +1,4 @@
-"""Both runtimes give the same answer, of the shipped network and of others."""
+"""Both runtimes give the same outputs, for the shipped network and for others."""
 
 from contextlib import nullcontext
 
@@ -52,7 +52,7 @@ def test_a_batch_of_any_size_reads_the_same(normalisation, n):
 
 
 @pytest.mark.parametrize(("difference", "is_refused"), [(0.0005, False), (0.002, True)])
-def test_a_translation_may_differ_by_what_rounding_explains_and_no_more(monkeypatch, difference, is_refused):
+def test_an_exported_graph_may_differ_from_torch_by_rounding_and_no_more(monkeypatch, difference, is_refused):
     reader = tiny_reader()
     torch.nn.init.zeros_(reader.network.classifier.bias)
     translated = runtime.translate(reader, SIDE)
@@ -62,7 +62,7 @@ def test_a_translation_may_differ_by_what_rounding_explains_and_no_more(monkeypa
         OnnxRuntime(reader, SIDE)
 
 
-def test_a_translation_that_gives_something_else_is_refused(monkeypatch):
+def test_an_exported_graph_with_other_outputs_is_refused(monkeypatch):
     other = runtime.translate(Reader(TinyNetwork(seed=1), tiny_reader()._preprocessing), SIDE)
     monkeypatch.setattr(runtime, "translate", lambda reader, side: other)
     with pytest.raises(ModelUnusable, match="DERMQUEUE_RUNTIME=torch") as refusal:

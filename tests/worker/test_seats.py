@@ -1,4 +1,4 @@
-"""How many batches of one process run side by side, and that a case which must be tried alone is alone."""
+"""How many batches of one process run concurrently, and that a case that must be tried alone is alone."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +19,7 @@ PHOTOGRAPH = images.encode(images.lesion(), "JPEG")
 
 
 class Watching(TinyNetwork):
-    """Takes note of something during every forward pass."""
+    """Notes something during every forward pass."""
 
     def __init__(self, note: Callable[[], object]):
         super().__init__()
@@ -31,7 +31,7 @@ class Watching(TinyNetwork):
 
 
 def together(call: Callable) -> Callable:
-    """Return the call so that the first two who make it go on at the same time."""
+    """Return the call so that its first two callers return from it at the same time."""
     both, number = threading.Barrier(2, timeout=10), count()
 
     def meet(*arguments, **named):
@@ -63,7 +63,7 @@ def test_while_a_case_is_tried_alone_no_other_thread_of_the_process_holds_a_leas
     assert network.seen == [1, 1, 1, 1]
 
 
-def test_whoever_takes_every_seat_has_no_neighbour():
+def test_a_holder_of_every_seat_runs_alone():
     seats, neighbours, most = Seats(2), [], []
 
     def work(everything: bool) -> None:

@@ -1,4 +1,4 @@
-"""A worker that is told to stop finishes what it has in hand, and begins nothing more."""
+"""A worker that is told to stop finishes what it has in hand and starts nothing more."""
 
 from threading import Event
 
@@ -30,7 +30,7 @@ def test_no_further_batch_is_taken(make_triage, database, store, clinic_id):
     assert state_of(database, case)[0] == State.QUEUED
 
 
-def test_what_it_has_begun_is_sent_and_no_further_message(database, clinic_id, stopping):
+def test_messages_already_begun_are_sent_and_no_others(database, clinic_id, stopping):
     with running_receiver() as receiver:
         add_webhook(database, clinic_id, receiver.url)
         for _ in range(40):
@@ -44,7 +44,9 @@ def test_what_it_has_begun_is_sent_and_no_further_message(database, clinic_id, s
     assert (known(database).delivered, known(database).pending) == (told, 40 - told)
 
 
-def test_no_message_loses_an_attempt_to_a_courier_that_would_not_send_it(database, clinic_id, stopping, monkeypatch):
+def test_no_attempt_counts_for_a_message_that_a_stopping_courier_does_not_send(
+    database, clinic_id, stopping, monkeypatch
+):
     def send_the_last(*_) -> tuple[None, bool]:
         stopping.set()
         return None, False
@@ -61,7 +63,7 @@ def test_no_message_loses_an_attempt_to_a_courier_that_would_not_send_it(databas
         assert session.scalar(select(func.sum(DeliveryRow.attempts))) == _AT_ONCE
 
 
-def test_a_purge_ends_after_the_batch_in_hand_and_deletes_no_object(database, store, clinic_id, stopping, monkeypatch):
+def test_a_purge_stops_after_one_transaction_and_deletes_no_object(database, store, clinic_id, stopping, monkeypatch):
     monkeypatch.setattr(housekeeping, "_AT_ONCE", 2)
     keep_for(database, clinic_id, 1)
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""One worker's part in the flow of cases, on the real database and object store."""
+"""How one worker takes cases to their end, on the real database and object store."""
 
 import io
 from datetime import timedelta
@@ -133,7 +133,7 @@ def test_a_photograph_that_cannot_be_analysed_is_rejected_and_its_neighbours_go_
     assert state_of(database, good)[0] == State.SUCCEEDED
 
 
-def test_a_photograph_that_is_gone_or_changed_fails_for_a_human(make_triage, database, store, clinic_id):
+def test_a_case_whose_photograph_is_missing_or_changed_fails_for_a_human(make_triage, database, store, clinic_id):
     gone, changed = (add_photograph(database, store, clinic_id, jpeg()) for _ in range(2))
     store.delete(gone.photograph.key)
     store.put(changed.photograph.key, jpeg(400, 300), "image/jpeg")
@@ -151,7 +151,7 @@ def test_only_the_photograph_that_the_network_chokes_on_fails(make_triage, datab
 
 
 class Away:
-    """An object store that cannot be reached; what it was asked to store is kept from the real one."""
+    """The real store, unreachable for one verb."""
 
     def __init__(self, store, verb: str):
         self._store, self._verb = store, verb
@@ -164,7 +164,7 @@ class Away:
 
 
 @pytest.mark.parametrize("verb", ["get", "put"])
-def test_an_object_store_that_is_away_costs_the_case_no_attempt(make_triage, database, store, clinic_id, verb):
+def test_an_unavailable_object_store_costs_the_case_no_attempt(make_triage, database, store, clinic_id, verb):
     case = add_photograph(database, store, clinic_id, jpeg())
     make_triage(store=Away(store, verb)).analyze_waiting()
     assert state_of(database, case) == (State.QUEUED, None, 0)
@@ -173,7 +173,7 @@ def test_an_object_store_that_is_away_costs_the_case_no_attempt(make_triage, dat
 
 
 class _Crashing(TinyNetwork):
-    """Fails at every photograph, and reads the black frame that tells whether the device works."""
+    """Fails at every photograph, but reads the black frame that tells whether the device works."""
 
     def look(self, pixels):
         if (pixels > -2).any():
@@ -181,7 +181,7 @@ class _Crashing(TinyNetwork):
         return super().look(pixels)
 
 
-def test_a_case_that_the_analysis_stumbles_over_is_tried_alone_and_after_three_times_fails(
+def test_a_case_that_breaks_the_analysis_is_tried_alone_and_fails_after_three_attempts(
     make_triage, database, store, clinic_id
 ):
     pair = [add_photograph(database, store, clinic_id, jpeg()) for _ in range(2)]
@@ -235,7 +235,7 @@ def test_a_result_that_comes_after_the_case_was_cancelled_is_dropped_with_its_ov
         store.get(overlays[0])
 
 
-def test_recording_waits_for_a_database_that_is_away_for_a_moment(make_triage, database, store, clinic_id, monkeypatch):
+def test_recording_waits_for_a_briefly_unavailable_database(make_triage, database, store, clinic_id, monkeypatch):
     case = add_photograph(database, store, clinic_id, jpeg())
     failures = iter([Unavailable("database_unavailable", "away")] * 2)
     record = queue.record_analyses

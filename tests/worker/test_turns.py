@@ -1,4 +1,4 @@
-"""When a worker gives its turn back, what the sweeper hands on, and how long an outage is waited for."""
+"""When a worker gives up its turn, what the sweeper hands on, and how long recording waits for a database."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ def refuse(*_) -> None:
     raise Unavailable("unavailable", "away")
 
 
-def test_a_slice_that_is_over_rings_for_what_still_waits_and_one_that_did_all_does_not(
+def test_a_task_whose_time_slice_is_over_rings_for_what_still_waits_and_one_that_finished_all_does_not(
     make_triage, database, store, clinic_id, monkeypatch
 ):
     case, doorbell = add_photograph(database, store, clinic_id, jpeg()), CountingDoorbell()
@@ -32,7 +32,7 @@ def test_a_slice_that_is_over_rings_for_what_still_waits_and_one_that_did_all_do
 
 
 @pytest.mark.parametrize(("waiting", "rings"), [(0, 0), (1, 1), (3, 2), (10, 2)])
-def test_the_sweeper_rings_once_a_batch_and_for_no_more_than_a_worker_takes_at_once(
+def test_the_sweeper_rings_once_per_batch_and_for_no_more_than_a_worker_takes_at_once(
     make_triage, database, clinic_id, waiting, rings
 ):
     doorbell = CountingDoorbell()
@@ -42,7 +42,7 @@ def test_the_sweeper_rings_once_a_batch_and_for_no_more_than_a_worker_takes_at_o
     assert doorbell.rings == rings
 
 
-def test_the_sweeper_ranks_what_an_older_version_has_ended(make_triage, database, store, clinic_id):
+def test_the_sweeper_ranks_cases_that_an_older_version_has_ended(make_triage, database, store, clinic_id):
     add_photograph(database, store, clinic_id, jpeg())
     triage = make_triage()
     triage.analyze_waiting()

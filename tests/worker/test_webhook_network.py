@@ -1,4 +1,4 @@
-"""Where the courier's messages may go, and for how long a message is its own."""
+"""Where the courier's messages may go, and how long its claim on a message lasts."""
 
 import socket
 from datetime import timedelta
@@ -31,7 +31,7 @@ def clinic_id(database) -> UUID:
         ("http://localhost/", [PUBLIC], [], "address_refused"),
     ],
 )
-def test_nobody_is_asked_unless_every_address_of_a_name_is_public_and_the_url_is_still_allowed(
+def test_nothing_is_contacted_unless_every_address_of_a_name_is_public_and_the_url_is_still_allowed(
     database, clinic_id, monkeypatch, url, addresses, asked, error
 ):
     tried = []
@@ -51,7 +51,7 @@ def test_nobody_is_asked_unless_every_address_of_a_name_is_public_and_the_url_is
 
 
 @pytest.mark.parametrize(("after_s", "claimed"), [(2 * courier_module._TIMEOUT_S, 0), (121, 1)])
-def test_a_message_is_its_senders_until_it_must_have_given_up(database, clinic_id, after_s, claimed):
+def test_a_message_cannot_be_claimed_again_until_its_sender_must_have_given_up(database, clinic_id, after_s, claimed):
     add_webhook(database, clinic_id, "https://clinic.example/hook")
     end_case(database, clinic_id)
     with database.writing() as session:

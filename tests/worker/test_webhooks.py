@@ -1,4 +1,4 @@
-"""Messages to webhooks, sent to a real server and checked by the standard's own library; and those that must not go."""
+"""Messages to webhooks: sent to a real server and checked by the standard's own library, or not to be sent."""
 
 import json
 import socket
@@ -66,7 +66,7 @@ def make_due(database: Database) -> None:
 
 
 def deliver(database: Database, attempts: int = 1, local_allowed: bool = True) -> None:
-    """Deliver what is due, so often, and wait until it is done each time."""
+    """Deliver what is due, this many times, and wait until it is done each time."""
     courier = Courier(database, local_allowed)
     for _ in range(attempts):
         make_due(database)
@@ -86,7 +86,7 @@ def test_a_webhook_is_told_how_a_case_ended_and_nothing_of_the_patient(database,
     assert (known(database).pending, known(database).delivered) == (0, 1)
 
 
-def test_another_clinics_cases_are_not_told_of(database, clinic_id, receiver):
+def test_another_clinics_cases_are_not_announced(database, clinic_id, receiver):
     add_webhook(database, clinic_id, receiver.url)
     end_case(database, add_clinic(database))
     deliver(database)
@@ -106,7 +106,7 @@ def test_what_is_delivered_is_not_sent_again_and_many_are_sent_in_one_go(databas
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
-def test_what_is_not_taken_is_sent_again_under_the_same_id(database, clinic_id, receiver, status):
+def test_a_message_that_is_not_accepted_is_sent_again_under_the_same_id(database, clinic_id, receiver, status):
     add_webhook(database, clinic_id, receiver.url)
     end_case(database, clinic_id)
     receiver.status = status
@@ -155,7 +155,7 @@ def test_a_webhook_that_says_it_is_gone_is_disabled_at_once(database, clinic_id,
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{}", "https://127.0.0.1:{}", "https://localhost:{}"])
-def test_nothing_is_sent_to_this_network(database, clinic_id, receiver, address):
+def test_nothing_is_sent_to_the_local_network(database, clinic_id, receiver, address):
     add_webhook(database, clinic_id, address.format(receiver.server_port))
     end_case(database, clinic_id)
     deliver(database, local_allowed=False)
@@ -173,7 +173,7 @@ def test_a_message_whose_sender_died_is_sent_by_another(database, clinic_id, rec
     assert known(database).delivered == 1
 
 
-def test_a_name_that_cannot_be_looked_up_is_tried_again_like_any_other_trouble(database, clinic_id):
+def test_a_name_that_cannot_be_resolved_is_retried_like_any_other_failure(database, clinic_id):
     add_webhook(database, clinic_id, "https://clinic..example/hook")
     end_case(database, clinic_id)
     for local_allowed in (True, False):
@@ -181,7 +181,7 @@ def test_a_name_that_cannot_be_looked_up_is_tried_again_like_any_other_trouble(d
         assert (known(database).pending, known(database).last_error) == (1, "UnicodeError")
 
 
-def test_an_answer_that_does_not_end_is_not_waited_for(database, clinic_id, receiver, monkeypatch):
+def test_a_response_that_never_comes_is_not_waited_for(database, clinic_id, receiver, monkeypatch):
     monkeypatch.setattr(courier_module, "_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         add_webhook(database, clinic_id, f"http://127.0.0.1:{silent.getsockname()[1]}/")
@@ -191,7 +191,7 @@ def test_an_answer_that_does_not_end_is_not_waited_for(database, clinic_id, rece
 
 
 def trickle(server: socket.socket) -> None:
-    """Answer whoever connects with one line of an answer after the other, for ever."""
+    """Send every client one interim response after another, for ever."""
     while True:
         try:
             connection = server.accept()[0]
@@ -207,7 +207,7 @@ def _trickle_to(connection: socket.socket) -> None:
             time.sleep(0.05)
 
 
-def test_an_answer_that_trickles_in_is_not_waited_for_and_holds_up_no_other_clinic(
+def test_a_response_that_trickles_in_is_not_waited_for_and_holds_up_no_other_clinic(
     database, clinic_id, receiver, monkeypatch
 ):
     monkeypatch.setattr(courier_module, "_TIMEOUT_S", 3)
@@ -255,7 +255,7 @@ def is_waiting_for_a_lock(database: Database) -> bool:
         return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
-def test_an_address_that_does_not_answer_leaves_the_next_its_time(database, clinic_id, receiver, monkeypatch):
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(database, clinic_id, receiver, monkeypatch):
     connect, asked = httpcore.SyncBackend.connect_tcp, []
 
     def fall_silent(self, host, port, timeout, *others):
@@ -274,7 +274,7 @@ def test_an_address_that_does_not_answer_leaves_the_next_its_time(database, clin
     assert known(database).delivered == 1
 
 
-def test_a_signature_holds_for_its_message_alone(database, clinic_id, receiver):
+def test_a_signature_holds_only_for_its_own_message(database, clinic_id, receiver):
     secret = add_webhook(database, clinic_id, receiver.url)
     end_case(database, clinic_id)
     deliver(database)

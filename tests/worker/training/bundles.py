@@ -1,4 +1,4 @@
-"""Whole bundles that load, with a network that has learnt nothing."""
+"""Complete bundles that load, with an untrained network."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_random_bundle(folder: Path, seed: int = 0, **changes) -> Path:
 
 
 def write_light_bundle(folder: Path, side: int, *, cleaned: bool = False) -> Path:
-    """Write a bundle of a random EfficientNet-Lite0, its weights so large that something reaches its last block."""
+    """Write a bundle of a random EfficientNet-Lite0, with weights so large that its last block is active."""
     torch.manual_seed(5)
     network = LesionNetwork(architecture="efficientnet-lite0")
     for weights in network.features.parameters():

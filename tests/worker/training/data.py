@@ -1,4 +1,4 @@
-"""What trainings in tests start from: little photographs with their CSV files, a tiny network, a short recipe."""
+"""What trainings in tests start from: small photographs with their CSV files, a tiny network, a short recipe."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ISIC_2017 = "image_id,melanoma,seborrheic_keratosis"
 
 
 def write_data(folder: Path, rows: tuple[str, ...], header: str = ISIC_2017, id_column: int = 0) -> tuple[Path, Path]:
-    """Write a photograph of its own look per row, and the CSV file; return both places."""
+    """Write a different photograph per row, and the CSV file; return the paths of the folder and the file."""
     photographs = folder / "images"
     photographs.mkdir(parents=True)
     for number, row in enumerate(rows):
@@ -29,7 +29,7 @@ def write_data(folder: Path, rows: tuple[str, ...], header: str = ISIC_2017, id_
 
 
 class TinyLesionNetwork(nn.Module):
-    """Stands in for the real ones in trainings: a convolution, statistics of batches, a classifier."""
+    """Stands in for the real ones in trainings: a convolution, batch normalisation, a classifier."""
 
     def __init__(self, n_classes: int = 3, architecture: str = "resnet50-v1"):
         super().__init__()

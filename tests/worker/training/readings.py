@@ -1,4 +1,4 @@
-"""Made-up readings: what a network of a chosen skill says of lesions that are not there."""
+"""Made-up readings: what a network of a chosen skill says of imaginary lesions."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SHARES = (0.2, 0.15, 0.65)
 
 
 def made_up_predictions(n: int = 300, skill: float = 1.5, seed: int = 0, folds: int = 5) -> Predictions:
-    """Return logits that are noise of deviation 1 with `skill` more for the true class."""
+    """Return logits: noise with a standard deviation of 1, plus `skill` for the true class."""
     generator = np.random.default_rng(seed)
     labels = np.repeat(range(3), np.diff(np.round(np.cumsum((0, *SHARES)) * n).astype(int)))
     logits = generator.normal(size=(n, 3)) + skill * np.eye(3)[labels]
@@ -17,7 +17,7 @@ def made_up_predictions(n: int = 300, skill: float = 1.5, seed: int = 0, folds: 
 
 
 def made_up_readings(n: int = 300, skill: float = 1.5, seed: int = 0) -> Readings:
-    """Return them as probabilities, in steps of a fiftieth so that some are equal; referred from 0.2 on."""
+    """Return them as probabilities, in steps of a fiftieth so that some are equal; referred from 0.2."""
     predictions = made_up_predictions(n, skill, seed)
     exponentials = np.exp(predictions.logits)
     probabilities = np.round(exponentials / exponentials.sum(axis=1, keepdims=True) * 50) / 50

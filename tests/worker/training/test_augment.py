@@ -1,4 +1,4 @@
-"""Each random change does what its name says, on each image by itself, and the same for the same seed."""
+"""Each random change does what its name says, on each image separately, and the same for the same seed."""
 
 import colorsys
 
@@ -47,7 +47,7 @@ def test_each_image_is_changed_on_its_own(kind):
     assert len({float(image.std()) for image in images}) > 3
 
 
-def test_hue_turns_the_colour_and_saturation_its_strength_while_brightness_stays():
+def test_hue_rotates_the_colour_and_saturation_scales_it_while_brightness_stays():
     hues, strengths = [], []
     for image in changed(plain(30), hue_deg=20, saturation=0.3):
         red, green, blue = image.mean(dim=(1, 2)).tolist()
@@ -57,7 +57,7 @@ def test_hue_turns_the_colour_and_saturation_its_strength_while_brightness_stays
         hue, _, _ = colorsys.rgb_to_hsv(red, green, blue)
         hues.append((hue * 360 + 180) % 360 - 180)
         strengths.append(max(red, green, blue) - min(red, green, blue))
-    assert -25 < min(hues) < 5  # of 15° as it is
+    assert -25 < min(hues) < 5  # of 15° before the change
     assert 25 < max(hues) < 45
     assert max(strengths) / min(strengths) > 1.5
 
@@ -98,7 +98,7 @@ def test_focus_blurs_some_images_sharpens_some_and_leaves_the_rest():
     assert min(int((change < 0).sum()), int((change > 0).sum())) > 5
 
 
-def test_noise_meets_a_share_of_the_images():
+def test_noise_is_added_to_a_share_of_the_images():
     grain = changed(plain(60), degraded_share=0.5, noise=0.1).std(dim=(2, 3)).mean(dim=1)
     assert 15 < int((grain > 1e-3).sum()) < 45
     assert grain.max() < 0.11

@@ -1,11 +1,11 @@
-"""Batches of whatever can be sliced, and what is told of them."""
+"""Batches of anything that can be sliced, and the progress reported."""
 
 import numpy as np
 
 from worker.training.batches import in_batches
 
 
-def test_every_item_is_yielded_once_and_told_only_when_it_is_done():
+def test_every_item_is_yielded_once_and_reported_only_when_it_is_done():
     told = []
     batches = in_batches(np.arange(70), lambda *done: told.append(done))
     next(batches)
@@ -15,5 +15,5 @@ def test_every_item_is_yielded_once_and_told_only_when_it_is_done():
     assert told == [(32, 70), (64, 70), (70, 70)]
 
 
-def test_of_nothing_there_is_no_batch():
+def test_nothing_makes_no_batch():
     assert list(in_batches([], lambda *done: None)) == []

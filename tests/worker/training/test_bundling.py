@@ -1,4 +1,4 @@
-"""`dermqueue bundle`: weights and predictions become a bundle that a worker loads, with a card that tells the truth."""
+"""`dermqueue bundle`: weights and predictions become a bundle that a worker loads, with a truthful card."""
 
 import json
 from pathlib import Path
@@ -108,12 +108,12 @@ def test_its_weights_are_the_runs_in_half_precision_and_small_enough(workplace, 
     assert (bundle / "weights.safetensors").stat().st_size <= MAX_WEIGHTS_BYTES
     assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float16}
     for key in ("classifier.weight", "classifier.bias"):
-        theirs[key] -= theirs[key].mean(dim=0)  # what heatmaps would show and no probability
+        theirs[key] -= theirs[key].mean(dim=0)  # which heatmaps would show but no probability
     for key, value in theirs.items():
         torch.testing.assert_close(ours[key].to(value.dtype), value, rtol=1e-3, atol=1e-6)
 
 
-def test_another_training_goes_on_from_its_weights_with_the_same_classifier(bundle):
+def test_another_training_starts_from_its_weights_with_the_same_classifier(bundle):
     network = LesionNetwork()
     load_starting_weights(network, bundle / "weights.safetensors", CLASSES)
     ours = load_file(bundle / "weights.safetensors")
@@ -132,7 +132,7 @@ def test_it_is_calibrated_on_all_predictions_and_measured_on_other_folds(bundle)
     assert manifest.measured_on.startswith("Cross-validated on 300 images")
 
 
-def test_heatmaps_are_scaled_by_what_the_network_itself_sees(workplace, bundle):
+def test_heatmaps_are_scaled_by_the_networks_own_activations(workplace, bundle):
     model = load_model(bundle, CPU)
     images = read_images(
         [(workplace / "data" / "images", workplace / "data" / "labels.csv")], model.manifest.preprocessing
@@ -155,7 +155,7 @@ def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle
     assert manifest.sources == (MIT, CC0)
 
 
-def test_a_network_that_a_bundle_taught_says_so_and_that_its_figures_are_of_others(workplace, tmp_path):
+def test_a_network_taught_by_a_bundle_says_so_and_that_its_figures_are_without_a_teacher(workplace, tmp_path):
     run = json.loads((workplace / "run" / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps(run | {"tutor": "open 1"}))
     done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
@@ -178,7 +178,7 @@ def test_predictions_of_one_fold_are_refused(workplace, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": {"epochs": 1}, "data_sha256": "", "n_images": 1}'])
-def test_a_run_json_that_is_none_is_refused_by_its_name(workplace, tmp_path, text):
+def test_a_file_that_is_not_a_run_json_is_refused_by_its_name(workplace, tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
     assert done.exit_code == 1
@@ -225,7 +225,7 @@ def test_the_manifest_takes_its_place_last_so_that_no_digest_is_promised_too_ear
     assert (set(placed), placed[-1]) == (names, MANIFEST_NAME)
 
 
-def test_a_run_that_tells_other_classes_apart_becomes_no_bundle(workplace, tmp_path):
+def test_a_run_with_other_classes_cannot_become_a_bundle(workplace, tmp_path):
     run = json.loads((workplace / "run" / "run.json").read_text()) | {"classes": sorted(CLASSES)}
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(InputUnusable, match="its network is for melanoma, nevus, seborrheic_keratosis"):

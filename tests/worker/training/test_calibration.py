@@ -1,4 +1,4 @@
-"""Temperature and thresholds come from predictions; what is said of them does not flatter."""
+"""Temperature and thresholds come from predictions; figures of them are not optimistic."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from worker.training.figures import measure
 from worker.training.predictions import Predictions
 
 
-def test_logits_that_are_three_times_too_sure_are_divided_by_three():
+def test_logits_that_are_three_times_too_confident_are_divided_by_three():
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20_000, 3))
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -22,7 +22,7 @@ def test_logits_that_are_three_times_too_sure_are_divided_by_three():
 def test_thresholds_of_an_example_worked_out_by_hand():
     probabilities = np.array([0.9, 0.8, 0.6, 0.3, 0.2, 0.7, 0.4, 0.1])
     melanoma = np.array([True, True, True, False, False, False, True, False])
-    # Falling: M M - M M | - - - : four of four are found from 0.4 on; three of four at 0.6 with the same one flagged.
+    # Descending: M M - M M | - - - : four of four are found from 0.4; three of four at 0.6 with the same one flagged.
     assert choose_thresholds(probabilities, melanoma) == {
         "screening": pytest.approx((0.4 + 0.3) / 2),
         "balanced": pytest.approx((0.4 + 0.3) / 2),
@@ -41,7 +41,7 @@ def test_screening_finds_95_of_100_melanomas_where_it_was_chosen():
     assert (scores[melanoma] >= threshold).mean() == 0.95
 
 
-def test_no_image_has_a_part_in_the_threshold_that_it_is_read_with():
+def test_no_image_contributes_to_the_threshold_that_it_is_read_with():
     predictions = made_up_predictions(300)
     before = read_nested(predictions)
     raised = predictions.logits.copy()
@@ -56,7 +56,7 @@ def test_no_image_has_a_part_in_the_threshold_that_it_is_read_with():
     np.testing.assert_array_equal(after.plausible[inside], kept[inside])
 
 
-def test_an_image_read_in_several_folds_is_calibrated_on_other_images_alone():
+def test_an_image_read_in_several_folds_is_calibrated_only_on_other_images():
     predictions = made_up_predictions(60, folds=3)
     twice = Predictions(
         predictions.ids * 2,
@@ -72,7 +72,7 @@ def test_an_image_read_in_several_folds_is_calibrated_on_other_images_alone():
     np.testing.assert_allclose(readings.probabilities[at], expected / expected.sum(axis=1, keepdims=True))
 
 
-def test_the_sensitivity_that_is_told_is_the_nested_one_with_its_interval():
+def test_the_sensitivity_reported_is_the_nested_one_with_its_interval():
     predictions = made_up_predictions(400)
     calibration, nested = calibrate(predictions.logits, predictions.labels), read_nested(predictions)
     screening, balanced = describe_points(calibration, nested)
@@ -83,6 +83,6 @@ def test_the_sensitivity_that_is_told_is_the_nested_one_with_its_interval():
     assert screening.specificity_interval[0] < screening.specificity < screening.specificity_interval[1]
 
 
-def test_predictions_of_one_fold_cannot_be_calibrated_without_flattery():
+def test_predictions_of_one_fold_cannot_be_calibrated_without_bias():
     with pytest.raises(InputUnusable, match="cross-validate"):
         read_nested(made_up_predictions(60, folds=1))

@@ -1,4 +1,4 @@
-"""DeLong's test agrees with an example worked out by hand, with a bootstrap, and with what chance gives."""
+"""DeLong's test agrees with an example worked out by hand, with a bootstrap, and with chance."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_an_example_worked_out_by_hand():
     assert got.p == pytest.approx(0.4795, abs=1e-4)
 
 
-def test_its_interval_is_the_bootstraps():
+def test_its_interval_agrees_with_the_bootstraps():
     first, second = made_up_readings(2000, skill=2.0), made_up_readings(2000, skill=1.8, seed=1)
     rankings = [Ranking(readings.probabilities[:, 0], first.melanoma) for readings in (first, second)]
     spans = intervals(first, {"difference": lambda weights: rankings[0].auc(weights) - rankings[1].auc(weights)})
@@ -31,7 +31,7 @@ def test_its_interval_is_the_bootstraps():
     assert got.high - got.low == pytest.approx(high - low, rel=0.1)
 
 
-def test_two_networks_of_equal_skill_differ_significantly_as_often_as_chance_has_it():
+def test_two_networks_of_equal_skill_differ_significantly_as_often_as_by_chance():
     positive = np.arange(120) < 40
     generator = np.random.default_rng(0)
     p = [delong(*(generator.normal(size=(2, 120)) + positive), positive).p for _ in range(1000)]
@@ -45,14 +45,14 @@ def test_a_network_does_not_differ_from_itself():
     assert (comparison.auc_mean.low, comparison.auc_mean.high) == (0, 0)
 
 
-def test_images_are_brought_together_by_their_names():
+def test_images_are_matched_by_their_names():
     first, second = made_up_readings(), made_up_readings(seed=1)
     shuffled = second.take(np.random.default_rng(0).permutation(len(second)))
     assert compare(first, shuffled) == compare(first, second)
 
 
 @pytest.mark.parametrize("other", ["fewer", "twice", "relabelled"])
-def test_what_is_not_the_same_images_is_not_compared(other):
+def test_readings_of_different_images_are_not_compared(other):
     first, second = made_up_readings(), made_up_readings(seed=1)
     second = {
         "fewer": second.take(np.arange(299)),

@@ -1,4 +1,4 @@
-"""Runs and cross-validations in their folders, on a tiny network: what is written, and what is not done twice."""
+"""Runs and cross-validations in their folders, on a tiny network: what is written, and what is not repeated."""
 
 import json
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_a_run_leaves_its_averaged_weights_and_a_record_and_no_checkpoint(tmp_pa
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-def test_what_is_finished_is_not_done_again(tmp_path, weights):
+def test_a_finished_run_is_not_repeated(tmp_path, weights):
     steps = []
     for _ in range(2):
         run = partial(train_network, tiny_recipe(epochs=1), weights, tmp_path / "run", coloured_images(side=64))
@@ -83,7 +83,7 @@ def test_every_image_is_judged_by_the_network_that_had_not_seen_it(tmp_path, wei
     np.testing.assert_array_equal(read.logits, predictions.logits)
 
 
-def test_an_interrupted_cross_validation_goes_on_where_it_was(tmp_path, weights):
+def test_an_interrupted_cross_validation_resumes_where_it_stopped(tmp_path, weights):
     class Killed(Exception):
         pass
 
@@ -97,11 +97,11 @@ def test_an_interrupted_cross_validation_goes_on_where_it_was(tmp_path, weights)
         run(tmp_path / "killed", on_step=kill)
     steps = []
     resumed = run(tmp_path / "killed", on_step=lambda done, total, loss: steps.append((done, total)))
-    assert steps == [(done, 12) for done in range(5, 13)]  # four steps each, the first fold was over
+    assert steps == [(done, 12) for done in range(5, 13)]  # four steps each; the first fold was finished
     np.testing.assert_array_equal(resumed.logits, whole.logits)
 
 
-def test_a_teachers_probabilities_become_part_of_the_targets(tmp_path, weights):
+def test_a_teachers_probabilities_are_part_of_the_targets(tmp_path, weights):
     images, recipe = coloured_images(side=64), tiny_recipe(epochs=1, loss={"teacher_share": 1.0})
     run = partial(train_network, recipe, weights, train=images, on_step=ignore)
     right, wrong, none = teacher_of(images, 5), teacher_of(images, -5), teacher_of(images, 0)
@@ -121,7 +121,7 @@ def test_a_teacher_and_a_recipe_that_ignores_it_are_refused_and_the_reverse(tmp_
         train_network(tiny_recipe(loss={"teacher_share": 0.5}), weights, tmp_path, images, ignore)
 
 
-def test_weights_of_the_same_classes_are_taken_whole_and_of_others_without_their_classifier(tmp_path):
+def test_weights_are_taken_with_their_classifier_only_if_they_are_of_the_same_classes(tmp_path):
     images, source = coloured_images(side=64), TinyLesionNetwork()
     recipe = tiny_recipe(epochs=1, backbone_learning_rate=1e-30, head_learning_rate=1e-30)
     kept = []
@@ -133,7 +133,7 @@ def test_weights_of_the_same_classes_are_taken_whole_and_of_others_without_their
     assert kept == [True, False]
 
 
-def test_each_fold_goes_on_from_its_own_network_of_another_cross_validation(tmp_path, weights):
+def test_each_fold_starts_from_its_own_network_of_another_cross_validation(tmp_path, weights):
     images, still = coloured_images(side=64), {"backbone_learning_rate": 1e-30, "head_learning_rate": 1e-30}
     cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)
     cross_validate(tiny_recipe(epochs=2, **still), tmp_path / "first", tmp_path / "second", images, 3, ignore)
@@ -144,7 +144,7 @@ def test_each_fold_goes_on_from_its_own_network_of_another_cross_validation(tmp_
     assert record["starting_weights"] == "a run of 1 epochs, itself from start.safetensors"
 
 
-def test_no_fold_goes_on_from_a_network_that_may_have_learnt_from_its_images(tmp_path, weights):
+def test_no_fold_starts_from_a_network_that_may_have_seen_its_held_out_images(tmp_path, weights):
     images = coloured_images(side=64)
     cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)
     for n_folds, others in ((2, images), (3, coloured_images(side=64, seed=1))):
@@ -158,7 +158,7 @@ def test_no_fold_goes_on_from_a_network_that_may_have_learnt_from_its_images(tmp
 
 
 @pytest.mark.parametrize("beside", ["run", "bundle"])
-def test_weights_that_have_learnt_from_these_images_start_no_fold(tmp_path, weights, beside):
+def test_no_fold_starts_from_weights_that_were_trained_on_these_images(tmp_path, weights, beside):
     images = coloured_images(side=64)
     train_network(tiny_recipe(), weights, tmp_path / "run", images, ignore)
     learnt = tmp_path / "run" / WEIGHTS_NAME
@@ -170,7 +170,7 @@ def test_weights_that_have_learnt_from_these_images_start_no_fold(tmp_path, weig
     assert not (tmp_path / "cv").exists()
 
 
-def test_a_record_says_from_which_bundle_its_run_went_on(tmp_path):
+def test_a_record_says_from_which_bundle_its_run_started(tmp_path):
     save_weights(TinyLesionNetwork(), tmp_path / WEIGHTS_NAME, CLASSES)
     (tmp_path / MANIFEST_NAME).write_text(tiny_manifest(trained_on="8 images from elsewhere").model_dump_json())
     train_network(tiny_recipe(), tmp_path / WEIGHTS_NAME, tmp_path / "run", coloured_images(side=64), ignore)

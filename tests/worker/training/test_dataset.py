@@ -1,4 +1,4 @@
-"""The layouts that are read, and what is said of data that cannot be used."""
+"""The layouts that are read, and the messages about data that cannot be used."""
 
 import re
 
@@ -70,7 +70,7 @@ def test_isic_2017_is_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tm
         ),
     ],
 )
-def test_other_layouts_are_told_by_their_columns_and_other_diagnoses_are_left_out(
+def test_other_layouts_are_recognised_by_their_columns_and_other_diagnoses_are_left_out(
     tmp_path, header, rows, id_column, groups
 ):
     dataset = read_images([write_data(tmp_path, rows, header, id_column)], preprocess_to(32))
@@ -79,14 +79,14 @@ def test_other_layouts_are_told_by_their_columns_and_other_diagnoses_are_left_ou
     assert sum(dataset.left_out.values()) == 1
 
 
-def test_all_diagnoses_are_kept_where_no_classes_are_named_but_for_unknown_ones(tmp_path):
+def test_all_diagnoses_but_unknown_ones_are_kept_if_no_classes_are_named(tmp_path):
     rows = ("A,0,0,0,0,0,0,0,1,0", "B,0,0,1,0,0,0,0,0,0", "C,0,0,0,0,0,0,0,0,1")
     dataset = read_images([write_data(tmp_path, rows, ISIC_2019)], preprocess_to(32), classes=None)
     assert named(dataset) == [("A", "squamous_cell_carcinoma"), ("B", "basal_cell_carcinoma")]
     assert dataset.left_out == {"unknown": 1}
 
 
-def test_a_folder_that_the_csv_names_before_an_image_is_no_part_of_its_id(tmp_path):
+def test_a_folder_that_the_csv_names_before_an_image_is_not_part_of_its_id(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     labels.write_text(f"{ISIC_2017}\ntrain/A.jpg,1,0\nval/B,0,1\nC,0,0\n")
     assert read_images([(photographs, labels)], preprocess_to(32)).ids == ("A", "B", "C")
@@ -131,7 +131,7 @@ def test_a_csv_that_cannot_be_used_is_refused_with_the_place(tmp_path, rows, hea
     assert re.search(expected, complaint(write_data(tmp_path, rows, header, id_column=1 if header == HAM10000 else 0)))
 
 
-def test_everything_that_is_wrong_is_said_at_once_with_file_and_line(tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once_with_file_and_line(tmp_path):
     photographs, labels = write_data(tmp_path / "one", (*ROWS, "D,2,0"))
     (photographs / "A.jpg").write_bytes(images.encode(images.lesion(96, 72), "JPEG")[:600])
     (photographs / "B.jpg").unlink()
@@ -144,7 +144,7 @@ def test_everything_that_is_wrong_is_said_at_once_with_file_and_line(tmp_path):
     assert "no image of the class seborrheic_keratosis" in detail
 
 
-def test_of_very_many_problems_twenty_are_named_and_the_rest_counted(tmp_path):
+def test_twenty_problems_are_named_and_the_rest_counted(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     labels.write_text("\n".join((ISIC_2017, *ROWS, *(f"X{number},0,0" for number in range(25)))))
     detail = complaint((photographs, labels))
@@ -152,7 +152,7 @@ def test_of_very_many_problems_twenty_are_named_and_the_rest_counted(tmp_path):
     assert "and 5 more" in detail
 
 
-def test_a_csv_that_is_no_text_is_refused(tmp_path):
+def test_a_csv_that_is_not_text_is_refused(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     labels.write_bytes(b"\xff\xfe\x00PK")
     assert "labels.csv: " in complaint((photographs, labels))
@@ -177,7 +177,7 @@ def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
         read_unlabelled(tmp_path)
 
 
-def test_a_csv_of_no_images_is_refused_whatever_is_to_be_told_apart(tmp_path):
+def test_a_csv_without_images_is_refused_whatever_the_classes(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     labels.write_text(f"{ISIC_2017}\n")
     for classes in (CLASSES, None):
@@ -185,7 +185,7 @@ def test_a_csv_of_no_images_is_refused_whatever_is_to_be_told_apart(tmp_path):
             read_images([(photographs, labels)], classes=classes)
 
 
-def test_two_files_of_one_name_are_not_chosen_between(tmp_path):
+def test_two_files_of_the_same_name_are_refused(tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     (photographs / "A.png").write_bytes(images.encode(images.lesion(), "PNG"))
     assert "A.jpg and A.png have the same name" in complaint((photographs, labels))
@@ -199,7 +199,7 @@ def test_a_large_photograph_is_decoded_as_a_worker_does_whatever_the_networks_si
     np.testing.assert_array_equal(read, squash(decode_photograph(large, DECODED_SIDE), preprocess_to(64)))
 
 
-def test_pixels_shrunk_later_are_those_that_a_worker_would_see():
+def test_pixels_prepared_later_are_those_that_a_worker_would_see():
     photograph = images.encode(images.lesion(300, 400), "JPEG")
     preprocessing = preprocess_to(96, cleaned=True)
     kept = squash_frame(decode_photograph(photograph, min_side=512))

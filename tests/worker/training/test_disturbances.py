@@ -1,4 +1,4 @@
-"""Each disturbance does to a photograph what its name says, and the same every time."""
+"""Each disturbance does to a photograph what its name says, the same every time."""
 
 import numpy as np
 import pytest
@@ -60,13 +60,13 @@ def test_contrast_moves_levels_away_from_the_mean_and_towards_it():
 
 
 @pytest.mark.parametrize(("name", "factor"), [("scale 0.6", 0.6), ("scale 1.4", 1.4)])
-def test_scale_makes_the_lesion_smaller_or_larger_where_it_is(name, factor):
+def test_scale_makes_the_lesion_smaller_or_larger_in_place(name, factor):
     centre, area = centre_and_area(disturbed(name, square(98, 98, 60)))
     assert centre == pytest.approx((MIDDLE, MIDDLE), abs=0.1)
     assert area == pytest.approx((60 * factor) ** 2, rel=0.05)
 
 
-def test_a_shift_and_a_rotation_keep_the_lesions_size_and_the_one_its_turn_the_other_its_distance():
+def test_shift_and_rotation_keep_the_lesions_size_and_one_keeps_its_orientation_the_other_its_distance():
     centre, area = centre_and_area(disturbed("shift 15% of the side", square(108, 108, 40)))
     assert np.linalg.norm(centre - MIDDLE) == pytest.approx(0.15 * TRAINING_SIDE, rel=0.02)
     assert area == pytest.approx(1600, rel=0.05)
@@ -76,7 +76,7 @@ def test_a_shift_and_a_rotation_keep_the_lesions_size_and_the_one_its_turn_the_o
     assert area == pytest.approx(400, rel=0.05)
 
 
-def test_a_blur_spreads_an_edge_over_its_two_pixels_of_deviation():
+def test_a_blur_spreads_an_edge_by_its_standard_deviation_of_two_pixels():
     column = disturbed("blur 2 px", square(0, 0, TRAINING_SIDE // 2))[50, :, 0] / 255
     slope = -np.diff(column)
     at = np.arange(len(slope))

@@ -78,7 +78,7 @@ def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle
         assert picture.getextrema()[0][0] < 255
 
 
-def test_a_missing_mask_is_told_before_any_image_is_read(data, bundle, tmp_path):
+def test_a_missing_mask_is_reported_before_any_image_is_read(data, bundle, tmp_path):
     write_mask(tmp_path / "A.png", slice(20, 44), slice(20, 44))
     (unread := tmp_path / "images").mkdir()
     done = run("--bundle", bundle, "--data", unread, data[1], "--masks", tmp_path)
@@ -103,14 +103,14 @@ def test_a_bundle_says_of_images_what_a_worker_would_say(data):
     np.testing.assert_array_equal(subject.readings.referred["screening"], melanoma >= 0.2)
 
 
-def test_every_step_of_reading_is_told(data):
+def test_every_step_of_reading_is_reported(data):
     steps = []
     read_with_bundle(tiny_model(), [data], on_progress=lambda *step: steps.append(step))
     assert {what for what, _, _ in steps} == {"decoding", "analysing"}
     assert steps[-1] == ("analysing", 8, 8)
 
 
-def test_other_diagnoses_are_left_out_and_a_missing_class_costs_only_its_own_figures(tmp_path):
+def test_other_diagnoses_are_left_out_and_a_missing_class_lacks_only_its_own_figures(tmp_path):
     rows = ("A,L1,mel", "B,L2,nv", "C,L3,bcc", "D,L4,nv", "E,L5,bcc")
     source = write_data(tmp_path, rows, header="image_id,lesion_id,dx")
     report = evaluate(read_with_bundle(tiny_model(), [source], on_progress=lambda *step: None), {}, None)
@@ -140,7 +140,7 @@ def test_a_cross_validation_is_measured_by_its_predictions_and_against_another(t
     assert "plausible diagnoses" in done.output
 
 
-def test_a_cross_validation_that_is_always_too_sure_is_calibrated_before_it_is_measured(tmp_path):
+def test_an_overconfident_cross_validation_is_calibrated_before_it_is_measured(tmp_path):
     honest = made_up_predictions(2000)
     boasting = Predictions(honest.ids, honest.labels, honest.logits * 10, honest.folds)
     write_predictions(honest, tmp_path / "honest.csv")
@@ -163,6 +163,6 @@ def test_a_cross_validation_that_is_always_too_sure_is_calibrated_before_it_is_m
         ("--predictions", "{cv}", "--masks", "."),
     ],
 )
-def test_half_a_question_and_two_questions_at_once_are_a_usage_error(tmp_path, arguments):
+def test_incomplete_and_contradictory_options_are_a_usage_error(tmp_path, arguments):
     cv = write_cv(tmp_path / "cv.csv", n=60)
     assert run(*(argument.format(cv=cv) for argument in arguments)).exit_code == 2

@@ -1,4 +1,4 @@
-"""Figures agree with scikit-learn, resample for resample; their intervals hold what they promise."""
+"""Figures agree with scikit-learn, resample by resample; their intervals have the coverage that they promise."""
 
 from dataclasses import replace
 
@@ -63,7 +63,7 @@ def test_coverage_and_the_number_of_plausible_diagnoses_of_an_example_worked_out
     assert not {name for name in measure(once) if "coverage" in name or "plausible" in name}
 
 
-def test_the_other_figures_are_scikit_learns():
+def test_the_other_figures_agree_with_scikit_learn():
     readings = made_up_readings()
     figures = {name: figure.value for name, figure in measure(readings).items()}
     answer, referred = readings.probabilities.argmax(axis=1), readings.referred["screening"]
@@ -94,7 +94,7 @@ def test_an_example_worked_out_by_hand():
     assert "auc_mean" not in figures
 
 
-def test_calibration_error_is_the_gap_of_each_bin_weighed_by_its_size():
+def test_calibration_error_is_the_gap_of_each_bin_weighted_by_its_size():
     confidence, correct = np.array([0.91, 0.95, 0.99, 0.55]), np.array([True, True, False, True])
     by_hand = abs(2 / 3 - 0.95) * 3 / 4 + abs(1 - 0.55) / 4
     assert calibration_error(confidence, correct, np.ones((1, 4)))[0] == pytest.approx(by_hand)
@@ -102,30 +102,32 @@ def test_calibration_error_is_the_gap_of_each_bin_weighed_by_its_size():
     assert calibration_error(confidence, correct, np.array([[1, 1, 1, 2.0]]))[0] == pytest.approx(twice_the_last)
 
 
-def test_an_interval_is_as_wide_as_theory_has_it():
+def test_an_interval_is_as_wide_as_theory_predicts():
     figure = measure(made_up_readings(2000))["accuracy"]
     by_theory = 1.96 * np.sqrt(figure.value * (1 - figure.value) / 2000)
     assert figure.low < figure.value < figure.high
     assert (figure.high - figure.low) / 2 == pytest.approx(by_theory, rel=0.15)
 
 
-def test_every_melanoma_found_among_few_still_leaves_room_for_doubt():
+def test_a_sensitivity_of_one_on_few_melanomas_has_a_wide_interval():
     figure = measure(four([0.9] * 12 + [0.1] * 30, [0] * 12 + [2] * 30, [True] * 12 + [False] * 30))
     sensitivity = figure["sensitivity_screening"]
     assert (sensitivity.value, sensitivity.high, sensitivity.n) == (1, 1, 12)
-    assert sensitivity.low == pytest.approx(0.025 ** (1 / 12))  # of so many, 12 in a row have a chance of 2.5 %
+    assert sensitivity.low == pytest.approx(0.025 ** (1 / 12))  # at this sensitivity, 12 in a row have a chance of 2.5%
 
 
-def test_a_share_of_few_has_an_exact_interval_and_none_that_is_no_number():
+def test_a_share_of_few_has_an_exact_interval_and_never_nan():
     figure = measure(four([0.9] * 10 + [0.1] * 10, [0] * 10 + [2] * 10, [True] * 9 + [False] * 11))
     found = figure["sensitivity_screening"]
     assert (found.value, found.low, found.high) == (0.9, *exact_interval(9, 10))
-    plausible = np.array([[True, True, False]] * 19 + [[True, False, False]])  # a resample may draw no certain one
+    plausible = np.array(
+        [[True, True, False]] * 19 + [[True, False, False]]
+    )  # a resample may draw none that is certain
     certain = measure(replace(made_up_readings(20), plausible=plausible))["coverage_where_certain"]
     assert (certain.n, certain.low <= certain.value <= certain.high) == (1, True)
 
 
-def test_a_share_has_clopper_and_pearsons_interval():
+def test_the_exact_interval_is_clopper_and_pearsons():
     assert (exact_interval(0, 10)[0], exact_interval(10, 10)[1]) == (0, 1)
     assert exact_interval(0, 10)[1] == pytest.approx(1 - 0.025**0.1)
     assert exact_interval(5, 10) == pytest.approx((0.187086, 0.812914), abs=1e-6)
@@ -138,7 +140,7 @@ def test_reading_every_image_twice_narrows_no_interval():
     assert after == before
 
 
-def test_no_resample_lacks_a_class_and_all_weigh_the_same():
+def test_no_resample_lacks_a_class_and_all_have_the_same_weight():
     readings = made_up_readings(60)
     sizes = {
         f"{label}": lambda weights, label=label: weights[:, readings.labels == label].sum(axis=1) for label in range(3)

@@ -1,4 +1,4 @@
-"""The loop on a tiny network: it learns, it goes on after a kill as if nothing had been, it says what cannot be."""
+"""The loop on a tiny network: it learns, resumes after a kill as if nothing had happened, refuses what cannot be."""
 
 import csv
 import math
@@ -55,7 +55,7 @@ def kill_at(step: int):
     return on_step
 
 
-def test_hairs_are_painted_over_before_a_network_learns_when_they_are_before_it_reads(tmp_path, monkeypatch):
+def test_hairs_are_painted_over_in_training_if_they_are_in_preprocessing(tmp_path, monkeypatch):
     slope = torch.linspace(150, 200, 256).round().byte().view(1, 1, -1, 1)
     images = replace(coloured_images(), pixels=slope.expand(24, 256, 256, 3).contiguous())
     recipe = tiny_recipe(cleaned=True, epochs=1, augmentation={"hairs": 10})
@@ -70,7 +70,7 @@ def test_hairs_are_painted_over_before_a_network_learns_when_they_are_before_it_
     FineTuning(recipe, TinyLesionNetwork(), tmp_path, images).run(ignore)
     traces = (torch.cat(met).int() - slope.int()).abs().amax(dim=3)
     assert 4 <= int((traces.amax(dim=(1, 2)) > 0).sum()) <= 20
-    assert (traces > 20).float().mean() < 0.001  # what is left where a hair cuts a corner
+    assert (traces > 20).float().mean() < 0.001  # what is left where a hair crosses a corner
 
 
 def test_it_learns_what_there_is_to_learn(tmp_path):
@@ -84,7 +84,7 @@ def test_it_learns_what_there_is_to_learn(tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 7, 13, 18])
-def test_a_run_that_was_killed_goes_on_to_the_same_weights_to_the_last_bit(tmp_path, step):
+def test_a_run_that_was_killed_resumes_to_the_same_weights_to_the_last_bit(tmp_path, step):
     recipe = tiny_recipe(**EVERYTHING)  # 24 images: epochs end at steps 6, 12 and 18
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -122,7 +122,7 @@ def test_a_folder_with_a_run_of_another_kind_is_left_alone(tmp_path, other):
         start(tmp_path, **other).run(ignore)
 
 
-def test_a_tutor_is_asked_about_the_images_as_they_are_trained_on(tmp_path):
+def test_a_teacher_reads_the_images_as_they_are_trained_on(tmp_path):
     class Recorder(Model):
         def read(self, pixels, *measured):
             seen.append(pixels)
@@ -133,19 +133,19 @@ def test_a_tutor_is_asked_about_the_images_as_they_are_trained_on(tmp_path):
     recipe = tiny_recipe(epochs=1, loss={"teacher_share": 1.0}, augmentation={"brightness": 0.5}, input_side=64)
     tuning = start(tmp_path, recipe, teacher=teacher)
     tuning.run(ignore)
-    assert [pixels.shape for pixels in seen] == [(4, 32, 32, 3)] * 6  # of the teacher's own side
+    assert [pixels.shape for pixels in seen] == [(4, 32, 32, 3)] * 6  # at the teacher's own side
     as_they_were = {pixels.float().mean().item() for pixels in tuning.train.pixels}
     assert not as_they_were & {pixels.mean() for batch in seen for pixels in batch}
 
 
-def test_a_tutors_answer_is_that_of_its_bundle_for_the_same_pixels():
+def test_a_teachers_probabilities_are_those_of_its_bundle_for_the_same_pixels():
     pixels = torch.randint(0, 256, (3, SIDE, SIDE, 3), dtype=torch.uint8)
     asked = ask(tiny_model(), pixels.permute(0, 3, 1, 2).float() / 255)
     said = tiny_model().read(pixels.numpy()).probabilities
     np.testing.assert_allclose(asked.numpy(), said, atol=2e-3)  # bfloat16, where the device has it
 
 
-def test_a_network_learns_what_its_tutor_says_whatever_the_labels(tmp_path):
+def test_a_network_learns_what_its_teacher_says_whatever_the_labels(tmp_path):
     teacher, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
     tuning = start(tmp_path, recipe, teacher=teacher)
     pixels = prepare(tuning.train.pixels, recipe.preprocessing)
@@ -154,7 +154,7 @@ def test_a_network_learns_what_its_tutor_says_whatever_the_labels(tmp_path):
     assert np.abs(learnt - said).mean() < 0.05
 
 
-def test_history_curves_and_tensorboard_tell_of_every_epoch_also_after_a_kill(tmp_path):
+def test_history_curves_and_tensorboard_have_every_epoch_even_after_a_kill(tmp_path):
     recipe, val = tiny_recipe(), coloured_images(n=12, seed=9, side=32)
     with pytest.raises(Killed):
         start(tmp_path, recipe, val=val).run(kill_at(8))
@@ -173,7 +173,7 @@ def test_history_curves_and_tensorboard_tell_of_every_epoch_also_after_a_kill(tm
     assert [event.value for event in events.Scalars("loss/val")] == pytest.approx([e.val_loss for e in tuning.history])
 
 
-def test_classes_without_the_challenges_have_no_auc_and_lose_no_epoch(tmp_path):
+def test_classes_other_than_the_challenges_have_no_auc_and_lose_no_epoch(tmp_path):
     others = ("basal_cell_carcinoma", "melanoma", "nevus")
     val = replace(coloured_images(n=12, seed=9, side=32), classes=others)
     tuning = start(tmp_path, tiny_recipe(epochs=1), val=val)
@@ -189,7 +189,7 @@ def test_without_validation_images_only_the_training_is_drawn(tmp_path):
     assert "loss/val" not in EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path):
+def test_a_loss_that_is_not_a_number_ends_the_run_with_a_message(tmp_path):
     tuning = start(tmp_path, tiny_recipe())
     with torch.no_grad():
         tuning.network.classifier.bias[0] = math.nan
@@ -232,7 +232,7 @@ def test_every_part_of_a_recipe_changes_what_is_learnt(tmp_path, change):
     assert not torch.equal(*weights)
 
 
-def test_the_averaged_weights_are_judged_and_the_rate_is_that_of_the_last_step(tmp_path):
+def test_the_averaged_weights_are_validated_and_the_rate_is_that_of_the_last_step(tmp_path):
     val, recipe = coloured_images(n=12, seed=9, side=32), tiny_recipe(epochs=2, ema_decay=0.9)
     tuning = start(tmp_path, recipe, val=val)
     logits = predict(tuning.run(ignore), val.pixels, recipe.preprocessing)
@@ -240,7 +240,7 @@ def test_the_averaged_weights_are_judged_and_the_rate_is_that_of_the_last_step(t
     assert tuning.history[-1].learning_rate == pytest.approx(1e-2 * rate_factor(11 / 12, 0))
 
 
-def test_rates_rise_to_their_peak_and_fall_to_nothing():
+def test_rates_rise_to_their_peak_and_fall_to_zero():
     assert rate_factor(0, 0.1) == 0
     assert rate_factor(0.05, 0.1) == 0.5
     assert rate_factor(0.1, 0.1) == 1

@@ -1,4 +1,4 @@
-"""Folds divide each class alike, and never a lesion, a patient or two copies of one photograph."""
+"""Folds split each class evenly, but never a lesion, a patient or two copies of one photograph."""
 
 import io
 from dataclasses import replace
@@ -17,7 +17,7 @@ from worker.training.folds import NEAR_DUPLICATE_BITS, assign_folds, join_groups
 SAMPLES = Path(deploy.__file__).parent / "samples"
 
 
-def test_each_class_is_divided_alike_and_the_same_way_for_the_same_seed():
+def test_each_class_is_split_evenly_and_the_same_way_for_the_same_seed():
     data = coloured_images(n=60, side=64)
     folds = assign_folds(data, 4, seed=3)
     for label in range(3):
@@ -44,7 +44,7 @@ def test_copies_join_the_groups_that_they_are_in():
 
 
 @pytest.mark.parametrize("change", ["darker", "smaller", "recompressed", "bleached"])
-def test_the_same_photograph_is_found_in_another_guise_and_another_one_is_not(change):
+def test_an_altered_copy_of_a_photograph_is_found_and_another_photograph_is_not(change):
     photograph, other = (Image.open(SAMPLES / f"ISIC_00000{number}.jpg").resize((256, 256)) for number in (17, 29))
     guise = {
         "darker": lambda: ImageEnhance.Brightness(photograph).enhance(0.7),

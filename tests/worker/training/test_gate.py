@@ -43,7 +43,7 @@ def bundle(tmp_path_factory, lesions) -> Path:
 
 @pytest.fixture
 def others(tmp_path) -> Path:
-    """A folder with a photograph that is black, one of noise, and one that is no photograph's format below it."""
+    """A folder with a black photograph and one of noise, and in a subfolder a file that is not a photograph."""
     (tmp_path / "below").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     (tmp_path / "black.png").write_bytes(images.encode(images.lesion().point(lambda level: level // 15), "PNG"))
@@ -52,7 +52,7 @@ def others(tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_bundle_learns_without_a_change_of_its_weights_and_says_so_on_its_card(bundle):
+def test_a_bundle_learns_its_images_without_a_change_of_its_weights_and_says_so_on_its_card(bundle):
     check = read_manifest(bundle).familiarity
     assert check.threshold > 0
     assert check.learnt_on == "18 images of images"
@@ -63,7 +63,7 @@ def test_a_bundle_learns_without_a_change_of_its_weights_and_says_so_on_its_card
     load_model(bundle, torch.device("cpu"))  # which verifies both files
 
 
-def test_a_bundle_that_knows_its_images_by_other_features_is_refused_until_it_learns_anew(tmp_path, lesions):
+def test_a_bundle_with_statistics_of_other_features_is_refused_until_it_learns_anew(tmp_path, lesions):
     folder = write_random_bundle(tmp_path / "old")
     sources = ((lesions[0], lesions[1]),)
     check = write_familiarity(folder, np.random.default_rng(0).uniform(0, 0.1, (18, 2048)), sources)
@@ -88,7 +88,7 @@ def test_what_is_said_of_images_is_counted_by_code_and_noted_in_the_bundle(bundl
     assert row in (bundle / CARD_NAME).read_text()
 
 
-def test_good_images_made_worse_are_flagged(bundle, lesions):
+def test_degraded_images_are_flagged(bundle, lesions):
     done = run("measure", "--bundle", bundle, "--worse", "lesions", lesions[0])
     rows = [line for line in done.stdout.splitlines() if "lesions, " in line]
     assert len(rows) == 5
@@ -102,13 +102,13 @@ def test_measuring_nothing_is_a_usage_error_and_an_empty_folder_is_named(bundle,
     assert "data_unusable" in done.output
 
 
-def test_nothing_is_noted_in_a_bundle_of_which_only_a_copy_is_here(others):
+def test_nothing_is_noted_in_a_bundle_in_s3(others):
     done = run("measure", "--bundle", "s3://models/mine", "--images", "others", others, "--note")
     assert done.exit_code == 2
     assert "one in S3 is only read" in done.output
 
 
-def test_a_bundle_that_does_not_know_its_images_cannot_note_anything(tmp_path, others):
+def test_nothing_is_noted_in_a_bundle_without_statistics_of_its_images(tmp_path, others):
     done = run("measure", "--bundle", write_random_bundle(tmp_path / "random"), "--images", "others", others, "--note")
     assert done.exit_code == 1
     assert "familiarity_missing" in done.output

@@ -1,4 +1,4 @@
-"""A network can be made to look at the lesion, which is told by its colour and moves with its image."""
+"""A network can be made to look at the lesion, which is found by its colour and moves with its image."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_the_fourth_channel_moves_with_its_image_and_nothing_else_happens_to_it(
     assert torch.equal(changed(ranges)[:, 3], moved[:, 3])
 
 
-def test_what_lies_beside_the_lesion_counts_by_its_share_and_hardly_where_it_is_faint():
+def test_what_lies_outside_the_lesion_counts_by_its_share_and_hardly_where_it_is_faint():
     lesion = torch.zeros(1, 1, 28, 28)
     lesion[..., 12:16, 12:16] = 1
     assert share_of(cells((3, 3)), lesion) == 0
@@ -77,7 +77,7 @@ def test_what_lies_beside_the_lesion_counts_by_its_share_and_hardly_where_it_is_
 
 
 def share_of(features: torch.Tensor, lesion: torch.Tensor) -> float:
-    """Return the share, of two classes for one of which the features speak, and against the other: that has no map."""
+    """Return the share for two classes: the features speak for one and against the other, which has no map."""
     return 2 * float(share_off_lesion(features, torch.tensor([[1.0], [-1.0]]), lesion))
 
 
@@ -92,7 +92,7 @@ def test_what_all_classes_share_is_left_out():
 
 @torch.no_grad()
 def look(network: TinyLesionNetwork, images: LabelledImages, recipe: Recipe) -> tuple[float, float]:
-    """Return the share beside the lesions, and of how many images the own class has a map at all."""
+    """Return the share outside the lesions, and for what share of the images their own class has a map at all."""
     seen = add_lesions(images.pixels)
     _, features = network.eval()(normalise(seen[..., :3], recipe.preprocessing))
     weights = network.classifier.weight
@@ -101,7 +101,7 @@ def look(network: TinyLesionNetwork, images: LabelledImages, recipe: Recipe) -> 
     return float(share), float((drawn.amax(dim=(1, 2)) > 0).float().mean())
 
 
-def test_a_network_goes_less_by_what_lies_beside_the_lesion_and_still_says_by_what(tmp_path):
+def test_a_network_relies_less_on_what_lies_outside_the_lesion_and_still_has_heatmaps(tmp_path):
     images, share = marked_images(), {}
     for weight in (0, 2):
         recipe = tiny_recipe(epochs=12, loss={"off_lesion": weight})

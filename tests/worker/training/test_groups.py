@@ -1,4 +1,4 @@
-"""Figures by age and sex: what the CSV files say, and silence where there are too few."""
+"""Figures by age and sex: what the CSV files say, and no figures where there are too few."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_several_files_add_to_each_other(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "image_id,melanoma\nA,1\n", "name,age\nA,30\n"])
-def test_a_file_that_tells_nothing_of_people_is_refused_by_its_name(tmp_path, text):
+def test_a_file_without_metadata_of_patients_is_refused_by_its_name(tmp_path, text):
     with pytest.raises(InputUnusable, match=r"people\.csv needs"):
         read_people([write(tmp_path, text)])
 
@@ -100,7 +100,7 @@ def test_every_image_is_in_one_group_by_age_and_one_by_sex():
     assert groups[3].figures == measure(men)
 
 
-def test_of_too_few_melanomas_or_too_few_others_nothing_is_said():
+def test_too_few_melanomas_or_too_few_others_have_no_figures():
     readings = made_up_readings()  # the first 60 are melanomas
     people = {f"image-{i}": {"sex": "female" if i < 9 or i >= 60 else "male"} for i in range(300)}
     female, male = (group for group in measure_groups(readings, people) if group.by == "sex")

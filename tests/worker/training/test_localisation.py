@@ -1,4 +1,4 @@
-"""How much of a heatmap lies on the lesion: worked out by hand on little maps and masks."""
+"""How much of a heatmap lies on the lesion: worked out by hand on small maps and masks."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def masks(tmp_path) -> Path:
     return tmp_path
 
 
-def test_energy_and_peak_are_told_by_diagnosis_and_blank_maps_do_not_count(masks):
+def test_energy_and_peak_are_given_by_diagnosis_and_blank_maps_do_not_count(masks):
     maps = np.stack(
         [
             map_of(ALL, LEFT),
@@ -59,18 +59,18 @@ def test_energy_and_peak_are_told_by_diagnosis_and_blank_maps_do_not_count(masks
     melanoma, nevus = measure(readings_of([0, 0, 0, 2, 2, 2]), maps, masks)
     assert (melanoma.diagnosis, melanoma.blank, melanoma.energy_inside.n) == ("melanoma", 1, 2)
     assert (melanoma.peak_inside.value, nevus.peak_inside.value) == (0.5, pytest.approx(2 / 3))
-    assert melanoma.energy_inside.value == pytest.approx(0.5)  # one in, one out, each by as much
+    assert melanoma.energy_inside.value == pytest.approx(0.5)  # one inside, one outside, equally strong
     assert nevus.energy_inside.value == pytest.approx(2 / 3, abs=0.03)
     assert nevus.lesion_share.value == 0.5
 
 
-def test_a_coarse_map_of_the_outline_itself_is_the_best_that_is_told(masks):
+def test_the_best_energy_is_that_of_a_coarse_map_of_the_outline_itself(masks):
     (found,) = measure(readings_of([0]), map_of(ALL, LEFT)[None], masks)
     assert found.energy_inside.value == pytest.approx(found.best_energy.value)
-    assert 0.9 < found.best_energy.value < 1  # what is smeared over the edge is lost
+    assert 0.9 < found.best_energy.value < 1  # what spreads over the edge is lost
 
 
-def test_a_map_that_is_the_same_everywhere_gets_the_lesions_share(masks):
+def test_a_uniform_map_gets_the_lesions_share(masks):
     (found,) = measure(readings_of([0]), map_of(ALL, ALL)[None], masks)
     assert found.energy_inside.value == pytest.approx(found.lesion_share.value)
 
@@ -83,7 +83,7 @@ def test_a_mask_may_have_any_size_and_the_images_own_name(tmp_path):
     assert found.peak_inside.value == 1
 
 
-def test_a_missing_mask_and_one_without_a_lesion_are_told_by_name(masks):
+def test_a_missing_mask_and_one_without_a_lesion_are_named(masks):
     with pytest.raises(InputUnusable, match="no mask for 1 images, such as image-6"):
         find_masks(masks, [f"image-{number}" for number in range(7)])
     write_mask(masks / "image-0_segmentation.png", slice(0, 0), ALL)

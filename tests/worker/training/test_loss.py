@@ -22,7 +22,7 @@ def test_smoothing_is_torchs():
     torch.testing.assert_close(ours, functional.cross_entropy(LOGITS, LABELS, label_smoothing=0.1))
 
 
-def test_focal_loss_weighs_a_sure_and_right_answer_down():
+def test_focal_loss_weighs_a_confident_and_right_answer_down():
     p = LOGITS.softmax(dim=1)
     expected = -((1 - p[0, 0]) ** 2 * p[0, 0].log() + (1 - p[1, 1]) ** 2 * p[1, 1].log()) / 2
     torch.testing.assert_close(cross_entropy(LOGITS, make_targets(LABELS, 3, Loss()), EVEN, 2.0), expected)

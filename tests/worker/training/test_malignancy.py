@@ -13,7 +13,7 @@ NAMES = ("actinic_keratosis", "basal_cell_carcinoma", "melanoma", "nevus", "squa
 
 
 def diagnosed(scores: dict[str, float], each: int = 12) -> Diagnosed:
-    """Return so many images of each diagnosis, all with its score."""
+    """Return this many images of each diagnosis, all with its score."""
     labels = np.repeat([NAMES.index(name) for name in scores], each)
     ids = np.array([f"image-{i}" for i in range(len(labels))])
     return Diagnosed(ids, labels, NAMES, np.repeat([*scores.values()], each))
@@ -26,7 +26,7 @@ def test_carcinomas_and_melanomas_are_malignant_and_actinic_keratoses_are_not():
     assert everybody.auc.value == 1
 
 
-def test_carcinomas_that_get_a_low_melanoma_probability_cost_their_share():
+def test_carcinomas_with_a_low_melanoma_probability_lower_the_auc():
     (everybody,) = measure_malignancy(diagnosed({"melanoma": 0.9, "basal_cell_carcinoma": 0.1, "nevus": 0.5}), {})
     assert everybody.auc.value == pytest.approx(0.5)
     assert everybody.auc.n == 36
@@ -41,7 +41,7 @@ def test_each_skin_type_has_its_own_figure_where_there_are_enough():
     assert everybody.n == 24
 
 
-def test_an_evaluation_of_other_diagnoses_says_it_beside_its_figures(tmp_path):
+def test_an_evaluation_of_other_diagnoses_has_its_own_table_beside_the_figures(tmp_path):
     rows = tuple(f"{code}{i}.jpg,P{i},{code}" for code in ("MEL", "NEV", "BCC", "ACK") for i in range(5))
     source = write_data(tmp_path, rows, header="image,patient,label")
     report = evaluate(read_with_bundle(tiny_model(), [source], on_progress=lambda *step: None), {}, None)
@@ -52,7 +52,7 @@ def test_an_evaluation_of_other_diagnoses_says_it_beside_its_figures(tmp_path):
     assert "squamous cell carcinoma" in title
 
 
-def test_without_other_diagnoses_nothing_is_said_twice(tmp_path):
+def test_without_other_diagnoses_malignancy_is_not_measured(tmp_path):
     source = write_data(tmp_path, ("A,1,0", "B,0,0"))
     subject = read_with_bundle(tiny_model(), [source], on_progress=lambda *step: None)
     assert evaluate(subject, {}, None).malignancy == []

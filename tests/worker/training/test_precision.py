@@ -1,4 +1,4 @@
-"""Half precision: where a machine is faster in it, and nowhere else."""
+"""Half precision: only where a machine is faster with it."""
 
 from collections.abc import Iterator
 
@@ -18,13 +18,13 @@ def _asked_anew() -> Iterator[None]:
 
 @pytest.mark.parametrize(("half_s", "pays"), [(1.0, True), (2.0, False), (3.0, False)])
 @pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16"])
-def test_a_cpu_that_has_instructions_is_asked_which_it_is_faster_with(monkeypatch, instructions, half_s, pays):
+def test_a_cpu_with_instructions_for_it_is_timed_with_and_without(monkeypatch, instructions, half_s, pays):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
     monkeypatch.setattr(precision, "time_convolution", {torch.bfloat16: half_s, torch.float32: 2.0}.get)
     assert bfloat16_pays("cpu") is pays
 
 
-def test_a_cpu_without_them_is_not_even_asked(monkeypatch):
+def test_a_cpu_without_them_is_not_timed(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     monkeypatch.setattr(precision, "time_convolution", None)
     assert not bfloat16_pays("cpu")

@@ -1,4 +1,4 @@
-"""The file of predictions keeps what it was given, and says where it is broken."""
+"""The file of predictions keeps what it was given; an unusable one is refused with the line."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_place(tmp_path, text, na
         read_predictions(tmp_path / "p.csv")
 
 
-def test_a_spreadsheets_mark_is_no_column_and_what_is_no_text_is_refused(tmp_path):
+def test_a_byte_order_mark_is_skipped_and_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text(f"{HEADER}\nA,nevus,0,1,2,3\n", encoding="utf-8-sig")
     assert read_predictions(path).ids == ("A",)

@@ -1,4 +1,4 @@
-"""Recipes are read, changed and refused with a sentence."""
+"""Recipes are read, changed, and refused with a message."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_the_papers_recipe_is_taken_literally():
     assert {name for name, value in recipe.augmentation.model_dump().items() if value} == {"rotation_deg"}
 
 
-def test_single_values_can_be_changed_also_those_in_a_table():
+def test_single_values_can_be_changed_even_those_in_a_table():
     recipe = read_recipe("paper", ["epochs=3", "loss.mixup_alpha=0.4", "augmentation.cutout=0.1", 'target="diagnosis"'])
     assert (recipe.epochs, recipe.loss.mixup_alpha, recipe.target) == (3, 0.4, "diagnosis")
     assert (recipe.augmentation.cutout, recipe.augmentation.rotation_deg) == (0.1, 180)

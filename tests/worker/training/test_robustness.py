@@ -1,4 +1,4 @@
-"""What a disturbance costs is measured in pairs, on the very images that were read undisturbed."""
+"""What a disturbance costs is measured in pairs, on the same images that were read undisturbed."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from worker.training.robustness import measure_robustness
 class BrightnessModel:
     """Takes what is bright for a melanoma: the mean of all values, over 255, is the probability."""
 
-    manifest = tiny_manifest()  # refers from 0.2 on
+    manifest = tiny_manifest()  # refers from 0.2
 
     def read(self, pixels: np.ndarray) -> Reading:
         melanoma = pixels.mean(axis=(1, 2, 3)) / 255
@@ -46,8 +46,8 @@ def measure(folder: Path, levels: dict[str, int]) -> dict:
     return {robustness.disturbance: robustness for robustness in found}
 
 
-def test_decisions_turn_where_a_probability_crosses_the_threshold_though_the_ranking_stays(tmp_path):
-    # The threshold is a mean of 51: 60 and 70 fall below it when 30 % are taken away, 90 and 120 do not.
+def test_decisions_change_where_a_probability_crosses_the_threshold_though_the_ranking_stays(tmp_path):
+    # The threshold is a mean of 51: 60 and 70 fall below it at 30% less, 90 and 120 do not.
     found = measure(tmp_path, {"A,1,0": 120, "B,1,0": 70, "C,0,0": 60, "D,0,0": 90})
     darker, untouched = found["brightness -30 %"], found["nothing"]
     assert (untouched.auc_melanoma.value, untouched.auc_drop.value, untouched.turned.value) == (0.75, 0, 0)

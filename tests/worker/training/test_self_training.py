@@ -1,4 +1,4 @@
-"""What a student is given besides its labels: where its teacher was surest, and nothing that is kept aside."""
+"""What a student gets besides labels: what its teacher was most confident of, and nothing that is held out."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ def unlabelled(images: LabelledImages) -> UnlabelledImages:
     return UnlabelledImages(tuple(f"U{image_id}" for image_id in images.ids), images.pixels, images.digest)
 
 
-def test_of_each_class_the_half_is_kept_of_which_the_teacher_is_surest():
+def test_the_half_of_each_class_of_which_the_teacher_is_most_confident_is_kept():
     train, others = coloured_images(n=6, side=64), unlabelled(coloured_images(n=7, seed=1, side=64))
     first, last = [9, 0, 0], [0, 0, 9]
     logits = np.array([[1, 0, 0], first, last, [0, 0, 1], [2, 0, 0], [3, 0, 0], [0, 0, 8]], float)
@@ -38,13 +38,13 @@ def test_of_each_class_the_half_is_kept_of_which_the_teacher_is_surest():
     assert len({train.digest, joined.digest, add_pseudo_labelled(train, others, -logits).digest}) == 3
 
 
-def test_sureness_is_a_probability_not_a_logit():
+def test_confidence_is_a_probability_not_a_logit():
     train, others = coloured_images(n=6, side=64), unlabelled(coloured_images(n=2, seed=1, side=64))
     joined = add_pseudo_labelled(train, others, np.array([[900.0, 899.0, 0.0], [5.0, 0.0, 0.0]]))
     assert joined.ids[6:] == ("UI1",)
 
 
-def test_what_is_among_the_labelled_images_is_left_out_by_name_and_by_its_looks():
+def test_labelled_images_and_near_duplicates_of_them_are_left_out():
     images, others = coloured_images(n=6), unlabelled(coloured_images(n=4, seed=1))
     pixels = others.pixels.clone()
     pixels[2] = (images.pixels[5].float() * 0.8).byte()
@@ -68,7 +68,7 @@ def test_the_teacher_learns_from_the_labels_and_the_student_anew_from_both():
     assert read(others).max() == 2
 
 
-def test_no_folds_teacher_has_seen_what_the_fold_keeps_aside(monkeypatch, tmp_path):
+def test_no_folds_teacher_has_seen_what_the_fold_holds_out(monkeypatch, tmp_path):
     monkeypatch.setattr("worker.training.run.LesionNetwork", TinyLesionNetwork)
     save_weights(TinyLesionNetwork(), tmp_path / "start", CLASSES)
     images, recipe = coloured_images(n=27), tiny_recipe(epochs=1)

@@ -1,4 +1,4 @@
-"""What the shipped bundles claim: each is whole, and figures and file can be got again from what lies beside it."""
+"""What the shipped bundles claim: each is complete, and its figures and file can be reproduced from it."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_figures_and_thresholds_are_those_of_the_predictions_beside_it(name):
         "plausible_from": calibration.plausible_from,
     }
     ours, theirs = (flat(of.model_dump(include=set(again))) for of in (manifest, manifest.model_copy(update=again)))
-    assert ours == pytest.approx(theirs, rel=1e-6)  # another processor may round the last digit another way
+    assert ours == pytest.approx(theirs, rel=1e-6)  # another processor may round the last digit differently
 
 
 def flat(value: object, path: str = "") -> dict[str, float]:
@@ -56,7 +56,7 @@ def flat(value: object, path: str = "") -> dict[str, float]:
     return {leaf: number for key, part in parts for leaf, number in flat(part, f"{path}/{key}").items()}
 
 
-def test_the_file_for_phones_fits_there_and_says_nearly_what_its_bundle_says():
+def test_the_file_for_phones_is_small_enough_and_says_nearly_what_its_bundle_says():
     model, file = load_model(PORTABLE, torch.device("cpu")), PORTABLE / "portable.onnx"
     preprocessing = model.manifest.preprocessing
     pixels = np.stack([read_sample(sample, preprocessing) for sample in sorted(SAMPLES.glob("*.jpg"))])

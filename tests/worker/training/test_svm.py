@@ -1,4 +1,4 @@
-"""A machine upon deep features learns what can be learnt, from the images that it is given and from no others."""
+"""A support vector machine on deep features learns what can be learnt, only from the images that it is given."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_features_are_the_averages_of_the_networks_last_maps(network, weights):
     assert steps == [(32, 40), (40, 40)]
 
 
-def test_each_fold_is_judged_on_the_folds_of_any_recipe_as_probabilities(weights, tmp_path):
+def test_folds_are_those_of_any_recipe_and_predictions_are_log_probabilities(weights, tmp_path):
     images = coloured_images(n=60)
     predictions = cross_validate(RECIPE, weights, tmp_path / "cv", images, 2, ignore)
     assert predictions.folds.tolist() == assign_folds(images, 2, RECIPE.seed).tolist()
@@ -56,7 +56,7 @@ def test_each_fold_is_judged_on_the_folds_of_any_recipe_as_probabilities(weights
     np.testing.assert_array_equal(read_predictions(tmp_path / "cv" / "predictions.csv").logits, predictions.logits)
 
 
-def test_labels_drawn_by_lot_cannot_be_told_of_images_kept_aside(weights, tmp_path):
+def test_random_labels_cannot_be_predicted_for_held_out_images(weights, tmp_path):
     lots = torch.from_numpy(np.random.default_rng(5).integers(0, 3, 90))
     images = replace(coloured_images(n=90), labels=lots)
     figures = challenge_figures(cross_validate(RECIPE, weights, tmp_path / "cv", images, 3, ignore))

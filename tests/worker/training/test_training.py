@@ -1,4 +1,4 @@
-"""`dermqueue train` and `dermqueue cross-validate` as they are called, and the real network's starting weights."""
+"""`dermqueue train` and `dermqueue cross-validate` from the command line, and the real network's starting weights."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ SHORT = ("--set", "epochs=1", "--set", "input_side=32", "--set", "batch_size=4")
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory) -> Path:
-    """Random weights of a ResNet-50 with torchvision's key names, half precision, no classifier."""
+    """Random ResNet-50 weights under torchvision's key names, in half precision, without a classifier."""
     torch.manual_seed(3)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in resnet50().state_dict().items()}
     path = tmp_path_factory.mktemp("weights") / "imagenet.safetensors"
@@ -122,7 +122,7 @@ def test_baselines_are_cross_validated_and_write_predictions_like_any_other(tiny
     assert (folders[2] / "fold-1" / "teacher" / "weights.safetensors").exists()
 
 
-def test_nothing_is_trained_that_no_worker_could_load(tiny, tmp_path):
+def test_nothing_is_trained_that_no_worker_could_run(tiny, tmp_path):
     data, out = write_data(tmp_path, ROWS), tmp_path / "run"
     done = call("train", "--data", *data, "--weights", tiny, "--recipe", "svm", "--out", out)
     assert done.exit_code == 1
@@ -143,7 +143,7 @@ def test_a_light_network_is_trained_from_imagenet_weights_and_taught_by_a_bundle
     assert read_run(tmp_path / "run" / RECORD_NAME).trained_on.endswith(", taught by the bundle tiny 1")
 
 
-def test_bad_data_is_told_before_anything_is_trained(tiny, tmp_path):
+def test_bad_data_is_reported_before_anything_is_trained(tiny, tmp_path):
     photographs, labels = write_data(tmp_path, ROWS)
     (photographs / "B.jpg").unlink()
     (photographs / "G.jpg").write_bytes(b"")

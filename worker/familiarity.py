@@ -35,8 +35,8 @@ class Familiarity:
         """
         centred = shares - self.mean
         along = centred @ self.directions
-        beside = (centred**2).sum(axis=1) - (along**2).sum(axis=1)
-        squares = (along**2 / self.variances).sum(axis=1) + beside / self.noise
+        across = (centred**2).sum(axis=1) - (along**2).sum(axis=1)
+        squares = (along**2 / self.variances).sum(axis=1) + across / self.noise
         return np.sqrt(squares / len(self.mean))
 
     def to_bytes(self) -> bytes:

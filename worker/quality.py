@@ -1,6 +1,6 @@
 """Whether a photograph is good enough to be read: too dark, too bright, blurred, no lesion in view, hairy.
 
-The limits lie between the squashed frames of ISIC-2017's training images and those of its validation images degraded.
+The limits lie between the squashed frames of ISIC-2017's training images and degraded ones of its validation images.
 They are loose for dark skin, of which those images show little.
 """
 

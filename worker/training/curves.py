@@ -35,7 +35,7 @@ class Epoch:
 
 
 def write_curves(history: list[Epoch], folder: Path) -> None:
-    """Write `history.csv` and `curves.png` anew, and append the last epoch to the log in `tensorboard/`."""
+    """Rewrite `history.csv` and `curves.png`, and append the last epoch to the log in `tensorboard/`."""
     _write_table(history, folder / HISTORY_NAME)
     draw_curves(history).savefig(folder / CURVES_NAME)
     last = history[-1]

@@ -153,8 +153,8 @@ class FineTuning:
             logits, features = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         if self.recipe.loss.off_lesion:
-            beside = share_off_lesion(features, self.network.classifier.weight, lesions)
-            loss = loss + self.recipe.loss.off_lesion * beside
+            outside = share_off_lesion(features, self.network.classifier.weight, lesions)
+            loss = loss + self.recipe.loss.off_lesion * outside
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

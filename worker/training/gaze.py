@@ -41,5 +41,5 @@ def share_off_lesion(features: Tensor, class_weights: Tensor, lesions: Tensor) -
     """
     maps = class_activation_maps(features.float(), leave_out_shared(class_weights))
     inside = functional.adaptive_avg_pool2d(lesions, maps.shape[2:])
-    beside = (maps * (1 - inside)).sum(dim=(2, 3))
-    return (beside / (maps.sum(dim=(2, 3)) + _FAINT)).mean()
+    outside = (maps * (1 - inside)).sum(dim=(2, 3))
+    return (outside / (maps.sum(dim=(2, 3)) + _FAINT)).mean()

@@ -58,7 +58,7 @@ class Loss(BaseModel):
     off_lesion: float = Field(0, ge=0, le=10, description="weight of the heatmaps' share outside the lesion")
 
 
-class Sight(BaseModel):
+class BaseRecipe(BaseModel):
     """How a network sees an image: what all kinds of recipe have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,14 +85,14 @@ class Sight(BaseModel):
         )
 
 
-class SvmRecipe(Sight):
+class SvmRecipe(BaseRecipe):
     """A support vector machine on the features of a frozen network (`worker/training/svm.py`)."""
 
     method: Literal["svm"]
     penalty: float = Field(gt=0, description="for an image on the wrong side (C), times its class's inverse frequency")
 
 
-class Recipe(Sight):
+class Recipe(BaseRecipe):
     """How a network is trained. Learning rates are AdamW's, per step, at their peak."""
 
     target: Literal["class", "diagnosis"] = Field(

@@ -139,7 +139,7 @@ class Triage:
         try:
             return self._analyst.analyze_batch(leases)
         except Exception:
-            # No error may take the process down: the attempt counts, each case is retried alone, a human comes last.
+            # No error may take the process down: the attempt counts, and each case is retried alone.
             log.exception("analysis_failed cases=%s", [str(lease.case_id) for lease in leases])
             return [blame(lease) for lease in leases]
 

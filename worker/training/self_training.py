@@ -14,9 +14,9 @@ from worker.training.dataset import Images, LabelledImages, UnlabelledImages
 from worker.training.folds import NEAR_DUPLICATE_BITS, near_duplicates, perceptual_hashes
 
 KEPT_SHARE = 0.5
-"""Of the images that the teacher assigns to a class, those of which it is most confident. By class, and not by one
-threshold, which nearly all of the commonest class would pass and none of the rarest (Zou et al. 2018, arXiv
-1810.07911). Not tuned."""
+"""Kept of the images that the teacher assigns to a class: those of which it is most confident. By class, and not by
+one threshold, which nearly all that look like the commonest class would pass and none that look like the rarest (Zou
+et al. 2018, arXiv 1810.07911). Not tuned."""
 
 Predict = Callable[[Images], np.ndarray]
 """Returns logits, float (n, classes), of images of `TRAINING_SIDE`."""

@@ -1,4 +1,4 @@
-"""The route of a case's report: one page to print, or to put into a patient's file."""
+"""The route for a case's report: one page to print, or to put into a patient's file."""
 
 import io
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from api.blueprints import guarded_blueprint
 from api.pictures import decode_stored, read_audited, read_drawing
 from api.problems import problem_responses
 from api.schemas import CasePath
-from api.words import moment, percent, say_class, say_plausible, say_warning, tell_apart
-from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, PLAUSIBLE_SHARE, Case, Role
+from api.words import COVERAGE, moment, percent, say_class, say_plausible, say_warning, tell_apart
+from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, Case, Role
 from shared.errors import NotFound
 from shared.heatmap import OVERLAY_CLASS, OVERLAY_SIDE
 
@@ -39,9 +39,9 @@ for _name, _font in ((_PLAIN, OPENSANS_REGULAR), (_BOLD, OPENSANS_BOLD)):
 @blueprint.get("/<case_id>/report", responses={200: _PDF, **problem_responses(500, report_not_ready=404)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_report(path: CasePath) -> Response:
-    """Fetch a case's result as one page of PDF.
+    """Fetch a case's result as a one-page PDF.
 
-    Photograph and heatmap, the probabilities with the operating point, the model, and what to mind.
+    It shows the photograph and heatmap, the probabilities with the operating point, the model, and caveats.
     """
     case = read_audited(parse_case_id(path.case_id), "report.read")
     if case.analysis is None:
@@ -49,13 +49,13 @@ def read_report(path: CasePath) -> Response:
     photograph = decode_stored(case, OVERLAY_SIDE)
     photograph.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
     overlay = Image.open(io.BytesIO(read_drawing(case, "overlay", OVERLAY_CLASS)))
-    name = f'attachment; filename="dermqueue-{case.id}.pdf"'  # no browser shows a PDF under our policy
+    name = f'attachment; filename="dermqueue-{case.id}.pdf"'  # our policy keeps browsers from displaying a PDF
     headers = {"Cache-Control": "private, no-store", "Content-Disposition": name}
     return Response(draw_report(case, photograph, overlay), mimetype="application/pdf", headers=headers)
 
 
 def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> bytes:
-    """Return one page of A4. The font has Latin, Greek and Cyrillic letters; others become an empty box."""
+    """Return one page of A4. The font has Latin, Greek and Cyrillic letters; others become empty boxes."""
     file = io.BytesIO()
     canvas = Canvas(file, A4)
     canvas.setTitle(f"DermQueue case {case.id}")
@@ -65,8 +65,8 @@ def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> by
     for text in _facts(case):
         y = _draw_text(canvas, text, y)
     footing = (
-        f"{EVIDENCE} The model gives every lesion one of its three names; a carcinoma gets one, too. The heatmap shows"
-        " what moved the network, not where a lesion is malignant."
+        f"{EVIDENCE} The model assigns one of its three diagnoses to every lesion, even to a carcinoma. The heatmap"
+        " shows what influenced the model, not where a lesion is malignant."
     )
     _draw_text(canvas, footing, _BOTTOM, size=8)
     canvas.save()
@@ -88,7 +88,7 @@ def _draw_pictures(canvas: Canvas, photograph: Image.Image, overlay: Image.Image
 
 
 def _compressed(picture: Image.Image) -> ImageReader:
-    """Return a picture as JPEG, which goes into the page as it is: a tenth of the bytes."""
+    """Return a picture as JPEG, which is embedded as it is: a tenth of the bytes."""
     file = io.BytesIO()
     picture.convert("RGB").save(file, "JPEG", quality=88)
     return ImageReader(file)
@@ -111,17 +111,13 @@ def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
             canvas.line(x, y - 1 * mm, x, y + _BAR_HEIGHT + 1 * mm)
         y -= 1.6 * _LINE
     text = (
-        f"The line is the operating point “{point.name}”: refer at {threshold} of melanoma or more. On the"
-        f" card’s images it found {percent(point.sensitivity)} of melanomas and left {percent(point.specificity)} of"
-        " harmless lesions alone."
+        f"The line is the operating point “{point.name}”: refer at a melanoma probability of {threshold} or more. On"
+        f" the model card’s images, its sensitivity was {percent(point.sensitivity)} and its specificity"
+        f" {percent(point.specificity)}."
     )
     y = _draw_text(canvas, text, y)
     if case.analysis.plausible:
-        text = (
-            f"{say_plausible(case.analysis.plausible)} Of each diagnosis’s lesions on the card, about"
-            f" {percent(PLAUSIBLE_SHARE)} had theirs among the plausible ones."
-        )
-        y = _draw_text(canvas, text, y)
+        y = _draw_text(canvas, f"{say_plausible(case.analysis.plausible)} {COVERAGE}", y)
     return y - _LINE / 2
 
 
@@ -132,11 +128,11 @@ def _facts(case: Case) -> Iterator[str]:
     yield f"Model {case.model_name} {case.model_version}, digest {case.analysis.model_digest[:16]}"
     if case.analysis.warnings:
         yield " ".join(map(say_warning, case.analysis.warnings))
-    yield f"Id {case.id}"
+    yield f"ID {case.id}"
 
 
 def _draw_text(canvas: Canvas, text: str, y: float, font: str = _PLAIN, size: float = 10) -> float:
-    """Write lines from y downwards; return where the next one stands."""
+    """Write lines from y downwards; return the next line's y."""
     canvas.setFont(font, size)
     for line in _break_lines(text, font, size):
         canvas.drawString(_LEFT, y, line)
@@ -145,7 +141,7 @@ def _draw_text(canvas: Canvas, text: str, y: float, font: str = _PLAIN, size: fl
 
 
 def _break_lines(text: str, font: str, size: float) -> Iterator[str]:
-    """Yield lines that fit; a word that is wider than the page's text, as a file's name may be, is broken anywhere."""
+    """Yield lines that fit; a word wider than the text block, such as a file name, is broken anywhere."""
     for line in simpleSplit(text, font, size, _RIGHT - _LEFT):
         rest = line
         while rest:

@@ -1,39 +1,41 @@
-"""Plain words for what the API names by codes, and numbers as people read them: on pages and in reports."""
+"""Words for the API's codes, and numbers formatted for people: on the pages and in the report."""
 
 from collections.abc import Sequence
 from datetime import datetime
+
+from shared.domain import PLAUSIBLE_SHARE
 
 _STATES = {
     "queued": "Waiting",
     "running": "Being analysed",
     "succeeded": "Analysed",
-    "rejected": "Photograph not usable",
-    "failed": "Not analysed",
+    "rejected": "Photograph unusable",
+    "failed": "Analysis failed",
     "cancelled": "Cancelled",
-    "refused": "Not taken",
+    "refused": "Not accepted",
 }
 _CLASSES = {"melanoma": "Melanoma", "seborrheic_keratosis": "Seborrheic keratosis", "nevus": "Nevus"}
 _DECISIONS = {"refer": "Refer", "routine": "Routine"}
 _PROBLEMS = {
-    "idempotency_key_reused": "Other photographs were sent from this page before, and some may have been taken. See"
-    " under Cases what is there; what you send now counts as new."
+    "idempotency_key_reused": "Other photographs were sent from this page before, and some may have been accepted."
+    " Check the list under Cases; what you send now counts as new."
 }
-"""What the API says of things that pages do not show."""
+"""Replaces an API sentence that names something the pages do not show."""
 _VERDICTS = {"agree": "agrees with the model", "disagree": "disagrees with the model"}
 WARNINGS = {
-    "low_resolution": "The photograph has fewer pixels than the network looks at. Details that matter may be missing.",
+    "low_resolution": "The photograph has fewer pixels than the model’s input. Relevant detail may be missing.",
     "attention_off_lesion": (
-        "What raised the melanoma probability lies mostly beside the lesion, as far as its colour tells. Look at the"
-        " heatmap before you rely on this result."
+        "What raised the melanoma probability lies mostly outside the lesion, judging by its colour. Check the heatmap"
+        " before you rely on this result."
     ),
     "dark": "The photograph is dark. Take it again with more light.",
     "glare": "Much of the photograph is pure white. Take it again without flash or reflections.",
     "blurred": "The photograph is blurred. Take it again, in focus and with a still hand.",
-    "no_lesion_in_view": "The photograph is nearly even: no lesion seems to be in view.",
-    "hairy": "Hairs or other dark lines cover much of the photograph. Clear hairs away, and take it again.",
+    "no_lesion_in_view": "The photograph is nearly uniform: no lesion seems to be in view.",
+    "hairy": "Hairs or other dark lines cover much of the photograph. Move hair aside and take it again.",
     "not_dermoscopic": (
-        "This is not like the dermoscopy images that the model learnt from. If it was taken with a telephone, or shows"
-        " something else, do not rely on this result. The model’s card says how often this warning is right."
+        "This does not look like the dermoscopy images that the model was trained on. If it was taken with a phone, or"
+        " shows something else, do not rely on this result. The model card says how often this warning is right."
     ),
 }
 
@@ -55,7 +57,6 @@ def say_verdict(verdict: str) -> str:
 
 
 def say_problem(problem: dict) -> str:
-    """Say what went wrong."""
     return _PROBLEMS.get(problem["code"], problem["detail"])
 
 
@@ -66,14 +67,14 @@ def say_warning(code: str) -> str:
 def say_plausible(names: Sequence[str]) -> str:
     first, *others = (say_class(name).lower() for name in names)
     if not others:
-        return f"Of the model’s three diagnoses, {first} alone is plausible."
+        return f"Of the model’s three diagnoses, only {first} is plausible."
     return (
         f"Uncertain: of the model’s three diagnoses, {', '.join([first, *others[:-1]])} and {others[-1]} are plausible."
     )
 
 
 def moment(value: str | datetime | None) -> str:
-    """Return a moment of the API's, which is in UTC, to the minute."""
+    """Return a UTC time of the API, to the minute."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -88,7 +89,7 @@ def size_in_words(size_bytes: int) -> str:
 
 
 def percent(share: float, digits: int | None = None) -> str:
-    """Return a share in percent; small ones with a digit more. What is neither nothing nor all never looks like it."""
+    """Return a share in percent, below 10% with one decimal. One that only rounds to 0% or 100% gets a `<` or `>`."""
     if digits is None:
         digits = 1 if share < 0.1 else 0
     least = 10 ** -(digits + 2)
@@ -100,9 +101,16 @@ def percent(share: float, digits: int | None = None) -> str:
 
 
 def tell_apart(share: float, threshold: float) -> tuple[str, str]:
-    """Return both in percent, with as many digits as show that they differ, if they do: a decision hangs on it."""
+    """Return both in percent, with enough digits to differ where they do: the decision depends on which is larger."""
     for digits in (None, 1, 2, 3, 4):
         shown = percent(share, digits), percent(threshold, digits)
         if share == threshold or shown[0] != shown[1]:
             break
     return shown
+
+
+COVERAGE = (
+    f"On the model card’s images, the plausible diagnoses included the true one for about {percent(PLAUSIBLE_SHARE)} of"
+    " the lesions of each diagnosis."
+)
+"""Stands beside `say_plausible`."""

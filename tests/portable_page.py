@@ -56,7 +56,7 @@ def write_tiny_model(version: str = "1") -> bytes:
 
 def open_portable(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_role("status")).to_have_text("Ready, and from now on without a network, too.")
+    expect(page.get_by_role("status")).to_have_text("Ready. From now on, this page also works offline.")
 
 
 def read(page: Page, data: bytes, media_type: str = "image/png") -> list[float]:

@@ -1,4 +1,4 @@
-"""The web pages at `/app`. What they show and do, the routes under `/v1` answer: a page asks these and words it."""
+"""The web pages at `/app`. A page calls the views of the routes under `/v1` and puts their answers into words."""
 
 from api import words
 from api.pages import admin, case, clinic, portable, reviewer, sign_in

@@ -83,13 +83,13 @@ def add_clinic() -> Response:
 @admin.post("/access/clinics/<clinic_id>")
 @allow(Role.ADMIN)
 def change_clinic(clinic_id: str) -> Response:
-    """Change what differs from what the form showed; the rest may have been changed in another tab since."""
+    """Change only what was edited in the form; the rest may have been changed in another tab since."""
     known = _of_access_page()
     word_problems_by("access.html", **known)
     clinic = next((one for one in known["clinics"] if one["id"] == clinic_id), None)
     if clinic is None:
         raise NotFound("clinic_not_found", "There is no such clinic.")
-    limits = {name: request.form.get(name) for name in _LIMITS}  # one that is left empty is taken away
+    limits = {name: request.form.get(name) for name in _LIMITS}  # an empty field removes the limit
     changed = {name: limit for name, limit in limits.items() if limit != request.form.get(f"was_{name}")}
     if changed:
         sent = read_fields(ClinicChangeIn, changed)
@@ -165,7 +165,7 @@ def _of_key(key_id: str) -> dict:
 
 
 def _every_hour(known: Sequence[dict], hours: int) -> list[dict]:
-    """Return the last hours, oldest first, those in which nothing ended included."""
+    """Return the last hours, oldest first, including those in which no case finished."""
     by_start = {datetime.fromisoformat(hour["start"]): hour for hour in known}
     this = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     nothing = {"succeeded": 0, "rejected": 0, "failed": 0, "median_s": 0.0, "p95_s": 0.0}

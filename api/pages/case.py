@@ -1,4 +1,4 @@
-"""The page of a case, for its clinic and for reviewers: its pictures, its report, and the model behind it."""
+"""A case's page for its clinic and for reviewers, with its pictures and report, and the page of the model."""
 
 import io
 
@@ -47,7 +47,7 @@ def show_report(case_id: str) -> Response:
 @case.get("/cases/<case_id>/thumbnail")
 @allow(Role.CLINIC, Role.REVIEWER)
 def show_thumbnail(case_id: str) -> Response:
-    """Send a small photograph; a browser keeps it, and asks each time whether it may still show it."""
+    """Send a small photograph, which a browser caches but must revalidate each time it shows it."""
     found = cases.find_case(parse_case_id(case_id))
     response = Response(headers={"Cache-Control": "private, no-cache"}, mimetype="image/jpeg")
     response.set_etag(f"{found.photograph.sha256}-{THUMBNAIL_SIDE}")

@@ -1,4 +1,4 @@
-"""A clinic's pages: send photographs, follow them, cancel and erase."""
+"""A clinic's pages: send photographs, follow their cases, cancel and erase them."""
 
 import secrets
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What all pages share: who is signed in, the forms' tokens, the browsers' policy, errors in plain words."""
+"""What all pages share: the session, CSRF tokens, the content security policy, and errors in plain words."""
 
 import hmac
 from collections.abc import Callable
@@ -10,14 +10,15 @@ from werkzeug.datastructures import ImmutableMultiDict
 
 from api.problems import RETRY_AFTER_S, checked
 from api.services import services
+from api.words import COVERAGE
 from shared.database import read_clock
-from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, PLAUSIBLE_SHARE
+from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE
 from shared.errors import NotAllowed, NotFound
 from shared.store import sessions
 
 COOKIE = "dermqueue_session"
 _LIVE = "Dermqueue-Live"
-"""The header of a page that looks by itself whether something has changed."""
+"""The header of a page's own background refresh."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -27,7 +28,7 @@ pages = Blueprint("pages", __name__, url_prefix="/app", template_folder="templat
 
 
 def guarded_pages(name: str) -> Blueprint:
-    """Return a group of pages for those who signed in; each view says by `allow` for which roles."""
+    """Return a group of pages that need a session; each view names its roles with `allow`."""
     group = Blueprint(name, __name__)
     group.before_request(_authorize)
     return group
@@ -35,14 +36,14 @@ def guarded_pages(name: str) -> Blueprint:
 
 @pages.before_request
 def _refuse_foreign_forms() -> None:
-    """Refuse what another site's page has a browser send; it may not even sign somebody in."""
+    """Refuse forms that another site's page submits, the sign-in form included (login CSRF)."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    site = request.headers.get("Sec-Fetch-Site")  # browsers send it by TLS and to localhost, else only the origin
+    site = request.headers.get("Sec-Fetch-Site")  # sent over TLS and to localhost; otherwise there is only the origin
     origin = request.headers.get("Origin")
     own = {f"{scheme}://{request.host}" for scheme in ("http", "https")}
     if site not in (None, "same-origin") or (origin and origin not in own):
-        raise NotAllowed("form_foreign", "This form was sent from another site's page. Nothing was done.")
+        raise NotAllowed("form_foreign", "This form was submitted from another site. Nothing was changed.")
 
 
 def _authorize() -> Response | None:
@@ -60,16 +61,16 @@ def _authorize() -> Response | None:
     to.key_uses.note(g.caller.key_id)
     view = current_app.view_functions[request.endpoint]
     if g.caller.role not in getattr(view, "roles", ()):
-        raise NotAllowed("role_not_allowed", f"You are signed in as {g.caller.role}. This page is for somebody else.")
+        raise NotAllowed("role_not_allowed", f"You are signed in as {g.caller.role}. This page is for another role.")
     if request.method == "POST" and not getattr(view, "checks_form", False):
         check_form()
     return None
 
 
 def check_form() -> None:
-    """Refuse a form that none of this session's pages has made; leave its fields as the routes under `/v1` take them.
+    """Check the form's CSRF token, and leave its fields as the routes under `/v1` take them.
 
-    Those know neither the token nor fields that were left empty, and have the Idempotency-Key from a header.
+    Those accept neither the token nor empty fields, and take the Idempotency-Key from a header.
     """
     sent = request.form.to_dict(flat=False)
     token, g.idempotency_key = sent.pop("csrf_token", [""])[0], sent.pop("idempotency_key", [None])[0]
@@ -79,7 +80,7 @@ def check_form() -> None:
 
 
 def checks_form(view: Callable) -> Callable:
-    """Have a form checked here, and not before room was made for all that it holds."""
+    """Mark a view that checks its form itself, once it has raised the limits on the form's size."""
 
     @wraps(view)
     def check(**arguments) -> Response:
@@ -91,12 +92,12 @@ def checks_form(view: Callable) -> Callable:
 
 
 def read_query(schema: type[BaseModel]) -> BaseModel:
-    """Return the address's query as a route under `/v1` takes it, without fields that a form left empty."""
+    """Return the query as a route under `/v1` takes it, without the fields that a form left empty."""
     return checked(schema, {name: value for name, value in request.args.items() if value})
 
 
 def ask_with_form(view: Callable, schema: type[BaseModel], **arguments) -> Response:
-    """Call a view under `/v1` whose JSON body these fields are."""
+    """Call a view under `/v1` with the form's fields as its JSON body."""
     return view.with_body(sent=read_fields(schema, request.form.to_dict()), **arguments)
 
 
@@ -106,7 +107,7 @@ def read_fields(schema: type[BaseModel], fields: dict) -> BaseModel:
 
 
 def show(template: str, **values) -> Response:
-    """Return a page. Whoever has it already, as its ETag tells, is only told so."""
+    """Return a page, or 304 if the client's copy is current by its ETag."""
     response = Response(render_template(template, **values), mimetype="text/html")
     response.add_etag()
     return response.make_conditional(request)
@@ -122,34 +123,34 @@ def _common() -> dict:
         "no_all_clear": NO_ALL_CLEAR,
         "evidence": EVIDENCE,
         "classes": CLASSES,
-        "plausible_share": PLAUSIBLE_SHARE,
+        "coverage": COVERAGE,
     }
 
 
 @pages.after_request
 def _word_problems(response: Response) -> Response:
-    """Show a problem as a page; a script of ours, which asks for JSON, gets it as it is."""
+    """Show a problem as a page, unless a script of ours asked for JSON."""
     if response.mimetype == "application/problem+json" and not wants_json():
         template, values = g.get("problem_page", ("problem.html", {}))
         is_to_be_sent_again = response.status_code >= 500 or response.status_code in RETRY_AFTER_S
         if is_to_be_sent_again and g.get("idempotency_key"):
-            # It may have been taken in, whole or in part, now or the time before: sent again, it must be known again.
+            # All or part of it may have been accepted, by this attempt or an earlier one: a resend needs the same key.
             values = values | {"idempotency_key": g.idempotency_key}
         response.set_data(render_template(template, problem=response.get_json(), **values))
         response.mimetype = "text/html"
     if response.mimetype == "text/html":
         response.headers.setdefault("Content-Security-Policy", POLICY)
-    response.headers["Referrer-Policy"] = "same-origin"  # with none, browsers would hide a form's origin, too
+    response.headers["Referrer-Policy"] = "same-origin"  # with `no-referrer`, browsers send forms with `Origin: null`
     return response
 
 
 def wants_json() -> bool:
-    """Say whether a script of ours is asking, and not somebody who reads."""
+    """Return whether a script of ours is asking, rather than a person's browser."""
     return request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json"
 
 
 def word_problems_by(template: str, **values) -> None:
-    """Show what goes wrong from now on with this template, which is given it as `problem`."""
+    """Show any later problem of this request with this template, as its `problem`."""
     g.problem_page = template, values
 
 

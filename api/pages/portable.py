@@ -1,7 +1,7 @@
-"""The page that reads a photograph on the device itself; the same files, written as a folder, need no server of ours.
+"""The page that analyses a photograph on the device; the same files, written to a folder, work on any file server.
 
-Everything that it consists of lies under one address, for a browser to keep: the page opens without a network. None of
-it depends on who is signed in.
+All its files lie under one address, so that a service worker can cache them and the page opens offline. None depends on
+who is signed in.
 """
 
 import hashlib
@@ -60,14 +60,14 @@ def send_part(part: str) -> Response:
 
 
 def list_parts(model: Path) -> dict[str, Path]:
-    """Return the page's files by their addresses, relative to the page's; the model only if it is there."""
+    """Return the page's files by their addresses relative to the page; the model only if it exists."""
     parts = {file.relative_to(_OWN).as_posix(): file for file in _OWN.rglob("*") if file.is_file()}
     parts |= {name: _OF_ALL_PAGES / name for name in ("pages.css", "parts.css", "icon.svg")}
     return parts | ({MODEL: model} if model.exists() else {})
 
 
 def write_service_worker(parts: dict[str, Path]) -> str:
-    """Return the script that keeps these parts on a device; with any other content of any of them, it is another."""
+    """Return the service worker that caches these files; it differs whenever any file's content does."""
     digests = {name: _digest(file, file.stat().st_mtime_ns) for name, file in sorted(parts.items())}
     version = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
     kept = json.dumps(["./", *digests])
@@ -75,7 +75,7 @@ def write_service_worker(parts: dict[str, Path]) -> str:
 
 
 def write_folder(folder: Path, model: Path) -> None:
-    """Write the page, with this model, as a folder that any file server can serve."""
+    """Write the page with this model to a folder that any file server can serve."""
     parts = list_parts(model)
     for name, file in parts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A reviewer's pages: the worklist, and one case after the other."""
+"""A reviewer's pages: the worklist, and its cases one after another."""
 
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -45,7 +45,7 @@ def show_work(case_id: str) -> Response:
 @reviewer.get("/worklist/<case_id>/next")
 @allow(Role.REVIEWER)
 def go_on(case_id: str) -> Response:
-    """Go to the case that follows on the list, or back to the list at its end."""
+    """Go to the next case on the worklist, or at its end back to the list."""
     following = worklist.find_following(caller(), parse_case_id(case_id), _read_query())
     if following is None:
         return redirect(url_for("pages.reviewer.list_work", **_filters()), 303)
@@ -59,7 +59,7 @@ def review(case_id: str) -> Response:
     version = sent.pop("version", "")
     word_problems_by("review.html", **_of_case(case_id), sent=sent)
     if not version.isdecimal():
-        raise RequestInvalid("precondition_malformed", "The form does not say which review it follows. Reload it.")
+        raise RequestInvalid("precondition_malformed", "The form lacks the review's version. Reload the page.")
     if "note" in sent:
         sent["note"] = sent["note"].replace("\r\n", "\n")  # as forms send lines
     said = checked(ReviewIn, sent, strict=False)
@@ -92,7 +92,7 @@ def _filters() -> dict[str, str]:
 
 
 def _read_query() -> WorklistQuery:
-    """Return the filters as the API takes them: days of UTC become moments, the last one is included."""
+    """Return the filters as the API takes them: UTC days, both inclusive, become moments."""
     asked = _filters() | {name: request.args[name] for name in ("cursor",) if name in request.args}
     sent_from, sent_until = asked.pop("sent_from", None), asked.pop("sent_until", None)
     if sent_from:
@@ -106,4 +106,6 @@ def _begin_of(day: str, later: timedelta = timedelta()) -> datetime:
     try:
         return datetime.combine(date.fromisoformat(day), time(), UTC) + later
     except (ValueError, OverflowError) as error:
-        raise RequestInvalid("field_invalid", "A day is written as 2026-01-31, and 9999-12-30 is the last.") from error
+        raise RequestInvalid(
+            "field_invalid", "A date must look like 2026-01-31 and be no later than 9999-12-30."
+        ) from error

@@ -1,4 +1,4 @@
-"""The pages to sign in with a key, and out."""
+"""Signing in with a key, and out."""
 
 from flask import Blueprint, Response, g, redirect, request, url_for
 
@@ -24,7 +24,7 @@ def show_sign_in() -> Response:
 
 @signing_in.post("/sign-in")
 def sign_in() -> Response:
-    request.max_content_length = _FORM_BYTES  # nobody is known yet
+    request.max_content_length = _FORM_BYTES  # the sender is not authenticated yet
     then = _own_address(request.form.get("then", ""))
     word_problems_by("sign_in.html", then=then)
     caller = identify(request.form.get("key", "").strip(), request.remote_addr or "")
@@ -34,7 +34,7 @@ def sign_in() -> Response:
         signed_in = sessions.find_session(session, request.cookies.get(COOKIE, ""), now)
         if signed_in and signed_in.caller.key_id == caller.key_id:
             sessions.renew_session(session, signed_in.id, now)
-            return response  # a new session's token would make the forms in other tabs outdated
+            return response  # a new session's CSRF token would invalidate forms open in other tabs
         token = sessions.begin_session(session, caller, now)
     response.set_cookie(COOKIE, token, path="/app", secure=request.is_secure, httponly=True, samesite="Strict")
     return response
@@ -59,5 +59,5 @@ def sign_out() -> Response:
 
 
 def _own_address(address: str) -> str:
-    """Return an address that was asked for before signing in, or nothing if it leads out of the pages."""
+    """Return the address that was asked for before signing in, or "" if it leads out of the pages."""
     return address if address.startswith("/app/") and "\\" not in address else ""

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from reportlab.pdfbase.pdfmetrics import getFont, stringWidth
 
 from api import reports
+from api.words import COVERAGE
 from deploy.cli import main
 from tests.api.calls import read_problem
 from tests.api.test_generated_calls import served
@@ -68,7 +69,7 @@ def test_a_reference_without_spaces_is_broken_where_the_page_ends_and_none_of_it
 @pytest.mark.parametrize(
     ("plausible", "words"),
     [
-        (("nevus",), "Of the model’s three diagnoses, nevus alone is plausible."),
+        (("nevus",), "Of the model’s three diagnoses, only nevus is plausible."),
         (
             ("melanoma", "seborrheic_keratosis"),
             "Uncertain: of the model’s three diagnoses, melanoma and seborrheic keratosis are plausible.",
@@ -83,8 +84,8 @@ def test_a_report_says_which_diagnoses_are_plausible_and_that_the_model_knows_no
     succeed(case_id, plausible=plausible)
     assert clinic.get(f"/v1/cases/{case_id}/report").status_code == 200
     said = [text for text in drawn if "lausible" in text]
-    assert [text.split(" Of each")[0] for text in said] == ([words] if words else [])
-    assert "one of its three names; a carcinoma gets one, too." in drawn[-1]
+    assert [text.removesuffix(f" {COVERAGE}") for text in said] == ([words] if words else [])
+    assert "one of its three diagnoses to every lesion, even to a carcinoma." in drawn[-1]
 
 
 @pytest.mark.usefixtures("database_url")

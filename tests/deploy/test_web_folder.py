@@ -46,7 +46,7 @@ UNREADABLE = [
     (images.encode(images.red_corner(60, 60), "PNG"), "image/png", "needs at least 64"),
     (images.encode(images.red_corner(1000, 90), "PNG"), "image/png", "at most 10 times"),
     (b"text", "image/jpeg", "cannot be decoded"),
-    (b"text", "text/plain", "taken as JPEG, PNG or WebP"),
+    (b"text", "text/plain", "Only JPEG, PNG and WebP"),
 ]
 
 
@@ -178,15 +178,15 @@ def test_a_result_comes_with_its_operating_point_whose_figures_these_are_and_eve
     with opened(browser, address) as page:
         assert read(page, SAMPLE, "image/jpeg") == pytest.approx(expected.read(SAMPLE)[0], abs=PROBABILITY)
         expect(page.get_by_text(re.compile("Suggestion at “.+”: (Refer|Routine)"))).to_be_visible()
-        expect(page.get_by_text("card of its own bundle, and not the server’s.")).to_be_visible()
+        expect(page.get_by_text("those of its own model card.")).to_be_visible()
         assert mean_difference(picture_in(page, "#overlay"), picture_in(page, "#photograph")) > 2 * LEVELS
         for index, name in enumerate(("Melanoma", "Seborrheic keratosis", "Nevus")):
             page.get_by_role("button", name=name).click()
             expect(page.get_by_role("figure").last).to_contain_text(f"Heatmap of {name.lower()}")
             assert mean_difference(picture_in(page, "#overlay"), expected.read(SAMPLE, index)[1]) <= LEVELS
-        page.get_by_label("Heatmap’s strength").press("Home")
+        page.get_by_label("Heatmap opacity").press("Home")
         expect(page.locator("#overlay")).to_have_css("opacity", "0")
-        expect(page.get_by_role("link", name="Back to the cases")).to_be_hidden()
+        expect(page.get_by_role("link", name="Back to cases")).to_be_hidden()
 
 
 def test_once_opened_it_needs_no_server_any_more(browser, address):

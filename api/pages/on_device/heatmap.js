@@ -1,4 +1,4 @@
-// Draws where the network looked, as shared/heatmap.py does it on the server: one scale for all lesions.
+// Draws heatmaps as shared/heatmap.py does on the server, on one scale for all lesions.
 import { resize } from "./resample.js";
 
 const OVERLAY_SIDE = 512;
@@ -13,16 +13,16 @@ const COLOURS = Array.from({ length: 256 }, (_, level) =>
   TURBO.map((factors) => toLevel(factors.reduce((sum, factor, power) => sum + factor * (level / 255) ** power, 0))),
 );
 
-/** Return the image (RGB bytes) in the size in which it is shown. */
+/** Return the image (RGB bytes) at display size. */
 export function fit(image) {
   const share = Math.min(1, OVERLAY_SIDE / Math.max(image.width, image.height));
   return resize(image, Math.round(image.width * share), Math.round(image.height * share), "bilinear");
 }
 
 /**
- * Return the image (RGB bytes) with one class's activation map over it, the more opaque the stronger.
+ * Return the image (RGB bytes) overlaid with one class's activation map, which is more opaque where it is stronger.
  *
- * map: {data, width, height}, raw values ≥ 0. scale: the value drawn at full strength, a constant of model and class.
+ * map: {data, width, height}, raw values ≥ 0. scale: the value drawn at full strength, a constant of the model and class.
  */
 export function overlay(image, map, scale) {
   const share = { ...map, data: map.data.map((value) => Math.min(1, value / scale)) };

@@ -1,9 +1,9 @@
-// What an ONNX file says of itself, which ONNX Runtime Web does not tell: its `metadata_props`, pairs of texts.
-// An ONNX file is a Protocol Buffers message: a row of fields, each a number, a kind and a value.
+// Reads an ONNX file's `metadata_props`, which ONNX Runtime Web does not expose: pairs of strings.
+// An ONNX file is a Protocol Buffers message: a sequence of fields, each with a number, a wire type and a value.
 const METADATA_PROPS = 14; // in `ModelProto`
 const [VARINT, EIGHT_BYTES, BY_LENGTH] = [0, 1, 2];
 
-/** Return the pairs in the file (Uint8Array) as an object of texts. */
+/** Return the pairs in the file (Uint8Array) as an object of strings. */
 export function readMetadata(file) {
   const found = {};
   for (const [field, pair] of listFields(file)) {
@@ -14,7 +14,7 @@ export function readMetadata(file) {
   return found;
 }
 
-/** Yield the message's fields that are not numbers: [number, bytes]. */
+/** Yield the message's fields that are not varints: [field number, bytes]. */
 function* listFields(message) {
   let at = 0;
   const readVarint = () => {

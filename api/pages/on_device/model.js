@@ -1,18 +1,18 @@
-// The portable model: one file that ONNX Runtime Web runs, here, on one thread of the processor.
+// The portable model: one file, run by ONNX Runtime Web on one CPU thread.
 import { readMetadata } from "./metadata.js";
 import { env, InferenceSession, Tensor } from "./onnxruntime/ort.wasm.bundle.min.js";
 
 const RUNTIME = "onnxruntime/ort-wasm-simd-threaded.wasm.gzip";
 
-/** There is no model where this page looks for it. */
+/** The model file is not beside this page. */
 export class ModelMissing extends Error {}
 
-/** Load the model and what runs it. Throws ModelMissing. */
+/** Load the runtime and the model. Throws ModelMissing. */
 export async function loadModel() {
   const found = await fetch("portable.onnx");
   if (!found.ok) throw new ModelMissing();
   const file = new Uint8Array(await found.arrayBuffer());
-  env.wasm.numThreads = 1; // more need headers that a plain file server does not send
+  env.wasm.numThreads = 1; // more threads need headers that a plain file server does not send
   env.wasm.wasmBinary = await fetchInflated(RUNTIME);
   return describe(readMetadata(file), await InferenceSession.create(file));
 }

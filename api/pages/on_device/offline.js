@@ -1,18 +1,18 @@
-// Has the page's parts kept on the device. Newer ones are fetched meanwhile, and used from the next visit on.
+// Caches the page's files on the device. Newer ones are fetched in the background and used from the next visit on.
 
-/** Return whether the parts are kept; where they are not, the page works as long as there is a network. */
+/** Return whether the files are cached; if not, the page works only while online. */
 export async function keepOffline() {
-  const workers = navigator.serviceWorker; // browsers offer it by TLS and to localhost alone
+  const workers = navigator.serviceWorker; // only over TLS and on localhost
   try {
     const registration = await workers.register("service-worker.js");
     if (!registration.active) await settle(registration.installing ?? registration.waiting);
     return Boolean(registration.active);
   } catch {
-    return Boolean(workers?.controller); // there is no network now: what was kept serves
+    return Boolean(workers?.controller); // offline: the cached files are in use
   }
 }
 
-/** Wait until a worker has kept all parts and is in charge, or has failed. */
+/** Wait until a service worker has cached all files and is active, or has failed. */
 async function settle(worker) {
   await new Promise((resolve) => {
     const look = () => ["activated", "redundant"].includes(worker.state) && resolve();

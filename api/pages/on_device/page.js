@@ -1,9 +1,9 @@
-// The page's course: loads the network, has it read each photograph that is chosen. Nothing leaves the device.
+// The page's entry point: loads the model and has it read each photograph that is chosen. Nothing leaves the device.
 import { fit } from "./heatmap.js";
 import { loadModel, ModelMissing } from "./model.js";
 import { keepOffline } from "./offline.js";
 import { decode, prepare, Refusal } from "./photograph.js";
-import { showNetwork, showReading } from "./result.js";
+import { showModel, showReading } from "./result.js";
 
 const state = document.getElementById("state");
 const take = document.getElementById("take");
@@ -18,11 +18,11 @@ function explain(error) {
   if (error instanceof Refusal) return error.message;
   if (error instanceof ModelMissing) {
     return (
-      "There is no network here: portable.onnx is missing beside this page. Whoever runs this server can put it there, " +
-      "as “dermqueue export --help” says. Until then, send photographs as usual."
+      "There is no model here: portable.onnx is missing beside this page. The server’s administrator can put it there, " +
+      "as “dermqueue export --help” explains. Until then, send photographs as usual."
     );
   }
-  return `This browser cannot run the network. Try a newer one, or send the photograph as usual. (${error.message})`;
+  return `This browser cannot run the model. Try a newer one, or send the photograph as usual. (${error.message})`;
 }
 
 async function read(model, file) {
@@ -38,8 +38,8 @@ async function takeIn(model, input) {
   if (!file) return;
   result.hidden = true;
   take.inert = true;
-  tell("The photograph is being read.");
-  await new Promise((shown) => setTimeout(shown)); // what comes next leaves the screen no time
+  tell("Reading the photograph.");
+  await new Promise((shown) => setTimeout(shown)); // let the browser paint: what follows blocks the main thread
   try {
     await read(model, file);
     result.hidden = false;
@@ -60,10 +60,10 @@ async function begin() {
   try {
     const isKept = await keepOffline();
     const model = await loadModel();
-    showNetwork(model);
+    showModel(model);
     for (const input of take.querySelectorAll("input")) input.addEventListener("change", () => takeIn(model, input));
     take.hidden = false;
-    tell(isKept ? "Ready, and from now on without a network, too." : "Ready. This browser opens the page only with a network.");
+    tell(isKept ? "Ready. From now on, this page also works offline." : "Ready. In this browser, the page opens only while online.");
   } catch (error) {
     tell(explain(error), "bad");
   }

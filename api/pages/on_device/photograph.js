@@ -1,4 +1,4 @@
-// From a file to the pixels that the network looks at, as shared/photograph.py does it on the server.
+// From a file to the model's input pixels, by the same steps as shared/photograph.py on the server.
 import { resize } from "./resample.js";
 
 const JPEG = "image/jpeg";
@@ -6,20 +6,20 @@ const TYPES = [JPEG, "image/png", "image/webp"];
 const MAX_PIXELS = 8192 * 6144;
 const MIN_SIDE = 64;
 const MAX_ASPECT = 10;
-const FLAT_SPREAD = 8; // grey levels that a coder adds to one colour
+const FLAT_SPREAD = 8; // grey levels by which coding may spread a single colour
 const STRIP_ROWS = 16;
 
-/** Why a photograph cannot be read, in words for whoever took it. */
+/** Why a photograph cannot be read, in words for the person who took it. */
 export class Refusal extends Error {}
 
 /**
  * Return the photograph's pixels, RGB, sRGB, upright, on white: {data, width, height}.
  *
- * minSide: pixels of the shorter side that are needed. Of twice as many or more, a JPEG is decoded smaller and whole blocks
- * are averaged, strip by strip: beside the browser's own picture, let go of at the end, a phone keeps nothing of its size.
+ * minSide: the pixels needed on the shorter side. With twice as many or more, a JPEG is decoded at a smaller scale and whole
+ * blocks are averaged strip by strip: apart from the browser's own bitmap, closed at the end, nothing full-size is in memory.
  */
 export async function decode(file, minSide) {
-  if (!TYPES.includes(file.type)) throw new Refusal("Photographs are taken as JPEG, PNG or WebP. Choose another file.");
+  if (!TYPES.includes(file.type)) throw new Refusal("Only JPEG, PNG and WebP are accepted. Choose another file.");
   const bitmap = await createImageBitmap(file).catch(() => {
     throw new Refusal("The photograph cannot be decoded: its data are damaged. Choose the original file.");
   });
@@ -44,7 +44,7 @@ async function shrink(file, bitmap, minSide) {
   return image;
 }
 
-/** Return the JPEG as its decoder (libjpeg) makes it at a half, a quarter or an eighth; null where a browser cannot. */
+/** Return the JPEG as its decoder (libjpeg) scales it to a half, a quarter or an eighth; null where a browser cannot. */
 async function decodeSmaller(file, { width, height }, share) {
   if (!("ImageDecoder" in window)) return null;
   const desired = { desiredWidth: Math.ceil(width / share), desiredHeight: Math.ceil(height / share) };
@@ -56,7 +56,7 @@ async function decodeSmaller(file, { width, height }, share) {
   return null;
 }
 
-/** Return what the network reads, RGB bytes, by the steps that the model's file lists. */
+/** Return the model's input, RGB bytes, by the steps that its file lists. */
 export async function prepare(image, steps) {
   let prepared = image;
   for (const step of steps) {
@@ -65,7 +65,7 @@ export async function prepare(image, steps) {
   return prepared.data;
 }
 
-/** Return a canvas that shows an image of RGB bytes. */
+/** Draw an image of RGB bytes on a canvas, and return that. */
 export function draw({ data, width, height }, canvas = document.createElement("canvas")) {
   Object.assign(canvas, { width, height });
   const drawn = new ImageData(width, height);
@@ -128,7 +128,7 @@ function isFlat({ data }) {
   return low.every((value, channel) => high[channel] - value <= FLAT_SPREAD);
 }
 
-/** Return the image as it comes out of a JPEG file: what the network has learnt from came as such. */
+/** Return the image after JPEG compression: the model was trained on images that had gone through it. */
 async function passJpeg(image, quality) {
   const file = await new Promise((done) => draw(image).toBlob(done, JPEG, quality / 100));
   return reduce(await createImageBitmap(file), 1);

@@ -1,5 +1,5 @@
-// Pillow's resize, to the last bit (libImaging/Resample.c), so that a photograph meets the network here as on the server.
-// An image is {data, width, height}: bytes (Uint8ClampedArray) or floats (Float32Array), row by row, channels together.
+// Pillow's resize, bit for bit (libImaging/Resample.c), so that the model's input is the same here as on the server.
+// An image is {data, width, height}: bytes (Uint8ClampedArray) or floats (Float32Array), row-major, channels last.
 const FILTERS = {
   bilinear: { reach: 1, weigh: (x) => Math.max(0, 1 - Math.abs(x)) },
   bicubic: { reach: 2, weigh: (x) => weighCubic(Math.abs(x)) },
@@ -7,9 +7,9 @@ const FILTERS = {
 const CUBIC = -0.5; // Keys 1981
 const FIXED_POINT_BITS = 22;
 
-/** Return the image in another size; where it shrinks, the filter covers all that becomes one pixel. */
+/** Return the image at another size; on shrinking, the filter widens to cover all that becomes one pixel. */
 export function resize(image, width, height, filter) {
-  const isRatherTall = image.height - height > 2 * Math.max(0, image.width - width); // Pillow 13 begins with the height then
+  const isRatherTall = image.height - height > 2 * Math.max(0, image.width - width); // Pillow 13 then begins with the height
   return isRatherTall
     ? resizeWidth(resizeHeight(image, height, filter), width, filter)
     : resizeHeight(resizeWidth(image, width, filter), height, filter);
@@ -45,7 +45,7 @@ function resizeAxis(data, outer, from, inner, to, filter) {
   return resized;
 }
 
-/** Return for each new position where its share of the old ones begins, and their weights, which sum to one. */
+/** Return, for each new position, the first old position that contributes and the weights, which sum to one. */
 function listTaps(from, to, { reach, weigh }) {
   const scale = from / to;
   const widened = Math.max(1, scale);

@@ -1,19 +1,19 @@
-// Shows what the network says of a photograph, in the server's words: probabilities, suggestion, heatmaps.
+// Shows a photograph's result in the same words as the server: probabilities, suggestion, heatmaps.
 import { overlay } from "./heatmap.js";
 import { draw } from "./photograph.js";
 
-const DECIDES = "melanoma"; // the class whose probability the threshold is for
+const DECIDES = "melanoma"; // the class whose probability is compared with the threshold
 
-/** Show whose figures these are. */
-export function showNetwork(model) {
+/** Show the model's name, figures and limitations. */
+export function showModel(model) {
   for (const name of ["name", "version", "measured_on", "licence", "digest"]) say(name, model[name]);
   const withoutMarkdown = model.limits.map((limit) => limit.replace(/[*`]/g, ""));
   const limits = withoutMarkdown.map((textContent) => Object.assign(document.createElement("li"), { textContent }));
   document.getElementById("limits").replaceChildren(...limits);
-  document.getElementById("network").hidden = false;
+  document.getElementById("model").hidden = false;
 }
 
-/** Show a reading of a photograph (RGB bytes, in the size in which it is shown). */
+/** Show the model's reading of a photograph (RGB bytes, at display size). */
 export function showReading(model, photograph, { probabilities, maps }, isSmall) {
   const deciding = model.labels.indexOf(DECIDES);
   const decision = probabilities[deciding] >= model.point.threshold ? "refer" : "routine";
@@ -27,7 +27,7 @@ export function showReading(model, photograph, { probabilities, maps }, isSmall)
   offerHeatmaps(model, (index) => overlay(photograph, maps[index], model.scales[index])).at(deciding).click();
 }
 
-/** Put a button for each class in place; each draws its heatmap. */
+/** Make a button for each class that draws its heatmap; return the buttons. */
 function offerHeatmaps({ labels }, drawOne) {
   const choices = document.getElementById("classes");
   choices.replaceChildren(
@@ -57,8 +57,8 @@ function makeScale(label, probability, point) {
   for (const line of scale.querySelectorAll("path")) line.setAttribute("d", `M${point.threshold * 1000} 0v40`);
   fill(
     ".scale-note",
-    `The line is the operating point “${point.name}”: refer at ${threshold} or more. On the images of this ` +
-      `network’s card it found ${percent(point.sensitivity)} of melanomas and left ${percent(point.specificity)} of harmless lesions alone.`,
+    `The line is the operating point “${point.name}”: refer at ${threshold} or more. On the images of this model’s card, ` +
+      `its sensitivity was ${percent(point.sensitivity)} and its specificity ${percent(point.specificity)}.`,
   );
   return scale;
 }
@@ -72,7 +72,7 @@ function nameOf(label) {
   return words[0].toUpperCase() + words.slice(1);
 }
 
-/** A share in percent; what is neither nothing nor all never looks like it. */
+/** Return a share in percent. One that only rounds to 0% or 100% is shown as less or more than the nearest value. */
 function percent(share, digits = share < 0.1 ? 1 : 0) {
   const least = 10 ** -(digits + 2);
   if (share > 0 && share < least / 2) return `<${(least * 100).toFixed(digits)}%`;
@@ -80,7 +80,7 @@ function percent(share, digits = share < 0.1 ? 1 : 0) {
   return `${(share * 100).toFixed(digits)}%`;
 }
 
-/** Both in percent, with as many digits as show that they differ, if they do: a decision hangs on it. */
+/** Return both in percent, with enough digits to differ where they do: the decision depends on which is larger. */
 function tellApart(share, threshold) {
   let shown;
   for (const digits of [undefined, 1, 2, 3, 4]) {

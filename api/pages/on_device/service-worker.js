@@ -1,13 +1,13 @@
-// Keeps this page's own parts on the device, so that it opens without a network; of nothing else it keeps anything.
-// The two lines above name them: PARTS, and VERSION, a digest over all of them. Other parts, another worker.
+// Caches this page's own files on the device, and nothing else, so that it opens offline.
+// The two lines above name them: PARTS, and VERSION, a digest of them all. Any change makes it a new worker.
 const OURS = `dermqueue ${registration.scope} `;
 const CACHE = OURS + VERSION;
 
 async function keepParts() {
   const cache = await caches.open(CACHE);
-  // A sign-in page must not be kept in a part's place.
+  // A redirect to the sign-in page must not be cached in place of a file.
   await cache.addAll(PARTS.map((part) => new Request(part, { cache: "no-cache", redirect: "error" })));
-  await skipWaiting(); // a page that is open has read all its parts already
+  await skipWaiting(); // an open page has loaded all its files already
 }
 
 async function takeOver() {

@@ -1,11 +1,11 @@
-// Keeps what is marked `data-live` as the server would show it now. Focus stays where it was.
+// Keeps what is marked `data-live` up to date with the server, without moving the focus.
 const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ?? 2000);
 const MISSES_TOLD = 3;
-// A page that answers a form stands at the form's address, where there is nothing to be asked for.
+// A page that answers a form is shown at the form's address, which cannot be fetched again.
 const ADDRESS = [...document.querySelectorAll("script[data-address]")].at(-1)?.dataset.address ?? location.href;
 const ENDS = {
-  403: "You are signed in with another key now, which may not see this page",
-  404: "This was erased, or is not for the key that you are signed in with now",
+  403: "You are now signed in with a different key, which may not see this page",
+  404: "This was erased, or the key you are now signed in with may not see it",
 };
 let etag = null;
 let missed = 0;
@@ -24,7 +24,7 @@ function replace(fresh) {
   for (const old of document.querySelectorAll("[data-live]")) {
     const now = fresh.getElementById(old.id);
     if (!now || now.isEqualNode(old)) continue;
-    // What announces changes must stay in the document, or a screen reader would not notice them.
+    // A live region must stay in the document, or screen readers would not announce its changes.
     old.replaceChildren(...now.childNodes);
     if (now.dataset.final) old.dataset.final = now.dataset.final;
     if (focused) old.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
@@ -36,23 +36,23 @@ function unsaved() {
   return [...document.querySelectorAll("form[data-unsaved]")];
 }
 
-/** Take away what may be seen no longer, but for what somebody wrote and could not save: it can be copied. */
+/** Remove what may no longer be seen, but keep unsaved text, so that it can be copied. */
 function end(reason) {
-  const title = document.querySelector("h1"); // without one, a screen reader's user is lost
-  title.textContent = document.title = "Shown no longer";
+  const title = document.querySelector("h1"); // screen reader users need a heading
+  title.textContent = document.title = "No longer available";
   const kept = [notice, title, ...unsaved()];
   for (const part of document.querySelectorAll("main *")) {
     if (!kept.some((one) => one.contains(part) || part.contains(one))) part.remove();
   }
   for (const form of unsaved()) form.querySelector("button").disabled = true;
-  notice.textContent = reason + (unsaved().length ? ": copy what you wrote, it cannot be saved from this page." : ".");
+  notice.textContent = reason + (unsaved().length ? ". Copy what you wrote: it cannot be saved from this page." : ".");
   notice.hidden = false;
   hasEnded = true;
 }
 
 async function refresh() {
   if (document.hidden) return;
-  const headers = { "Dermqueue-Live": "1" }; // nobody is at work: it keeps no session from ending
+  const headers = { "Dermqueue-Live": "1" }; // a background refresh must not keep the session alive
   if (etag) headers["If-None-Match"] = etag;
   const answer = await fetch(ADDRESS, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (answer.redirected) return unsaved().length ? end("You are signed out") : location.reload();
@@ -63,10 +63,10 @@ async function refresh() {
   replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
 }
 
-/** What does not come any more must not look as if it were so now. */
+/** Warn that the page is out of date, so that it does not look current. */
 function tellMisses() {
   if (missed === MISSES_TOLD) {
-    notice.textContent = `Not renewed since ${new Date().toLocaleTimeString()}: the service cannot be reached.`;
+    notice.textContent = `Not updated since ${new Date().toLocaleTimeString()}: the service cannot be reached.`;
   }
   notice.hidden = missed < MISSES_TOLD;
 }
@@ -76,7 +76,7 @@ async function follow() {
     await refresh();
     missed = 0;
   } catch {
-    missed += 1; // The network or the service is away for a moment; the next look may succeed.
+    missed += 1; // the network or the service may be back by the next attempt
   }
   if (hasEnded) return;
   tellMisses();

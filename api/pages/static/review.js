@@ -1,4 +1,4 @@
-// One key goes to the next case. It can be turned off, since dictation software presses keys, too.
+// A keyboard shortcut to the next case. It can be turned off, since dictation software can trigger it (WCAG 2.1.4).
 const box = document.getElementById("shortcuts");
 const NAME = "dermqueue-shortcuts";
 

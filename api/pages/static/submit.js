@@ -1,6 +1,6 @@
-// Sends chosen or dropped photographs one by one, two at a time, each with its progress. Without it, the form does.
+// Sends chosen or dropped photographs one per request, two at a time, each with its progress. Without it, the form sends them.
 const AT_ONCE = 2;
-const NAMED = 10; // chosen files whose names are told: a screen reader reads them out
+const NAMED = 10; // chosen files that are listed by name: a screen reader reads them out
 const TRIES = 6;
 const PAUSE_MS = 5000;
 
@@ -10,7 +10,7 @@ const zone = form.querySelector(".drop");
 const chosen = document.getElementById("chosen");
 const panel = document.getElementById("progress");
 const waiting = [];
-const keys = new Map(); // of photographs whose fate is not known yet: sent again, they must be known again
+const keys = new Map(); // idempotency keys of photographs whose outcome is unknown: a resend must reuse the key
 const counts = { all: 0, sent: 0, refused: 0 };
 let sending = 0;
 
@@ -44,9 +44,9 @@ function say(upload, text, isBad = false) {
 }
 
 function excuse({ status, url }) {
-  if (!status) return "The network is away. Send it again.";
+  if (!status) return "No connection. Send it again.";
   if (url.includes("/sign-in")) return "You are signed out. Sign in and send it again.";
-  return `The service answered ${status}. Send it again.`;
+  return `The service answered with status ${status}. Send it again.`;
 }
 
 function finish(upload, answer) {
@@ -69,15 +69,15 @@ function finish(upload, answer) {
 async function send(upload) {
   const bar = upload.row.querySelector("progress");
   for (let tried = 1; ; tried += 1) {
-    say(upload, "Is being sent");
+    say(upload, "Sending");
     const answer = await post(upload, (share) => (bar.value = share));
     if (answer.body?.code === "idempotency_key_reused") {
-      keys.set(upload.name, (upload.key = newKey())); // the one before was another photograph
+      keys.set(upload.name, (upload.key = newKey())); // the key was used for another photograph
       continue;
     }
     const mayPass = [0, 408, 429, 502, 503, 504].includes(answer.status);
     if (!mayPass || tried >= TRIES) return finish(upload, answer);
-    say(upload, "Waits: the service is busy or cannot be reached. It is tried again.");
+    say(upload, "Waiting: the service is busy or cannot be reached. It will be retried.");
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
 }
@@ -85,7 +85,7 @@ async function send(upload) {
 function tell() {
   const left = counts.all - counts.sent - counts.refused;
   document.getElementById("progress-status").textContent =
-    `${counts.sent} of ${counts.all} sent` + (counts.refused ? `, ${counts.refused} not taken` : "") + (left ? "." : ". Done.");
+    `${counts.sent} of ${counts.all} sent` + (counts.refused ? `, ${counts.refused} not accepted` : "") + (left ? "." : ". Done.");
 }
 
 async function work() {
@@ -106,7 +106,7 @@ function take(files) {
     row.querySelector(".upload-name").textContent = file.name;
     row.querySelector("progress").setAttribute("aria-label", file.name);
     list.append(row);
-    const name = [file.name, file.size, priority].join("|"); // phones date a photograph anew each time that it is chosen
+    const name = [file.name, file.size, priority].join("|"); // not the date: phones set a new one each time a photograph is chosen
     if (!keys.has(name)) keys.set(name, newKey());
     waiting.push({ file, row, name, key: keys.get(name), priority });
     counts.all += 1;
@@ -117,7 +117,7 @@ function take(files) {
   while (sending < Math.min(AT_ONCE, waiting.length + sending)) work();
 }
 
-/** Say what waits for Send: how soon it is needed stands below the files, and is often said after them. */
+/** Show what is chosen but not sent: the priority field comes after the files and is often set last. */
 function showChosen() {
   const names = Array.from(input.files, (file) => file.name);
   const count = names.length === 1 ? "1 photograph" : `${names.length} photographs`;
@@ -143,11 +143,11 @@ zone.addEventListener("drop", (event) => {
   zone.classList.remove("over");
   const dropped = Array.from(event.dataTransfer.items).filter((item) => item.kind === "file");
   const files = dropped.filter((item) => !item.webkitGetAsEntry()?.isDirectory).map((item) => item.getAsFile());
-  const all = new DataTransfer(); // more files can be dropped before they are sent
+  const all = new DataTransfer(); // files dropped earlier and not sent yet are kept
   for (const file of [...input.files, ...files]) all.items.add(file);
   input.files = all.files;
   showChosen();
-  if (files.length < dropped.length) chosen.textContent += " A folder cannot be sent: open it and drop what is in it.";
+  if (files.length < dropped.length) chosen.textContent += " A folder cannot be sent: open it and drop the files in it.";
 });
 addEventListener("beforeunload", (event) => {
   if (sending || input.files.length) event.preventDefault();

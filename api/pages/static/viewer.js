@@ -1,9 +1,9 @@
-// Zoom and pan of both pictures together, the heatmap's strength, and another class without loading the page again.
-const MOST = 12;
+// Zooms and pans both pictures together, sets the heatmap's opacity, and changes its class without reloading the page.
+const MAX_SCALE = 12;
 const STEP = 1.4;
 const MOVE = 0.1; // of the picture's width, for an arrow key
-let latest = null; // the heatmap that was asked for last
-const view = { scale: 1, x: 0, y: 0 }; // x, y: the picture's corner, as shares of the stage
+let latest = null; // the heatmap requested last
+const view = { scale: 1, x: 0, y: 0 }; // x, y: the picture's top left corner, as fractions of the stage
 
 function stages() {
   return document.querySelectorAll(".stage");
@@ -18,12 +18,12 @@ function draw() {
     stage.firstElementChild.style.transform = `translate(${view.x * width}px, ${view.y * height}px) scale(${view.scale})`;
     stage.toggleAttribute("data-zoomed", view.scale > 1);
   }
-  document.getElementById("zoom").textContent = `${Math.round(view.scale * 100)} %`;
+  document.getElementById("zoom").textContent = `${Math.round(view.scale * 100)}%`;
 }
 
-/** Zoom so that what lies at (x, y), as shares of the stage, stays there. */
+/** Zoom about the point (x, y), given as fractions of the stage. */
 function zoom(factor, x = 0.5, y = 0.5) {
-  const scale = Math.min(MOST, Math.max(1, view.scale * factor));
+  const scale = Math.min(MAX_SCALE, Math.max(1, view.scale * factor));
   view.x = x - ((x - view.x) * scale) / view.scale;
   view.y = y - ((y - view.y) * scale) / view.scale;
   view.scale = scale;
@@ -94,7 +94,7 @@ function follow(stage) {
   });
 }
 
-/** Return whether a heatmap came and none was asked for since; say so if not: the bare photograph looks like a cold one. */
+/** Return whether this heatmap loaded and is still the latest; report a failure: a bare photograph looks like a cold heatmap. */
 async function comes(heatmap, name) {
   const problem = document.getElementById("heatmap-problem");
   latest = heatmap;
@@ -130,7 +130,7 @@ function begin() {
   for (const stage of stages()) {
     stage.tabIndex = 0;
     stage.setAttribute("role", "group");
-    stage.setAttribute("aria-label", "Picture: + and − zoom, arrows move, 0 shows all of it");
+    stage.setAttribute("aria-label", "Picture: + and − zoom, arrow keys pan, 0 resets");
     follow(stage);
   }
   document.getElementById("opacity").addEventListener("input", (event) => {

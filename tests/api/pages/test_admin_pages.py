@@ -34,10 +34,10 @@ def test_the_queue_is_told_in_numbers_and_drawn_by_the_hour(visitor, clinic, suc
     page = visitor.get("/queue?minutes=45&hours=6").text
     said = words_of(page)
     assert "Waiting 2 Running 0" in said
-    assert "Workers to be clear in 45 min not measured yet" in said
+    assert "Workers needed to clear in 45 min not measured yet" in said
     assert said.count(" 0 0 0 0.0 0.0") == 5  # the hours in which nothing ended
     assert len(re.findall('<rect class="succeeded"', page)) == 1
-    assert "No worker was heard of" in said
+    assert "No worker has been seen" in said
     assert visitor.get("/queue?minutes=0").status_code == 400
 
 
@@ -64,7 +64,7 @@ def test_failed_cases_have_pages(visitor, clinic, database):
     assert "Older cases" not in second
     again = re.search(r'action="/app(/failed/.*?)"', second)[1]
     emptied = visitor.get(visitor.post(unescape(again)).location.removeprefix("/app")).text
-    assert "No older case has failed." in emptied
+    assert "No older failed cases." in emptied
 
 
 def test_a_clinic_is_added_with_limits_and_keys_of_which_each_is_seen_once(visitor, client):
@@ -118,15 +118,15 @@ def test_a_shorter_retention_is_set_after_a_question_that_says_what_will_be_eras
         session.execute(update(CaseRow).values(finished_at=long_ago))
     clinic.submit()
     asked = set_limits(visitor.get("/access").text, waiting_limit="500", retention_days="30")
-    assert "They are kept for ever until now." in words_of(asked.text)
-    assert "erased for good: 2 with the next purge" in words_of(asked.text)
+    assert "They are currently kept indefinitely." in words_of(asked.text)
+    assert "finished more than 30 days ago: 2 at the next purge" in words_of(asked.text)
     assert limits_of(admin) == (None, None)
     answer = dict(re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', asked.text.partition("<section")[2]))
     assert visitor.post(f"/access/clinics/{clinic.id}", answer).location == "/app/access"
     assert limits_of(admin) == (500, 30)
     longer = set_limits(visitor.get("/access").text, retention_days="90")
     assert (longer.status_code, limits_of(admin)) == (303, (500, 90))
-    assert "kept for 90 days until now" in words_of(set_limits(visitor.get("/access").text, retention_days="89").text)
+    assert "currently kept for 90 days" in words_of(set_limits(visitor.get("/access").text, retention_days="89").text)
     assert set_limits(visitor.get("/access").text, retention_days="0").status_code == 400
     assert limits_of(admin) == (500, 90)
 

@@ -37,8 +37,8 @@ def test_photographs_sent_together_become_cases_and_the_others_are_told_why(clin
         led = clinic_visitor.post("/submissions", sent)
         assert led.status_code == 303
         said = words_of(clinic_visitor.client.get(led.location).text)
-        assert "3 in all · waiting 2 · not taken 1" in said
-        assert "mole-2.jpg Not taken This file seems to be text" in said
+        assert "3 in total · waiting 2 · not accepted 1" in said
+        assert "mole-2.jpg Not accepted This file seems to be text" in said
     assert [row.priority for row in rows("cases")] == ["urgent", "urgent"]
 
 
@@ -92,7 +92,7 @@ def test_what_was_partly_taken_is_not_taken_twice_when_the_clinics_queue_is_full
         outage.setattr(services.store, "put", put_two)
         told = send(key, *[JPEG] * 4)
     assert (told.status_code, len(rows("cases"))) == (503, 2)
-    assert "Some may have been taken: choose the same files again." in words_of(told.text)
+    assert "Some may have been accepted: choose the same files again." in words_of(told.text)
     limit(2)
     told = send(key_in(told.text), *[JPEG] * 4)
     assert told.status_code == 429
@@ -107,7 +107,7 @@ def test_whoever_chooses_other_photographs_after_an_outage_is_told_in_words(clin
         clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG)})
         told = clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG + b"x")})
         assert told.status_code == 422
-        assert "See under Cases what is there" in words_of(told.text)
+        assert "Check the list under Cases" in words_of(told.text)
         assert "Idempotency" not in words_of(told.text)
 
 
@@ -161,7 +161,7 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "Decision aid for clinicians. Not a diagnosis" in said
     assert "Suggestion at “high-sensitivity”: Refer" in said
     assert "Uncertain: of the model’s three diagnoses, melanoma and seborrheic keratosis are plausible." in said
-    assert "about 90% had theirs" in said
+    assert "for about 90% of the lesions of each diagnosis" in said
     assert "refer at 30% or more" in said
     assert 'd="M300.0 0v40"' in page
     for probability in PROBABILITIES:
@@ -175,7 +175,7 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
 @pytest.mark.parametrize(
     ("plausible", "words"),
     [
-        (("nevus",), "Of the model’s three diagnoses, nevus alone is plausible."),
+        (("nevus",), "Of the model’s three diagnoses, only nevus is plausible."),
         (
             ("melanoma", "seborrheic_keratosis", "nevus"),
             "Uncertain: of the model’s three diagnoses, melanoma, seborrheic keratosis and nevus are plausible.",
@@ -197,7 +197,7 @@ def test_a_rejected_photograph_says_how_to_take_another(clinic_visitor, clinic, 
     record_problem(database, case_id, UNUSABLE)
     said = words_of(clinic_visitor.get(f"/cases/{case_id}").text)
     assert "This photograph cannot be analysed The photograph is of one colour." in said
-    assert "How to take it again" in said
+    assert "How to retake it" in said
 
 
 def test_a_failed_case_says_that_there_is_no_result_and_not_to_wait(clinic_visitor, clinic, database):
@@ -248,7 +248,7 @@ def test_the_worklist_is_of_the_days_that_were_asked_for(reviewer_visitor, analy
     following = reviewer_visitor.get(f"/worklist/{analysed}/next?{days}")
     if shown is None:
         assert (listed.status_code, following.status_code) == (400, 400)
-        assert "A day is written as 2026-01-31" in words_of(listed.text)
+        assert "A date must look like 2026-01-31" in words_of(listed.text)
     else:
         assert (listed.status_code, following.status_code) == (200, 303)
         assert (f"/app/worklist/{analysed}" in listed.text) == shown
@@ -269,7 +269,7 @@ def test_the_list_has_pages_and_filters(clinic_visitor, clinic):
     following = unescape(re.search(r'href="/app(/cases\?[^"]*cursor[^"]*)"', first)[1])
     second = clinic_visitor.get(following).text
     assert [[number for number in range(3) if f">mole-{number}<" in page] for page in (first, second)] == [[1, 2], [0]]
-    assert "no cases here with these filters" in words_of(clinic_visitor.get("/cases?state=failed").text)
+    assert "No cases match these filters." in words_of(clinic_visitor.get("/cases?state=failed").text)
     assert clinic_visitor.get("/cases?state=nonsense").status_code == 400
 
 
@@ -289,7 +289,7 @@ def test_a_case_is_cancelled_or_after_a_question_erased(clinic_visitor, clinic, 
     led = clinic_visitor.post(f"/cases/{case_id}/cancel")
     assert "Cancelled" in clinic_visitor.client.get(led.location).text
     assert clinic_visitor.post(f"/cases/{case_id}/cancel").status_code == 409
-    assert "gone for good" in clinic_visitor.get(f"/cases/{case_id}/erase").text
+    assert "permanently deleted" in clinic_visitor.get(f"/cases/{case_id}/erase").text
     assert stored_keys(clinic)
     assert clinic_visitor.post(f"/cases/{case_id}/erase").location == "/app/cases"
     assert clinic_visitor.get(f"/cases/{case_id}").status_code == 404

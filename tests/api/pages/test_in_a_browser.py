@@ -47,8 +47,8 @@ def test_both_pictures_zoom_and_move_together_by_keyboard_mouse_and_buttons(open
     page.keyboard.down("Control")
     page.mouse.wheel(0, -100)
     page.keyboard.up("Control")
-    expect(page.locator("#zoom")).to_have_text("274 %")
-    page.get_by_role("button", name="Whole picture").click()
+    expect(page.locator("#zoom")).to_have_text("274%")
+    page.get_by_role("button", name="Reset zoom").click()
     assert picture_of(page, ".layers") == {"s": 1, "x": 0}
 
 
@@ -75,7 +75,7 @@ def test_the_heatmap_fades_and_changes_its_class(open_page, clinic, analysed):
     page = open_page(clinic)
     page.goto(f"/app/cases/{analysed}")
     overlay = page.locator(".overlay")
-    page.get_by_label("Heatmap’s strength").focus()
+    page.get_by_label("Heatmap opacity").focus()
     page.keyboard.press("Home")
     expect(overlay).to_have_css("opacity", "0")
     page.keyboard.press("End")
@@ -91,7 +91,7 @@ def test_the_heatmap_fades_and_changes_its_class(open_page, clinic, analysed):
 def test_a_heatmap_is_named_once_it_is_seen_and_one_that_does_not_come_is_told(open_page, clinic, analysed):
     page, held = open_page(clinic), []
     page.goto(f"/app/cases/{analysed}")
-    page.get_by_label("Heatmap’s strength").fill("40")
+    page.get_by_label("Heatmap opacity").fill("40")
     page.route("**/heatmap?class=nevus", lambda route: held.append(route))
     with page.expect_request("**/heatmap?class=nevus"):
         page.get_by_role("link", name="Nevus").click()
@@ -133,17 +133,17 @@ def test_a_reviewer_judges_and_goes_on_and_one_key_skips(open_page, clinic, revi
     page = open_page(reviewer)
     expect(page.get_by_role("status")).to_have_text("3 to review")
     page.get_by_role("link", name="mole-0").click()
-    expect(page.get_by_label("goes to the next case")).to_be_visible()
+    expect(page.get_by_label("for the next case")).to_be_visible()
     page.keyboard.press("n")
     expect(page.get_by_role("heading", name="Case mole-1")).to_be_visible()
     page.get_by_label("Note").press("n")
     expect(page.get_by_role("heading", name="Case mole-1")).to_be_visible()
     page.get_by_label("I disagree").check()
-    page.get_by_label("What I take it for").select_option("Nevus")
-    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_label("My diagnosis").select_option("Nevus")
+    page.get_by_role("button", name="Save and continue").click()
     expect(page.get_by_role("heading", name="Case mole-2")).to_be_visible()
-    expect(page.get_by_label("goes to the next case")).to_be_checked()  # once the script has run, and not before
-    page.get_by_label("goes to the next case").uncheck()
+    expect(page.get_by_label("for the next case")).to_be_checked()  # once the script has run, and not before
+    page.get_by_label("for the next case").uncheck()
     page.get_by_role("heading", name="Case mole-2").click()
     page.keyboard.press("n")
     expect(page.get_by_role("heading", name="Case mole-2")).to_be_visible()
@@ -166,7 +166,7 @@ def test_whoever_leaves_a_verdict_that_is_not_saved_is_asked(open_page, clinic, 
     page.keyboard.press("n")
     expect(page.get_by_label("I disagree")).to_be_checked()
     assert asked == ["beforeunload", "beforeunload"]
-    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_role("button", name="Save and continue").click()
     expect(page.get_by_role("heading", name="Case mole-1")).to_be_visible()
 
 
@@ -177,12 +177,12 @@ def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, r
         page.goto(f"/app/worklist/{analysed}")
     expect(second.get_by_text("Another reviewer has this case open")).to_be_visible()
     first.get_by_label("I agree").check()
-    first.get_by_role("button", name="Save and go on").click()
+    first.get_by_role("button", name="Save and continue").click()
     first.wait_for_url("**/app/worklist")
     second.get_by_label("I disagree").check()
     second.get_by_label("Note").fill("Look again.")
     with second.expect_response(lambda answer: answer.request.method == "POST") as answer:
-        second.get_by_role("button", name="Save and go on").click()
+        second.get_by_role("button", name="Save and continue").click()
     assert answer.value.status == 412
     expect(second.get_by_role("alert")).to_contain_text("Somebody else has reviewed this case meanwhile")
     expect(second.get_by_text("agrees with the model")).to_be_visible()
@@ -190,7 +190,7 @@ def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, r
     second.once("dialog", lambda dialog: dialog.dismiss())
     second.get_by_role("link", name="Next case").click()
     assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["agree"]
-    second.get_by_role("button", name="Change and go on").click()
+    second.get_by_role("button", name="Update and continue").click()
     second.wait_for_url("**/app/worklist")
     assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["disagree", "agree"]
 
@@ -210,8 +210,8 @@ def test_an_admin_sees_a_case_fail_and_gives_it_another_try(open_page, clinic, a
     record_problem(database, case_id)
     expect(waiting).to_have_text("0", timeout=POLL_MS)
     page.get_by_role("link", name="Failed").click()
-    page.get_by_role("button", name=f"Try {case_id[:8]} again").click()
-    expect(page.get_by_text("No case has failed.")).to_be_visible()
+    page.get_by_role("button", name=f"Requeue {case_id[:8]}").click()
+    expect(page.get_by_text("No failed cases.")).to_be_visible()
     page.get_by_role("link", name="Audit").click()
     page.get_by_role("link", name=case_id[:8]).first.click()
     expect(page.get_by_role("row")).to_contain_text(["No.", "case.requeued", "case.submitted"])
@@ -221,23 +221,23 @@ def test_an_admin_sees_a_case_fail_and_gives_it_another_try(open_page, clinic, a
 def test_an_admin_adds_a_clinic_and_its_key_and_ends_the_key(open_page, admin):
     page = open_page(admin)
     page.get_by_role("link", name="Clinics and keys").click()
-    page.get_by_label("A new clinic’s name").fill("Clinic North")
-    page.get_by_role("button", name="Add the clinic").click()
-    page.get_by_role("row").filter(has_text="Clinic North").get_by_label("Days that a case is kept").fill("90")
-    page.get_by_role("button", name="Set the limits of Clinic North").click()
-    erase = page.get_by_role("button", name="Erase what is older")
+    page.get_by_label("New clinic’s name").fill("Clinic North")
+    page.get_by_role("button", name="Add clinic").click()
+    page.get_by_role("row").filter(has_text="Clinic North").get_by_label("Retention (days)").fill("90")
+    page.get_by_role("button", name="Save limits of Clinic North").click()
+    erase = page.get_by_role("button", name="Erase older cases")
     erase.wait_for()
     assert find_faults(page, "_retention") == []
     erase.click()
-    expect(page.get_by_label("Days that a case is kept")).to_have_value("90")
-    page.get_by_label("Which clinic").select_option("Clinic North")
-    page.get_by_role("button", name="Make the key").click()
+    expect(page.get_by_label("Retention (days)")).to_have_value("90")
+    page.get_by_label("For clinic").select_option("Clinic North")
+    page.get_by_role("button", name="Create key").click()
     key = Api(admin.client, page.locator("code").filter(has_text="dq_").inner_text())
     assert key.get("/v1/cases").status_code == 200
     page.get_by_role("link", name="I have copied it").click()
     prefix = key.key.split("_")[1]
-    page.get_by_role("link", name=f"End {prefix} at once").click()
-    page.get_by_role("button", name="End it for good").click()
+    page.get_by_role("link", name=f"Revoke {prefix}").click()
+    page.get_by_role("button", name="Revoke permanently").click()
     expect(page.get_by_role("row").filter(has_text=prefix)).to_contain_text("Revoked")
     assert key.get("/v1/cases").status_code == 401
 
@@ -253,11 +253,11 @@ def add_worker(database: Database) -> None:
 def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, clinic, succeed):
     page = open_page(clinic, java_script_enabled=False)
     page.get_by_role("link", name="Send photographs").first.click()
-    page.get_by_label("Photographs of one lesion each").set_input_files(
+    page.get_by_label("Photographs, one lesion each").set_input_files(
         [{"name": name, "mimeType": "image/jpeg", "buffer": JPEG} for name in ("one.jpg", "two.jpg")]
     )
     page.locator("#many").get_by_role("button", name="Send").click()
-    expect(page.get_by_role("status")).to_contain_text("2 in all · waiting 2")
+    expect(page.get_by_role("status")).to_contain_text("2 in total · waiting 2")
     for case in clinic.get("/v1/cases").json["cases"]:
         succeed(case["id"])
     page.get_by_role("link", name="one.jpg").click()

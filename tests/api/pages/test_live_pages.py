@@ -35,9 +35,9 @@ def test_a_waiting_cases_page_becomes_its_result_and_the_pictures_can_be_used(op
     page = open_page(clinic)
     page.goto(f"/app/cases/{case_id}")
     succeed(case_id)
-    expect(page.get_by_role("heading", name="What the network says")).to_be_visible(timeout=POLL_MS)
+    expect(page.get_by_role("heading", name="Model output")).to_be_visible(timeout=POLL_MS)
     page.get_by_role("button", name="Zoom in").click()
-    expect(page.locator("#zoom")).to_have_text("140 %")
+    expect(page.locator("#zoom")).to_have_text("140%")
     expect(page.get_by_role("link", name="Report (PDF)")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
@@ -58,14 +58,14 @@ def test_what_a_reviewer_looks_at_stays_as_it_is_while_news_come(open_page, revi
     other.call("PUT", f"/v1/cases/{analysed}/review", {"If-None-Match": "*"}, json={"verdict": "agree"})
     look_again(page, 15_000)
     expect(page.get_by_text("agrees with the model")).to_be_visible()
-    expect(page.locator("#zoom")).to_have_text("140 %")
+    expect(page.locator("#zoom")).to_have_text("140%")
 
 
 def test_a_page_that_cannot_be_renewed_says_so_until_it_can(open_page, admin):
     page = open_page(admin)
     page.clock.install()
     page.goto("/app/queue")
-    notice = page.get_by_text("Not renewed since")
+    notice = page.get_by_text("Not updated since")
     page.route("**/app/queue", lambda route: route.abort())
     for _ in range(3):
         with page.expect_event("requestfailed"):
@@ -90,11 +90,11 @@ def test_what_a_reviewer_wrote_stays_to_be_copied_when_the_session_ends(open_pag
     page.get_by_label("Note").fill("A careful note")
     end_sessions(database)
     look_again(page, 15_000)
-    expect(page.get_by_text("You are signed out: copy what you wrote")).to_be_visible()
+    expect(page.get_by_text("You are signed out. Copy what you wrote")).to_be_visible()
     page.set_viewport_size(SIZES["narrow"])
     page.get_by_role("main").press("n")
     expect(page.get_by_label("Note")).to_have_value("A careful note")
-    expect(page.get_by_role("button", name="Save and go on")).to_be_disabled()
+    expect(page.get_by_role("button", name="Save and continue")).to_be_disabled()
     expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)
 
 
@@ -120,7 +120,7 @@ def test_an_erased_case_leaves_the_screen_but_for_what_was_written_of_it(
     clinic.call("DELETE", f"/v1/cases/{analysed}")
     look_again(page, 15_000)
     expect(page.get_by_role("status")).to_contain_text("This was erased")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Shown no longer")
+    expect(page.get_by_role("heading", level=1)).to_have_text("No longer available")
     expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)
     assert page.get_by_label("Note").evaluate_all("notes => notes.map((note) => note.value)") == [note] * bool(note)
 
@@ -134,10 +134,10 @@ def test_a_review_that_came_second_can_be_sent_again_however_long_it_is_thought_
     page.goto(f"/app/worklist/{analysed}")
     other.call("PUT", f"/v1/cases/{analysed}/review", {"If-None-Match": "*"}, json={"verdict": "agree"})
     page.get_by_label("I disagree").check()
-    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_role("button", name="Save and continue").click()
     expect(page.get_by_text("agrees with the model")).to_be_visible()
     look_again(page, 15_000)
-    page.get_by_role("button", name="Change and go on").click()
+    page.get_by_role("button", name="Update and continue").click()
     expect(page.get_by_role("heading", name="Worklist")).to_be_visible()
 
 
@@ -161,6 +161,6 @@ def test_a_page_that_is_not_for_another_key_leaves_the_screen(open_page, clinic,
     page.bring_to_front()
     look_again(page, 15_000)
     expect(page.get_by_role("status")).to_have_text(
-        "You are signed in with another key now, which may not see this page."
+        "You are now signed in with a different key, which may not see this page."
     )
     expect(page.get_by_role("main").get_by_role("img")).to_have_count(0)

@@ -80,7 +80,7 @@ def test_without_a_model_the_page_says_so_and_offers_nothing(open_page, clinic, 
 def test_a_link_leads_to_the_page_and_one_back(open_page, clinic, model):
     page = open_page(clinic)
     page.get_by_role("link", name="On this device").click()
-    page.get_by_role("link", name="Back to the cases").click()
+    page.get_by_role("link", name="Back to cases").click()
     page.wait_for_url("**/app/cases")
 
 

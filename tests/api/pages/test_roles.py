@@ -81,7 +81,7 @@ def test_a_page_is_for_its_roles_alone(sign_in, clinic, reviewer, admin, client,
     succeed(case_id)
     for api, role in ((clinic, Role.CLINIC), (reviewer, Role.REVIEWER), (admin, Role.ADMIN)):
         answer = ask(sign_in(api), page, case_id)
-        is_refused = answer.status_code == 403 and "This page is for somebody else" in answer.text
+        is_refused = answer.status_code == 403 and "This page is for another role" in answer.text
         assert is_refused == (role not in PAGES[page].split()), role
         assert answer.status_code < 500
     assert "/app/sign-in" in ask(Visitor(client, ""), page, case_id).location

@@ -35,7 +35,7 @@ def test_dropped_photographs_are_sent_one_by_one_each_with_its_fate(open_page, c
     page.goto("/app/submit")
     drop(page, {"one.jpg": JPEG, "two.jpg": b"text", "three.jpg": JPEG})
     send(page)
-    expect(page.get_by_text("2 of 3 sent, 1 not taken. Done.")).to_be_visible(timeout=SENT_MS)
+    expect(page.get_by_text("2 of 3 sent, 1 not accepted. Done.")).to_be_visible(timeout=SENT_MS)
     expect(page.get_by_role("listitem").filter(has_text="two.jpg")).to_contain_text("This file seems to be text")
     page.get_by_role("link", name="three.jpg").click()
     expect(page.get_by_role("heading", name="Case three.jpg")).to_be_visible()
@@ -89,7 +89,7 @@ def test_a_photograph_that_met_a_proxy_without_its_service_or_a_broken_line_is_s
     page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
     send(page)
     for _ in range(3):
-        expect(page.get_by_text("It is tried again.")).to_be_visible()
+        expect(page.get_by_text("It will be retried.")).to_be_visible()
         with page.expect_response("**/app/submissions"):
             page.clock.fast_forward(5_000)
     expect(page.get_by_role("link", name="a.jpg")).to_be_visible()
@@ -114,10 +114,10 @@ def test_a_photograph_whose_answer_was_lost_is_known_when_it_is_sent_again_and_a
     page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
     send(page)
     for _ in range(5):
-        expect(page.get_by_text("It is tried again.")).to_be_visible()
+        expect(page.get_by_text("It will be retried.")).to_be_visible()
         with page.expect_event("requestfailed"):
             page.clock.fast_forward(5_000)
-    expect(page.get_by_text("The network is away. Send it again.")).to_be_visible()
+    expect(page.get_by_text("No connection. Send it again.")).to_be_visible()
     assert len(rows("cases")) == 1
     network.send("Fetch.disable")
     page.locator("#image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": second})

@@ -1,4 +1,4 @@
-"""The admins' routes of clinics and their keys."""
+"""The admins' routes for clinics and their keys."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -37,7 +37,7 @@ _WRITES = problem_responses(400, 413, content_type_unsupported=415)
 @blueprint.get("/clinics", responses={200: ClinicListOut})
 @allow(Role.ADMIN)
 def list_clinics() -> Response:
-    """List every clinic and its limits."""
+    """List all clinics with their limits."""
     with services().database.reading() as session:
         found = access.list_clinics(session)
     return answer(ClinicListOut(clinics=[ClinicOut.of(clinic) for clinic in found]), 200)
@@ -47,9 +47,9 @@ def list_clinics() -> Response:
 @allow(Role.ADMIN)
 @reads_body(json=ClinicIn)
 def add_clinic(sent: ClinicIn) -> Response:
-    """Register a clinic.
+    """Add a clinic.
 
-    Give it a key next: `POST /v1/admin/keys`.
+    Then give it a key with `POST /v1/admin/keys`.
     """
     with changing("clinic.added") as (session, now):
         clinic_id = access.add_clinic(session, sent.name, now)
@@ -76,7 +76,7 @@ def change_clinic(sent: ClinicChangeIn, path: ClinicPath) -> Response:
 @blueprint.get("/keys", responses={200: KeyListOut})
 @allow(Role.ADMIN)
 def list_keys() -> Response:
-    """List every key, without its secret."""
+    """List all keys, without their secrets."""
     with services().database.reading() as session:
         found = access.list_keys(session, read_clock(session))
     return answer(KeyListOut(keys=[KeyOut.of(key) for key in found]), 200)
@@ -86,9 +86,9 @@ def list_keys() -> Response:
 @allow(Role.ADMIN)
 @reads_body(json=KeyIn)
 def add_key(sent: KeyIn) -> Response:
-    """Make a key.
+    """Create a key.
 
-    This answer is the only time that it can be seen.
+    It is shown in this answer only.
     """
     with changing("key.added") as (session, now):
         if sent.clinic_id is not None:
@@ -101,7 +101,7 @@ def add_key(sent: KeyIn) -> Response:
 @allow(Role.ADMIN)
 @reads_body(json=KeyRotationIn)
 def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
-    """Make a key that may do the same; the old one expires when the overlap is over."""
+    """Create a key with the same permissions; the old one expires when the overlap ends."""
     key_id, overlap = _parse_key_id(path), timedelta(days=sent.overlap_days)
     with changing("key.rotated") as (session, now):
         made = access.rotate_key(session, key_id, now, overlap, access.expires_after(sent.days, now))
@@ -111,7 +111,7 @@ def rotate_key(sent: KeyRotationIn, path: KeyPath) -> Response:
 @blueprint.post("/keys/<key_id>/revoke", responses={204: None, **problem_responses(key_not_found=404)})
 @allow(Role.ADMIN)
 def revoke_key(path: KeyPath) -> Response:
-    """End a key's validity at once."""
+    """Revoke a key at once."""
     key_id = _parse_key_id(path)
     with changing("key.revoked") as (session, now):
         access.revoke_key(session, key_id, now)

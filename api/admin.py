@@ -1,4 +1,4 @@
-"""The routes of admins: the audit trail, and failed cases. None shows a photograph or a result."""
+"""The admins' routes for the audit trail and failed cases. None shows a photograph or a result."""
 
 from flask import Response
 
@@ -15,7 +15,7 @@ from api.services import services
 from shared.domain import Role, State
 from shared.store import cases, trail
 
-blueprint = guarded_blueprint("admin", "/v1/admin", "For those who run the service.")
+blueprint = guarded_blueprint("admin", "/v1/admin", "The audit trail and failed cases, for those who run the service.")
 
 
 @blueprint.get("/audit", responses={200: AuditPageOut, **problem_responses(400)})
@@ -23,7 +23,7 @@ blueprint = guarded_blueprint("admin", "/v1/admin", "For those who run the servi
 def list_audit(query: AuditQuery) -> Response:
     """Read the audit trail, newest first.
 
-    Each entry's `hash` covers the entry and the hash before it; `dermqueue audit verify` computes them all anew.
+    Each entry's `hash` covers the entry and the hash before it; `dermqueue audit verify` recomputes them all.
     """
     with services().database.reading() as session:
         found = trail.list_entries(session, query.case_id, query.before, query.limit)
@@ -33,9 +33,9 @@ def list_audit(query: AuditQuery) -> Response:
 @blueprint.get("/failed", responses={200: FailedListOut, **problem_responses(400)})
 @allow(Role.ADMIN)
 def list_failed(query: FailedQuery) -> Response:
-    """List cases that ended without a result and not by the clinic's fault, newest first.
+    """List failed cases, newest first: they have no result, through no fault of the clinic.
 
-    A further page is named by the header `Link: <…>; rel="next"`.
+    The header `Link: <…>; rel="next"` names the next page.
     """
     page, following = list_failed_page(query)
     response = answer(page, 200)

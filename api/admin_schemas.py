@@ -1,4 +1,4 @@
-"""What goes over the wire of the admins' calls: the queue in numbers, workers, clinics, keys, failed cases, audit."""
+"""Schemas of the admins' routes: the queue in figures, workers, clinics, keys, failed cases, audit."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -26,7 +26,7 @@ class QueueQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     hours: int = Field(24, ge=1, le=168, description="how far back to look")
-    minutes: int = Field(30, ge=1, le=10_080, description="within which the backlog should be clear")
+    minutes: int = Field(30, ge=1, le=10_080, description="the time in which to clear the backlog")
 
 
 class ClinicLoadOut(BaseModel):
@@ -34,16 +34,16 @@ class ClinicLoadOut(BaseModel):
     name: str
     waiting: int
     running: int
-    oldest: datetime | None = Field(description="when the case that waits longest was submitted")
+    oldest: datetime | None = Field(description="when the longest-waiting case was submitted")
 
     @classmethod
     def of(cls, load: ClinicLoad) -> "ClinicLoadOut":
-        """Return what of a load goes over the wire."""
+        """Return a clinic's load as JSON shows it."""
         return cls(id=load.clinic_id, name=load.name, waiting=load.waiting, running=load.running, oldest=load.oldest)
 
 
 class HourOut(BaseModel):
-    """What ended within an hour. The seconds are those from submission to the end."""
+    """What finished within one hour. `median_s` and `p95_s` (95th percentile) count from submission to the end."""
 
     start: datetime
     succeeded: int
@@ -54,7 +54,7 @@ class HourOut(BaseModel):
 
     @classmethod
     def of(cls, hour: Hour) -> "HourOut":
-        """Return what of an hour goes over the wire."""
+        """Return an hour as JSON shows it."""
         return cls.model_validate(hour, from_attributes=True)
 
 
@@ -63,7 +63,7 @@ class WorkerOut(BaseModel):
     name: str
     device: str
     batch_size: int
-    images_per_minute: float | None = Field(description="while it has work; null until that was measured")
+    images_per_minute: float | None = Field(description="while it has work; null until measured")
     model: str = Field(description="name and version")
     started_at: datetime
     seen_at: datetime
@@ -71,7 +71,7 @@ class WorkerOut(BaseModel):
 
     @classmethod
     def of(cls, known: KnownWorker) -> "WorkerOut":
-        """Return what of a worker goes over the wire."""
+        """Return a worker as JSON shows it."""
         worker = known.worker
         return cls(
             id=worker.id,
@@ -93,16 +93,16 @@ class WorkersOut(BaseModel):
 class QueueOut(BaseModel):
     waiting: int
     running: int
-    oldest: datetime | None = Field(description="when the case that waits longest was submitted")
+    oldest: datetime | None = Field(description="when the longest-waiting case was submitted")
     arriving_per_minute: float = Field(description="over the last hour")
-    clear_in_minutes: int = Field(description="what was asked for")
+    clear_in_minutes: int = Field(description="the `minutes` that were asked for")
     workers_needed: int | None = Field(
-        description="to clear the backlog in that time while cases go on arriving, at the mean rate that workers have"
-        " measured; null until one has"
+        description="to clear the backlog in that time while cases keep arriving, at the workers' mean measured rate;"
+        " null until one has been measured"
     )
-    clinics: list[ClinicLoadOut] = Field(description="of which something waits or runs, the busiest first")
-    hours: list[HourOut] = Field(description="in which something ended, oldest first")
-    workers: list[WorkerOut] = Field(description="heard of within a day")
+    clinics: list[ClinicLoadOut] = Field(description="with waiting or running cases, the busiest first")
+    hours: list[HourOut] = Field(description="in which cases finished, oldest first")
+    workers: list[WorkerOut] = Field(description="seen in the last 24 hours")
 
 
 class ClinicPath(BaseModel):
@@ -113,17 +113,17 @@ class ClinicIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name
-    waiting_limit: Cases | None = Field(None, description="cases that may wait at once; null: the default")
-    retention_days: Days | None = Field(None, description="after its end that a case is kept; null: for ever")
+    waiting_limit: Cases | None = Field(None, description="most cases that may wait at once; null: the default")
+    retention_days: Days | None = Field(None, description="days to keep a case after it finishes; null: for ever")
 
 
 class ClinicChangeIn(BaseModel):
-    """What is left out stays as it is."""
+    """Fields that are left out stay unchanged."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
 
-    waiting_limit: Cases | None = Field(None, description="cases that may wait at once; null: the default")
-    retention_days: Days | None = Field(None, description="after its end that a case is kept; null: for ever")
+    waiting_limit: Cases | None = Field(None, description="most cases that may wait at once; null: the default")
+    retention_days: Days | None = Field(None, description="days to keep a case after it finishes; null: for ever")
 
     @model_validator(mode="after")
     def _changes_something(self) -> "ClinicChangeIn":
@@ -141,7 +141,7 @@ class ClinicOut(BaseModel):
 
     @classmethod
     def of(cls, clinic: Clinic) -> "ClinicOut":
-        """Return what of a clinic goes over the wire."""
+        """Return a clinic as JSON shows it."""
         return cls.model_validate(clinic, from_attributes=True)
 
 
@@ -161,13 +161,13 @@ class KeyIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"oneOf": [_OF_A_CLINIC, _OF_NO_CLINIC]})
 
     role: Role
-    clinic_id: UUID | None = Field(None, description="required for the role clinic, and only for it")
-    days: Days | None = Field(None, description="until it expires; null: never")
+    clinic_id: UUID | None = Field(None, description="required for the role clinic, and allowed only for it")
+    days: Days | None = Field(None, description="days until it expires; null: never")
 
     @model_validator(mode="after")
     def _clinic_of_role(self) -> "KeyIn":
         if (self.role is Role.CLINIC) != (self.clinic_id is not None):
-            raise ValueError("clinic_id goes with the role clinic, and only with it")
+            raise ValueError("clinic_id is required for the role clinic, and allowed only for it")
         return self
 
 
@@ -175,13 +175,13 @@ class KeyRotationIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     overlap_days: Annotated[int, Field(ge=0, le=MOST_DAYS), BeforeValidator(whole)] = Field(
-        7, description="so long the old key stays valid"
+        7, description="days for which the old key stays valid"
     )
-    days: Days | None = Field(None, description="until the new key expires; null: never")
+    days: Days | None = Field(None, description="days until the new key expires; null: never")
 
 
 class KeyMadeOut(BaseModel):
-    key: str = Field(description="the only time that it can be seen")
+    key: str = Field(description="shown in this answer only")
     prefix: str
 
     @classmethod
@@ -205,7 +205,7 @@ class KeyOut(BaseModel):
 
     @classmethod
     def of(cls, key: Key) -> "KeyOut":
-        """Return what of a key goes over the wire."""
+        """Return a key as JSON shows it."""
         return cls.model_validate(key, from_attributes=True)
 
 
@@ -217,11 +217,11 @@ class FailedQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(50, ge=1, le=200, description="cases on a page")
-    cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
+    cursor: str | None = Field(None, max_length=200, description="from the previous page's `next` link")
 
 
 class FailedCaseOut(BaseModel):
-    """What an admin sees of a case: neither the photograph nor a result."""
+    """A case as an admin sees it: without photograph or result."""
 
     id: UUID
     clinic_id: UUID
@@ -232,7 +232,7 @@ class FailedCaseOut(BaseModel):
 
     @classmethod
     def of(cls, case: Case) -> "FailedCaseOut":
-        """Return what an admin may see of this case."""
+        """Return a case as an admin may see it."""
         return cls(
             id=case.id,
             clinic_id=case.clinic_id,
@@ -250,22 +250,22 @@ class FailedListOut(BaseModel):
 class AuditQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
-    case_id: UUID | None = Field(None, description="only what was done to this case")
+    case_id: UUID | None = Field(None, description="only entries about this case")
     before: int | None = Field(None, ge=1, le=2**31 - 1, description="only entries before this `position`")
     limit: int = Field(100, ge=1, le=1000, description="entries on a page")
 
 
 class AuditOut(BaseModel):
-    """Who did what. `key_id` is null for what no key did: `role` is then worker, housekeeping or operator."""
+    """Who did what. `key_id` is null where no key was used: `role` is then worker, housekeeping or operator."""
 
-    position: int = Field(description="counts from 1, without a gap")
+    position: int = Field(description="counts from 1, without gaps")
     at: datetime
     action: str
     key_id: UUID | None
     role: str | None
     clinic_id: UUID | None
     case_id: UUID | None
-    hash: str = Field(description="SHA-256 of this entry and of the hash before it")
+    hash: str = Field(description="SHA-256 over this entry and the hash before it")
 
 
 class AuditPageOut(BaseModel):
@@ -273,5 +273,5 @@ class AuditPageOut(BaseModel):
 
     @classmethod
     def of(cls, entries: Iterable[AuditEntry]) -> "AuditPageOut":
-        """Return what of the trail goes over the wire."""
+        """Return entries as JSON shows them."""
         return cls(entries=[AuditOut.model_validate(entry, from_attributes=True) for entry in entries])

@@ -1,4 +1,4 @@
-"""What the routes share: the ids that clients write, and models as JSON."""
+"""What the routes share: parsing ids, and models as JSON."""
 
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from shared.errors import NotFound
 
 POLL_AFTER_S = 2
-"""When a look at what is not final yet is worth it."""
+"""The `Retry-After` of whatever is not final yet."""
 
 
 def answer(body: BaseModel, status: int) -> Response:
@@ -17,10 +17,10 @@ def answer(body: BaseModel, status: int) -> Response:
 
 
 def parse_id(text: str, missing: NotFound) -> UUID:
-    """Return the id that a client wrote; what is not even one names nothing.
+    """Return the UUID that a client wrote.
 
     Raises:
-        NotFound: `missing`.
+        NotFound: `missing`; the text is no UUID, so it names nothing.
     """
     try:
         return UUID(text)

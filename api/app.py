@@ -1,4 +1,4 @@
-"""The API process: wires everything up."""
+"""The API process's composition root."""
 
 from importlib.metadata import version
 from threading import BoundedSemaphore
@@ -36,7 +36,7 @@ from shared.settings import Settings
 from shared.storage import open_object_store
 
 _FIELDS_BYTES = 64 * 1024
-"""What the fields beside the photograph and the multipart boundaries may take."""
+"""Allowance for the form's other fields and the multipart boundaries."""
 
 
 def create_app(settings: Settings) -> OpenAPI:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def allow(*roles: Role) -> Callable:
-    """Say which roles may call a view. A view that does not say is closed to everybody."""
+    """Name the roles that may call a view. A view that names none is closed to everybody."""
 
     def mark(view: Callable) -> Callable:
         view.roles = roles
@@ -24,26 +24,28 @@ def allow(*roles: Role) -> Callable:
 
 
 def authorize() -> None:
-    """Check the request's key against its view, before anything of the body is read.
+    """Check the request's key against its view, before any of the body is read.
 
     Raises:
-        NotAuthenticated: no key, or one that is not valid.
-        NotAllowed: a valid key of another role.
-        TooMany: too many keys that are not valid came from this address.
+        NotAuthenticated: no key, or an invalid one.
+        NotAllowed: a valid key with another role.
+        TooMany: too many invalid keys came from this address.
     """
     g.caller = identify(read_bearer(), request.remote_addr or "")
     services().key_uses.note(g.caller.key_id)
     roles = getattr(current_app.view_functions[request.endpoint], "roles", ())
     if g.caller.role not in roles:
         allowed = " or ".join(roles) or "nobody"
-        raise NotAllowed("role_not_allowed", f"A key of the role {g.caller.role} may not do this; it is for {allowed}.")
+        raise NotAllowed(
+            "role_not_allowed", f"A key with the role {g.caller.role} may not do this; it is for {allowed}."
+        )
 
 
 def read_bearer() -> str:
-    """Return what the request offers as its key.
+    """Return the request's bearer token.
 
     Raises:
-        NotAuthenticated: nothing.
+        NotAuthenticated: `key_missing`.
     """
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
@@ -55,8 +57,8 @@ def identify(key: str, address: str) -> Caller:
     """Return who holds this key, which was sent from this address.
 
     Raises:
-        NotAuthenticated: nobody.
-        TooMany: nobody, and see `authorize`. A valid key opens all the same: a clinic's devices share an address.
+        NotAuthenticated: the key is invalid.
+        TooMany: the key is invalid, and see `authorize`. A valid key always works: a clinic's devices share an address.
     """
     try:
         with services().database.looking() as connection:
@@ -69,5 +71,5 @@ def identify(key: str, address: str) -> Caller:
 
 
 def caller() -> Caller:
-    """Return who is asking; only in views that `authorize` guards."""
+    """Return who is asking; for views guarded by `authorize` only."""
     return g.caller

@@ -7,7 +7,7 @@ from api.problems import problem_responses
 
 
 def guarded_blueprint(name: str, url_prefix: str, description: str) -> APIBlueprint:
-    """Return a group whose every view, and its description, asks for a key first."""
+    """Return a group of routes that all require a key, as their description says."""
     blueprint = APIBlueprint(
         name,
         __name__,
@@ -28,5 +28,5 @@ def open_blueprint(name: str, description: str) -> APIBlueprint:
 
 
 def _view_name(*, name: str, path: str, method: str) -> str:
-    """Name an operation as its view: clients that are generated from the description call `submit_case`."""
+    """Name an operation after its view, so that generated clients have readable calls such as `submit_case`."""
     return name

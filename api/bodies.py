@@ -1,4 +1,4 @@
-"""Reads requests' bodies, every field as the client wrote it; the library would turn the text "007" into a number."""
+"""Reads request bodies, keeping every field as the client wrote it; the library would turn the text "007" into 7."""
 
 import io
 from collections.abc import Callable
@@ -17,16 +17,15 @@ _JSON_BYTES = 64 * 1024
 _SPOOLED_IN_MEMORY_BYTES = 512 * 1024
 
 CheckNames = Callable[[list[str]], None]
-"""Looks at the names of all fields that came and raises RequestInvalid where something better can be said of them than
-what the schema would say."""
+"""Checks the names of all fields sent, and raises RequestInvalid where it has a clearer message than the schema."""
 
 
 def reads_body(
     *, form: type[BaseModel] | None = None, check_names: CheckNames | None = None, json: type[BaseModel] | None = None
 ) -> Callable:
-    """Hand the view its body as `sent`, checked by the schema of the kind that came; `/docs` shows both kinds.
+    """Pass the view its body as `sent`, validated by the schema of its media type; `/docs` shows both types.
 
-    `view.with_body(sent=…)` is the view for whoever has read the body already.
+    `view.with_body(sent=…)` calls the view with a body that was read already.
     """
     bodies = {kind: schema for kind, schema in ((FORM, form), (JSON, json)) if schema}
 
@@ -60,12 +59,12 @@ def _read_form(schema: type[BaseModel], check_names: CheckNames) -> BaseModel:
     if not request.mimetype_params.get("boundary"):
         raise RequestInvalid(
             "boundary_missing",
-            "The Content-Type names no boundary. Leave this header to your HTTP library: it sets it with the body.",
+            "The Content-Type has no boundary. Let your HTTP library set this header along with the body.",
         )
     try:
         sent = [(name or "", value) for part in (request.form, request.files) for name, value in part.items(multi=True)]
-    except OSError as error:  # the disk on which files lie until they are taken in is full
-        raise Unavailable("storage_unavailable", "There is no room for the upload now. Please try again.") from error
+    except OSError as error:  # the disk that holds files until they are processed is full
+        raise Unavailable("storage_unavailable", "No room for the upload at the moment. Please try again.") from error
     names = [name for name, _ in sent]
     check_names(names)
     lists = {name for name, field in schema.model_fields.items() if get_origin(field.annotation) is list}
@@ -75,7 +74,7 @@ def _read_form(schema: type[BaseModel], check_names: CheckNames) -> BaseModel:
 
 
 class SpoolingRequest(Request):
-    """Keeps the files of a form in one temporary file. Hundreds of them, each in its own, would be too many to open."""
+    """Keeps all files of a form in one temporary file; hundreds of temporary files would be too many to hold open."""
 
     @cached_property
     def _spool(self) -> IO[bytes]:
@@ -91,7 +90,7 @@ class SpoolingRequest(Request):
 
 
 class _Section(io.BufferedIOBase):
-    """A stretch at the end of a file: it is written once, before another one is begun, and then read."""
+    """A section of a shared file. It is written at the end, before the next one begins, and then read."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file

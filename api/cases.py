@@ -1,4 +1,4 @@
-"""The routes of cases: submit, read, wait, list, cancel, delete."""
+"""The routes for cases: submit, read, wait, list, cancel, delete."""
 
 import re
 import time
@@ -26,24 +26,23 @@ from shared.errors import RequestInvalid, Unavailable
 from shared.store import cases, trail, webhooks
 
 LONGEST_WAIT_S = 30
-_LOOKS_PER_DOUBLING = 16
-"""How often a case is looked at while the time that was waited for it doubles: its end is known a sixteenth of it late,
-at the most."""
-_FIRST_LOOK_S, _LOOK_EVERY_S = 0.005, 0.2
+_POLLS_PER_DOUBLING = 16
+"""Polls of a case while the time waited doubles: its result is noticed late by at most a sixteenth of the wait."""
+_MIN_POLL_S, _MAX_POLL_S = 0.005, 0.2
 
-blueprint = guarded_blueprint("cases", "/v1/cases", "One lesion photograph each, on its way through triage.")
+blueprint = guarded_blueprint("cases", "/v1/cases", "A case is one photograph of a lesion on its way through triage.")
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse a form whose photograph is missing, or was sent twice or as text, and say what is wrong."""
+    """Refuse a form whose photograph is missing, repeated or sent as text, and say which."""
     if names.count("image") > 1:
-        raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as a case of its own.")
+        raise RequestInvalid("image_repeated", "A case has one image. Send each photograph as its own case.")
     if "image" in request.files:
         return
     unknown = sorted(set(names) - set(SubmitForm.model_fields))
-    hint = f" There is a field {unknown[0]!r} that is not known." if unknown else ""
+    hint = f" The field {unknown[0]!r} is unknown." if unknown else ""
     if "image" in names:
-        hint = " It came as a text field: give it a file name."
+        hint = " It was sent as a text field: give it a file name."
     raise RequestInvalid("image_missing", f"Send the photograph in a file field named 'image'.{hint}")
 
 
@@ -56,8 +55,8 @@ def check_names(names: list[str]) -> None:
 def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Response:
     """Submit one photograph.
 
-    It comes in a form, or was sent to the place of an upload that JSON names. It is stored and queued; poll the address
-    in `Location`. The result is a decision aid, not a diagnosis.
+    Send it in a form, or name in JSON an upload to which it was sent. It is stored and queued; poll the address in
+    `Location`. The result is a decision aid, not a diagnosis.
     """
     submit = submit_upload if isinstance(sent, SubmitUpload) else submit_photograph
     case = submit(services(), caller(), sent, header.idempotency_key)
@@ -89,7 +88,7 @@ def read_case(path: CasePath, header: ReadHeader) -> Response:
 def list_cases(query: ListQuery) -> Response:
     """List cases, newest first.
 
-    A further page is named by the header `Link: <…>; rel="next"`.
+    The header `Link: <…>; rel="next"` names the next page.
     """
     page, following = list_page(caller(), query)
     response = answer(page, 200)
@@ -100,9 +99,9 @@ def list_cases(query: ListQuery) -> Response:
 @blueprint.post("/<case_id>/cancel", responses={202: CaseOut, **problem_responses(404, 409)})
 @allow(Role.CLINIC)
 def cancel_case(path: CasePath) -> Response:
-    """Cancel a case that waits or runs.
+    """Cancel a waiting or running case.
 
-    A case that is final already answers 409.
+    A case that is already final answers 409.
     """
     case_id = parse_case_id(path.case_id)
     with services().database.writing() as session:
@@ -118,20 +117,20 @@ def cancel_case(path: CasePath) -> Response:
 def delete_case(path: CasePath) -> Response:
     """Erase a case.
 
-    Its photograph, heatmap, result and personal data go; the audit trail stays.
+    Its photograph, heatmap, result and personal data are erased; the audit trail remains.
     """
     case_id, to = parse_case_id(path.case_id), services()
     with to.database.writing() as session:
         now = read_clock(session)
         cases.delete_case(session, caller(), case_id, now)
         trail.audit(session, caller(), "case.deleted", [case_id], now)
-    with suppress(Unavailable):  # the sweeper erases until the objects are gone
+    with suppress(Unavailable):  # the sweeper retries until the objects are gone
         to.store.erase_case(caller().clinic_id, case_id)
     return Response(status=202)
 
 
 def list_page(reader: Caller, query: ListQuery) -> tuple[CaseListOut, str | None]:
-    """Return a page of cases and the cursor of the next one, having audited what is shown."""
+    """Return a page of cases and the cursor of the next one; audit what is shown."""
     page, following = find_page(reader, query, query.state, query.reference)
     note_reads(page, reader)
     return CaseListOut(cases=[CaseOut.of(case) for case in page]), following
@@ -140,7 +139,7 @@ def list_page(reader: Caller, query: ListQuery) -> tuple[CaseListOut, str | None
 def find_page(
     reader: Caller, query: ListQuery | FailedQuery, state: State | None, reference: str | None = None
 ) -> tuple[Sequence[Case], str | None]:
-    """Return the cases of the page that a query asks for, and the cursor of the next one; nothing is noted.
+    """Return the page of cases that a query asks for, and the cursor of the next one; audit nothing.
 
     Raises:
         RequestInvalid: `cursor_malformed`.
@@ -162,7 +161,7 @@ def _parse_place(text: bytes) -> tuple[datetime, UUID]:
 
 
 def find_case(case_id: UUID) -> Case:
-    """Return a case that this caller may see; nothing of it is noted.
+    """Return a case that this caller may see; audit nothing.
 
     Raises:
         NotFound: `case_not_found`.
@@ -172,9 +171,9 @@ def find_case(case_id: UUID) -> Case:
 
 
 def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
-    """Look until the case is final; return it and whether the wish to wait was met.
+    """Poll the case until it is final or the wait is over; return it and whether the preference was applied.
 
-    Only so many threads may wait; for the others a preference is just that.
+    Only a limited number of threads may wait; beyond that, the preference is ignored.
     """
     case = find_case(case_id)
     if not wait_s or case.state.is_final:
@@ -184,7 +183,7 @@ def _wait_until_final(case_id: UUID, wait_s: float) -> tuple[Case, bool]:
     try:
         began = time.monotonic()
         while not case.state.is_final and (waited_s := time.monotonic() - began) < wait_s:
-            time.sleep(min(max(waited_s / _LOOKS_PER_DOUBLING, _FIRST_LOOK_S), _LOOK_EVERY_S))
+            time.sleep(min(max(waited_s / _POLLS_PER_DOUBLING, _MIN_POLL_S), _MAX_POLL_S))
             case = find_case(case_id)
         return case, True
     finally:

@@ -1,4 +1,4 @@
-"""Changes that go on record."""
+"""Changes that are audited."""
 
 import logging
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def changing(action: str, case_id: UUID | None = None) -> Iterator[tuple[Session, datetime]]:
-    """A transaction, and the database's time in it; its last line in the trail says that the caller did `action`.
+    """Open a transaction; yield it with the database's time, and at its end audit that the caller did `action`.
 
-    An exception takes back the change, and nothing is on record.
+    An exception rolls back both the change and its audit entry.
     """
     with services().database.writing() as session:
         now = read_clock(session)

@@ -1,4 +1,4 @@
-"""What each process of the API counts for Prometheus; `api.metrics` shows the sum over all of them."""
+"""What each API process counts for Prometheus; `api.metrics` exports the sums."""
 
 from prometheus_client import Counter, Histogram
 
@@ -11,5 +11,5 @@ REQUEST_SECONDS = Histogram(
 REQUESTS = Counter("dermqueue_http_requests", "Requests that were answered.", ["method", "route", "status"])
 ACCEPTED = Counter("dermqueue_cases_accepted", "Cases that were accepted.", ["clinic"])
 REFUSED = Counter(
-    "dermqueue_refusals", "Requests, and photographs of submissions, that were answered with a problem.", ["code"]
+    "dermqueue_refusals", "Requests, and photographs in submissions, that were answered with a problem.", ["code"]
 )

@@ -1,6 +1,6 @@
-"""The interface's description at `/openapi.json`, and a page at `/docs` to read and try it on.
+"""The OpenAPI document at `/openapi.json`, and the page at `/docs` to read it and try the API.
 
-flask-openapi3 derives the document from the routes and models; what it gets wrong is put right here.
+flask-openapi3 derives the document from the routes and models; what it gets wrong is corrected here.
 """
 
 import re
@@ -18,28 +18,30 @@ from api.problems import problem_responses
 INTRODUCTION = """\
 Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnosis.
 
-1. `POST /v1/cases` with a photograph answers 202 and the case's address.
+1. `POST /v1/cases` with a photograph answers 202 with the case's address.
 2. `GET` that address, with `Prefer: wait=20` if you like, until `state` is final.
-3. `succeeded` has a `result` and a heatmap, `rejected` an `error` that you can act on. A person looks at `failed` ones.
+3. A `succeeded` case has a `result` and a heatmap, a `rejected` one an `error` that you can act on. A person looks into
+   `failed` ones.
 
-Many photographs at once: `POST /v1/submissions`. Straight to the object store: `POST /v1/uploads`.
+To send many photographs at once: `POST /v1/submissions`. To send one straight to the object store: `POST /v1/uploads`.
+To be notified of final states instead of polling: `POST /v1/webhooks`.
 
-To be told of final states instead of asking: `POST /v1/webhooks`. Reviewers work through `GET /v1/worklist` and answer
-with `PUT /v1/cases/{case_id}/review`; admins watch `GET /v1/admin/queue`.
+Reviewers work through `GET /v1/worklist` and answer with `PUT /v1/cases/{case_id}/review`; admins monitor
+`GET /v1/admin/queue`.
 
 Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+json` (RFC 9457): match on their `code`.
 """
 
 _RESPONSE_HEADERS = {
-    ("submit_case", "202"): {"Location": "The case's address.", "Retry-After": "Seconds until a look is worth it."},
+    ("submit_case", "202"): {"Location": "The case's address.", "Retry-After": "Seconds to wait before polling."},
     ("submit_many", "202"): {
         "Location": "The submission's address.",
-        "Retry-After": "Seconds until a look is worth it; absent once every case is final.",
+        "Retry-After": "Seconds to wait before polling; absent once every case is final.",
     },
-    ("read_submission", "200"): {"Retry-After": "Seconds until a look is worth it; absent once every case is final."},
+    ("read_submission", "200"): {"Retry-After": "Seconds to wait before polling; absent once every case is final."},
     ("read_case", "200"): {
         "ETag": "Changes with the case; send it as `If-None-Match`.",
-        "Retry-After": "Seconds until a look is worth it; absent once the case is final.",
+        "Retry-After": "Seconds to wait before polling again; absent once the case is final.",
         "Preference-Applied": "The wait that was granted.",
     },
     ("read_worklist", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
@@ -55,7 +57,7 @@ _LINKS = {
     ("add_webhook", "201"): ("enable_webhook", "webhook_id", "id"),
     ("list_webhooks", "200"): ("remove_webhook", "webhook_id", "webhooks/0/id"),
 }
-"""Which operation an answer leads to, with which of its parameters, and where in the answer that stands."""
+"""OpenAPI links of each answer: the next operation, its parameter, and where in the answer its value is."""
 
 _SCHEMA = "#/components/schemas/{model}"
 _PAGE = swagger_html_string.replace("<title>Swagger UI", "<title>DermQueue").replace(
@@ -65,11 +67,11 @@ _PAGE = re.sub("<(script|style)>", r'<\1 nonce="{{ csp_nonce() }}">', _PAGE)
 
 
 def register_description(app: OpenAPI) -> None:
-    """Serve the document and the page; call it once every route is registered."""
+    """Serve the document and the page; call this after every route is registered."""
     document = _describe(app)
     app.jinja_env.globals["csp_nonce"] = csp_nonce
     app.config.update(SWAGGER_HTML_STRING=_PAGE, SWAGGER_CONFIG={"layout": "BaseLayout"})
-    app.json.sort_keys = False  # fields are read in the order in which they were written
+    app.json.sort_keys = False  # show fields in the order of their schemas
     app.register_blueprint(SwaggerPages.register(doc_url="/openapi.json"), url_prefix="/docs")
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     app.add_url_rule("/docs", "docs", lambda: redirect("/docs/swagger"))
@@ -84,7 +86,7 @@ def _describe(app: OpenAPI) -> dict:
             operation["description"] = operation["description"].replace("<br/>", "\n").strip()
         responses = operation["responses"]
         if "application/json" in responses["400"]["content"]:
-            del responses["400"]  # the library adds it to whatever names none; ours are problems
+            del responses["400"]  # the library adds one where a route names none; ours are all problems
         operation["responses"] = dict(sorted(responses.items()))
         for status, response in responses.items():
             if headers := _RESPONSE_HEADERS.get((operation["operationId"], status)):
@@ -97,7 +99,7 @@ def _describe(app: OpenAPI) -> dict:
 
 
 def _describe_bodies(app: OpenAPI, document: dict) -> None:
-    """Add the bodies that views read by `reads_body`, of which the library knows nothing."""
+    """Add the bodies that views read through `reads_body`, which the library does not see."""
     schemas = document["components"]["schemas"]
     for rule in app.url_map.iter_rules():
         if bodies := getattr(app.view_functions[rule.endpoint], "bodies", None):
@@ -128,7 +130,7 @@ def _header(text: str) -> dict:
 
 
 def _not_null(schema: dict) -> dict:
-    """Return the schema of an optional field as a client must send it: it is left out, since no form can say null."""
+    """Return an optional field's schema without null: parameters and forms cannot express it, only omit the field."""
     if {"type": "null"} not in schema.get("anyOf", []):
         return schema
     own = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}

@@ -1,6 +1,6 @@
-"""What a browser is told about every answer: nothing may be embedded, sniffed, cached or loaded from elsewhere.
+"""Security headers of every answer: browsers may not embed, sniff or cache it, nor load anything from elsewhere.
 
-There are no CORS headers on purpose: no other site's pages may read an answer. Nothing here sets a cookie.
+There are deliberately no CORS headers: no other site's pages may read an answer. Nothing here sets a cookie.
 """
 
 import secrets
@@ -25,19 +25,19 @@ _HSTS = "max-age=63072000; includeSubDomains"
 
 
 def csp_nonce() -> str:
-    """Return this answer's nonce for inline scripts and styles; asking for it makes the answer a page."""
+    """Return this answer's nonce for inline scripts and styles; calling it gives the answer the policy of a page."""
     if "csp_nonce" not in g:
         g.csp_nonce = secrets.token_urlsafe(16)
     return g.csp_nonce
 
 
 def harden(response: Response) -> Response:
-    """Add the security headers that the view has not set itself (OWASP Secure Headers)."""
+    """Add the security headers (OWASP Secure Headers) that the view has not set itself."""
     policy = _PAGE.format(nonce=g.csp_nonce) if "csp_nonce" in g else _NOT_A_PAGE
     wanted = _ALWAYS | {"Content-Security-Policy": policy}
     if request.is_secure:
         wanted["Strict-Transport-Security"] = _HSTS
-    # Not by `setdefault`, which goes through all headers three times for each of these.
+    # `setdefault` would scan all headers three times for each of these.
     there = {name.lower() for name, _ in response.headers}
     response.headers.extend([(name, value) for name, value in wanted.items() if name.lower() not in there])
     return response

@@ -1,4 +1,4 @@
-"""Takes photographs in, whichever way they come: check, strip, store, put in the queue, ring."""
+"""Takes photographs in, from every route: check, strip metadata, store, commit the case, wake the workers."""
 
 import hashlib
 import json
@@ -31,18 +31,18 @@ _CHUNK_BYTES = 256 * 1024
 log = logging.getLogger(__name__)
 
 Tie = Callable[[Session], None]
-"""What else is written in the transaction that accepts a case."""
+"""Writes more in the transaction that accepts a case."""
 
 
 class SentFile(NamedTuple):
-    """A photograph of a submission, as it was sent. `read` returns its bytes, or raises what is wrong with it."""
+    """A photograph of a submission, as it was sent. `read` returns its bytes, or raises the reason for its refusal."""
 
     name: str
     read: Callable[[], bytes]
 
 
 class _Request(NamedTuple):
-    """Who asks for a case, and what is said of it. `sha256`: see `digest_request`."""
+    """Who submits a case, and with what fields. `sha256`: see `digest_request`."""
 
     caller: Caller
     fields: CaseFields
@@ -51,13 +51,14 @@ class _Request(NamedTuple):
 
 
 def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotency_key: str | None) -> Case:
-    """Return the accepted case of a photograph that came in a form: it is stored and its row committed.
+    """Accept a photograph that was sent in a form, and return its case: it is stored and the row committed.
 
     Raises:
-        ImageRejected: the header tells that this is no photograph that can be analysed.
-        RequestInvalid: `upload_too_large`, or `idempotency_key_reused` with another request.
-        TooMany: too many of the clinic's cases wait already.
-        Unavailable: the object store or the database is away, the backlog or the memory is full; nothing was accepted.
+        ImageRejected: by its header, the photograph cannot be analysed.
+        RequestInvalid: `upload_too_large`, or `idempotency_key_reused` for another request.
+        TooMany: too many of the clinic's cases are waiting.
+        Unavailable: the object store or the database is unreachable, or the backlog or memory is full; nothing was
+            accepted.
     """
     digest = digest_request(form.model_dump(mode="json", exclude={"image"}), form.image.stream)
     asked = _Request(caller, form, idempotency_key, digest)
@@ -69,11 +70,11 @@ def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotenc
 
 
 def submit_upload(to: Services, caller: Caller, sent: SubmitUpload, idempotency_key: str | None) -> Case:
-    """Return the accepted case of a photograph that the clinic has put into the object store by itself.
+    """Accept a photograph that the clinic sent straight to the object store, and return its case.
 
     Raises:
         NotFound: `upload_not_found`.
-        Conflict: `upload_used`; `upload_empty`: nothing was put there yet.
+        Conflict: `upload_used`; `upload_empty`: nothing has been sent yet.
         RequestInvalid: `upload_digest_mismatch`, or see `submit_photograph`.
         ImageRejected, TooMany, Unavailable: see `submit_photograph`.
     """
@@ -88,9 +89,9 @@ def submit_upload(to: Services, caller: Caller, sent: SubmitUpload, idempotency_
         accepted = _accept(to, asked, case, lambda session: uploads.use_upload(session, upload.id, case.id))
     except Conflict:
         if winner := _find_winner(to, asked):
-            return winner  # the same request, sent again before the first one was answered
+            return winner  # the same request, repeated before the first one was answered
         raise
-    with suppress(Unavailable):  # housekeeping deletes it when its time is over
+    with suppress(Unavailable):  # housekeeping deletes it once it has expired
         to.store.delete(upload.object_key)
     return accepted
 
@@ -98,29 +99,30 @@ def submit_upload(to: Services, caller: Caller, sent: SubmitUpload, idempotency_
 def submit_item(
     to: Services, caller: Caller, submission_id: UUID, position: int, item: SentFile, priority: Priority
 ) -> None:
-    """Make a case of one photograph of a submission, and note both together.
+    """Make a case of one photograph of a submission, and record both in one transaction.
 
     Raises:
         ImageRejected, RequestInvalid: what is wrong with this photograph.
-        Conflict: another request has taken it in meanwhile.
+        Conflict: another request has accepted it meanwhile.
         Unavailable: see `submit_photograph`.
     """
     try:
         fields = CaseFields(reference=composed(item.name)[:REFERENCE_LENGTH] or None, priority=priority)
     except ValidationError as error:
         raise RequestInvalid(
-            "name_unreadable", "The file's name is not UTF-8 or holds control characters. Rename it and send it again."
+            "name_unreadable",
+            "The file name is not UTF-8 or contains control characters. Rename the file and send it again.",
         ) from error
-    # No key is needed: a place in a submission can be taken once, and that is written together with the case.
+    # No key is needed: each position in a submission can be filled once, in the transaction that adds the case.
     asked = _Request(caller, fields, None, digest_request({"submission": str(submission_id), "position": position}))
     case = _store(to, asked, item.read)
     _accept(to, asked, case, lambda session: submissions.add_item(session, submission_id, position, item.name, case.id))
 
 
 def digest_request(fields: dict, *files: IO[bytes]) -> str:
-    """Return the SHA-256 of what was said and sent; the files are read and not loaded.
+    """Return the SHA-256 of a request's fields and files, which are read in chunks.
 
-    Where there are several, `fields` must say how long each is, or two requests could look the same.
+    With several files, `fields` must hold the length of each, or two different requests could have the same digest.
     """
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for file in files:
@@ -148,31 +150,31 @@ def check_size(size_bytes: int, limit_bytes: int) -> None:
     if size_bytes > limit_bytes:
         raise RequestInvalid(
             "upload_too_large",
-            f"The photograph is over the limit of {limit_bytes / 2**20:g} MiB. Send a JPEG, or a smaller picture.",
+            f"The photograph exceeds the limit of {limit_bytes / 2**20:g} MiB. Send a JPEG, or a smaller picture.",
         )
 
 
 def _fetch_upload(to: Services, upload: uploads.Upload) -> bytes:
-    """Check again what the store was asked to check: it may be any S3 server, and looks at no content anyway."""
+    """Fetch an upload and repeat the checks asked of the store, which may be any S3 server and checks no content."""
     limit_bytes = to.settings.max_upload_bytes
     try:
         data = to.store.get_up_to(upload.object_key, limit_bytes)
     except ObjectMissing as error:
         raise Conflict(
-            "upload_empty", "Nothing was sent to this upload yet. Send the form with the photograph to its url first."
+            "upload_empty", "Nothing has been sent to this upload. First send the form with the photograph to its url."
         ) from error
     check_size(len(data), limit_bytes)
     if upload.sha256 and hashlib.sha256(data).hexdigest() != upload.sha256:
         raise RequestInvalid(
             "upload_digest_mismatch",
-            "What arrived is not what was announced: its SHA-256 is another. Send the form again, then ask again.",
+            "The SHA-256 of the uploaded file differs from the one announced. Send the form again, then this request.",
         )
     return data
 
 
 def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
-    """Check, strip and store a photograph. It is in memory only in here, and only so many are at a time."""
-    busy = Unavailable("intake_busy", "Too many photographs are being taken in at the moment. Send it again.")
+    """Check, strip and store a photograph. It is in memory only here, and the number at a time is limited."""
+    busy = Unavailable("intake_busy", "Too many photographs are being processed at the moment. Send it again.")
     with seated(to.photograph_seats, busy):
         upload = read()
         header = inspect_photograph(upload)
@@ -206,7 +208,7 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
 
 
 def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda session: None) -> Case:
-    """Commit the row, then ring. A photograph whose commit ended unknown stays stored: it may have been accepted."""
+    """Commit the row, then ring. If the commit's outcome is unknown, the photograph stays: it may be accepted."""
     try:
         with span("commit"), to.database.writing() as session:
             now = read_clock(session)
@@ -214,11 +216,11 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
             tie(session)
             trail.audit(session, asked.caller, "case.submitted", [case.id], now)
     except Conflict:
-        with suppress(Unavailable):  # nothing refers to it: at worst it stays behind
+        with suppress(Unavailable):  # nothing refers to it: at worst, it is left in the store
             to.store.delete(case.photograph.key)
         if winner := _find_winner(to, asked):
             return winner
-        raise  # the winner was deleted meanwhile, or it is the upload or the place in a submission that was taken
+        raise  # the winner was deleted meanwhile, or the upload or the position in the submission was already used
     ACCEPTED.labels(case.clinic_id).inc()
     log.info("case_accepted case_id=%s clinic_id=%s", case.id, case.clinic_id)
     to.doorbell.ring()

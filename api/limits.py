@@ -1,4 +1,4 @@
-"""What keeps one clinic's flood, a growing backlog and a guesser of keys at the door."""
+"""Limits on a clinic's waiting cases, the backlog and attempts with wrong keys; notes of when keys were used."""
 
 import time
 from threading import Lock
@@ -20,7 +20,7 @@ _USE_NOTED_EVERY_S = 60.0
 
 
 class Backlog:
-    """Tells whether more cases may be queued, before a photograph is stored."""
+    """Decides whether more cases may be queued, before a photograph is stored."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -28,23 +28,23 @@ class Backlog:
         self._lock = Lock()
 
     def check_room(self, session: Session | Connection, clinic_id: UUID, wanted: int = 1) -> None:
-        """Raise unless this clinic may queue so many more cases.
+        """Raise unless this clinic may queue `wanted` more cases.
 
-        Requests that are in flight at the same time do not see each other: a limit may be passed by a few cases.
+        Concurrent requests do not see each other, so a limit may be exceeded by a few cases.
 
         Raises:
-            TooMany: `quota_exceeded`: too many of the clinic's cases wait already.
-            Unavailable: `backlog_full`: too many cases wait altogether.
+            TooMany: `quota_exceeded`: too many of the clinic's cases are waiting.
+            Unavailable: `backlog_full`: too many cases are waiting altogether.
         """
         limit = access.read_waiting_limit(session, clinic_id) or self._settings.clinic_waiting_limit
         if cases.count_waiting_of(session, clinic_id, at_most=limit) + wanted > limit:
             raise TooMany(
                 "quota_exceeded",
-                f"At most {limit} cases of a clinic may wait at once. Send the next when some of yours are finished.",
+                f"At most {limit} of your cases may wait at once. Send more when some have finished.",
             )
         if self._count(session) + wanted > self._settings.backlog_limit:
             raise Unavailable(
-                "backlog_full", "Too many cases wait at the moment. Nothing was taken; send it again later."
+                "backlog_full", "Too many cases are waiting at the moment. Nothing was accepted; try again later."
             )
 
     def _count(self, session: Session | Connection) -> int:
@@ -56,9 +56,9 @@ class Backlog:
 
 
 class Throttle:
-    """Makes whoever tries key after key pause, per address and process.
+    """Limits attempts with wrong keys, per address and process.
 
-    A secret has 256 random bits, so nobody guesses one; this keeps the log readable.
+    A secret has 256 random bits and cannot be guessed; this keeps the log readable.
     """
 
     def __init__(self, wrong_keys_per_minute: int):
@@ -66,7 +66,7 @@ class Throttle:
         self._limit = RateLimitItemPerMinute(wrong_keys_per_minute)
 
     def check(self, address: str) -> None:
-        """Raise `TooMany` (`too_many_wrong_keys`) if too many wrong keys came from this address of late."""
+        """Raise `TooMany` (`too_many_wrong_keys`) if too many wrong keys came from this address in the last minute."""
         if not self._limiter.test(self._limit, address):
             raise TooMany(
                 "too_many_wrong_keys", "Too many requests with a wrong key came from your address. Check the key."
@@ -78,14 +78,14 @@ class Throttle:
 
 
 class KeyUses:
-    """Writes down when a key was last used, but not at every request."""
+    """Records when a key was last used, at most once a minute per process."""
 
     def __init__(self, database: Database):
         self._database = database
         self._noted: dict[UUID, float] = {}
 
     def note(self, key_id: UUID) -> None:
-        """Note this use, unless this process has noted one of the same key within the last minute."""
+        """Record this use, unless this process recorded one of the same key within the last minute."""
         now_s = time.monotonic()
         if now_s - self._noted.get(key_id, float("-inf")) < _USE_NOTED_EVERY_S:
             return

@@ -1,4 +1,4 @@
-"""The API's `/metrics`: what all its processes have counted, and the queue as SQL knows it."""
+"""The API's `/metrics`: the counters of all its processes, and the queue as read from SQL."""
 
 import os
 import time
@@ -24,7 +24,7 @@ _QUEUE_READ_EVERY_S = 5.0
 
 
 def register_metrics(app: Flask, database: Database) -> None:
-    """Add the route: for admins, and for whoever holds the token of the settings. Clinics appear by their ids alone."""
+    """Add the route, for admins and for holders of the configured token. Clinics appear by id only."""
     queue = CollectorRegistry()
     queue.register(QueueCollector(database))
 
@@ -42,7 +42,7 @@ def _has_token() -> bool:
 
 
 def _counters() -> CollectorRegistry:
-    """Return the counters of all processes that share a folder for them (`dermqueue api`), else this process's."""
+    """Return the counters of all processes that share a folder for them (`dermqueue api`), or this process's own."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return REGISTRY
     registry = CollectorRegistry()
@@ -51,9 +51,9 @@ def _counters() -> CollectorRegistry:
 
 
 class QueueCollector(Collector):
-    """Reads the queue from SQL, every few seconds at the most, however often and by whomever it is asked for.
+    """Reads the queue from SQL, at most every few seconds, however often it is scraped.
 
-    A database that is away is a figure too, and hides no other.
+    An unreachable database is itself a metric, and hides no other.
     """
 
     def __init__(self, database: Database):
@@ -62,7 +62,7 @@ class QueueCollector(Collector):
         self._read_at, self._figures = float("-inf"), []
 
     def describe(self) -> Sequence[Metric]:
-        """Promise nothing, so that nothing is read when this is registered."""
+        """Return nothing, so that registering this reads nothing."""
         return ()
 
     def collect(self) -> Sequence[Metric]:
@@ -84,8 +84,8 @@ class QueueCollector(Collector):
 
 
 def _read_queue(session: Session) -> Iterator[Metric]:
-    """Yield what waits and runs; a clinic of which nothing does counts 0, so that no series comes and goes."""
-    cases = GaugeMetricFamily("dermqueue_cases", "Cases that wait or run.", labels=["state", "clinic"])
+    """Yield the waiting and running cases; an idle clinic counts 0, so that its series does not come and go."""
+    cases = GaugeMetricFamily("dermqueue_cases", "Cases waiting or running.", labels=["state", "clinic"])
     oldest = GaugeMetricFamily(
         "dermqueue_oldest_case_seconds", "Time since the oldest of them was submitted.", labels=["state", "clinic"]
     )
@@ -100,7 +100,7 @@ def _read_queue(session: Session) -> Iterator[Metric]:
             cases.add_metric([state, str(clinic.id)], number)
             oldest.add_metric([state, str(clinic.id)], (now - since).total_seconds() if since else 0)
     chores = GaugeMetricFamily(
-        "dermqueue_chore_due_seconds", "How long a message to a webhook, or an erasure, has been due.", labels=["chore"]
+        "dermqueue_chore_due_seconds", "How long a webhook message, or an erasure, has been due.", labels=["chore"]
     )
     for chore, since in overview.find_chores(session).items():
         chores.add_metric([chore], max(0, (now - since).total_seconds()) if since else 0)

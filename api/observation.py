@@ -1,4 +1,4 @@
-"""What is noted of every request: its id, its time, its answer."""
+"""Logs and counts every request: its id, duration and status."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def register_observation(app: Flask) -> None:
-    """Observe every request of the app. It is told by its route, never by its address: that holds ids and questions."""
+    """Log and count every request by its route, never by its address, which contains ids and queries."""
 
     @app.before_request
     def begin() -> None:
@@ -40,7 +40,7 @@ def register_observation(app: Flask) -> None:
         REQUEST_SECONDS.labels(method, route).observe(seconds)
         REQUESTS.labels(method, route, response.status_code).inc()
         response.headers[_ID_HEADER] = g.request_id
-        # Whoever polls would bury the rest.
+        # Polling would drown out the rest.
         level = logging.DEBUG if request.method in _READING and response.status_code < 500 else logging.INFO
         fields = method, route, response.status_code, f"{seconds:.3f}"
         log.log(level, "request_answered method=%s route=%s status=%s seconds=%s", *fields)
@@ -48,9 +48,9 @@ def register_observation(app: Flask) -> None:
 
     @app.teardown_request
     def close(_) -> None:
-        g.pop("observed", ExitStack()).close()  # a request that ended before `begin` has none
+        g.pop("observed", ExitStack()).close()  # missing if the request ended before `begin`
 
 
 def read_request_id(sent: str) -> str:
-    """Return the id that a proxy gave, or a new one: 32 hexadecimal digits. Only a UUID is taken: it holds no words."""
+    """Return the proxy's id or a new one, as 32 hexadecimal digits. Only UUIDs are accepted: they carry no text."""
     return (UUID(sent) if _UUID.fullmatch(sent) else uuid4()).hex

@@ -1,4 +1,4 @@
-"""The route of the queue in numbers; the command line shows the same."""
+"""The route for the queue in figures; the command line shows the same."""
 
 from datetime import timedelta
 
@@ -15,19 +15,19 @@ from shared.database import read_clock
 from shared.domain import Role, workers_needed
 from shared.store import overview, workers
 
-blueprint = guarded_blueprint("queue", "/v1/admin/queue", "What waits, what runs, and who works on it.")
+blueprint = guarded_blueprint("queue", "/v1/admin/queue", "Waiting and running cases, and the workers.")
 
 
 @blueprint.get("", responses={200: QueueOut, **problem_responses(400)})
 @allow(Role.ADMIN)
 def read_queue(query: QueueQuery) -> Response:
-    """Read what waits and runs, what the last hours have got done, and how many workers the backlog needs."""
+    """Read the waiting and running cases, the last hours' throughput, and how many workers the backlog needs."""
     with services().database.reading() as session:
         return answer(describe_queue(session, query), 200)
 
 
 def describe_queue(session: Session, query: QueueQuery) -> QueueOut:
-    """Return the queue in numbers."""
+    """Return the queue in figures."""
     now = read_clock(session)
     loads, known = overview.list_loads(session), workers.list_workers(session, now)
     rates = [(worker.alive, worker.worker.images_per_minute) for worker in known if worker.worker.images_per_minute]

@@ -1,4 +1,4 @@
-"""Pages of a list: the cursor of the next one, and the header that names it."""
+"""Pagination: cursors, and the `Link` header that names the next page."""
 
 import base64
 from collections.abc import Callable
@@ -14,14 +14,14 @@ Place = TypeVar("Place")
 
 
 def write_cursor(place: bytes) -> str:
-    """Return the cursor of a place in a list, for an address."""
+    """Encode a place in a list as a cursor that is safe in a URL."""
     return base64.urlsafe_b64encode(place).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None, parse: Callable[[bytes], Place]) -> Place | None:
-    """Return the place that a client's cursor names, or None without one.
+    """Decode a client's cursor; return None if there is none.
 
-    parse: reads what was given to `write_cursor`; raises ValueError or OverflowError on anything else.
+    parse: reads what was passed to `write_cursor`; raises ValueError or OverflowError on anything else.
 
     Raises:
         RequestInvalid: `cursor_malformed`.
@@ -31,13 +31,11 @@ def read_cursor(cursor: str | None, parse: Callable[[bytes], Place]) -> Place | 
     try:
         return parse(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
     except (ValueError, OverflowError) as error:
-        raise RequestInvalid(
-            "cursor_malformed", "This cursor is not one of ours. Follow the `next` link as it is."
-        ) from error
+        raise RequestInvalid("cursor_malformed", "This cursor is invalid. Follow the `next` link unchanged.") from error
 
 
 def link_to_next(response: Response, address: str, query: BaseModel, cursor: str | None) -> None:
-    """Name the next page of the list at this address, if there is one, in the header `Link` (RFC 8288)."""
+    """Name the next page of the list at this address, if there is one, in the `Link` header (RFC 8288)."""
     if cursor is not None:
         asked = query.model_dump(mode="json", exclude_none=True) | {"cursor": cursor}
         response.headers["Link"] = f'<{address}?{urlencode(asked)}>; rel="next"'

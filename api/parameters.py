@@ -1,4 +1,4 @@
-"""What comes in a request's headers and query."""
+"""The base of schemas for headers and queries."""
 
 from functools import cache
 
@@ -6,11 +6,11 @@ from pydantic import BaseModel
 
 
 class Parameters(BaseModel):
-    """A schema of headers or of a query. The library makes the JSON schema of these anew at every request."""
+    """A schema of headers or of a query. It caches its JSON schema, which the library asks for at every request."""
 
     @classmethod
     def model_json_schema(cls, *args, **options) -> dict:
-        """Return the JSON schema; in the form that is asked for at every request, always the same one."""
+        """Return the JSON schema; without options, as at every request, the cached one."""
         return super().model_json_schema(*args, **options) if args or options else cls._schema()
 
     @classmethod

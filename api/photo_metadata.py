@@ -1,7 +1,7 @@
-"""What a photograph's file tells beside the picture (place, time, camera, names) is left out at intake.
+"""Strips a photograph's metadata (place, time, camera, names) at intake.
 
-The coded pixels go through bit for bit. Only parts on a list are kept, so a kind that nobody thought of is dropped;
-orientation and colour profile stay, since without them the lesion would lie on its side or change its colour.
+The coded pixels pass through bit for bit. Only listed parts are kept, so an unforeseen kind is dropped; orientation and
+colour profile stay, since without them the lesion would lie on its side or change its colour.
 """
 
 import struct
@@ -27,8 +27,8 @@ _APP0, _APP2, _APP14 = b"\xe0", b"\xe2", b"\xee"
 # Tables, frames, scans and EOI.
 _JPEG_PICTURE = frozenset(bytes([code]) for code in range(0xC0, 0xE0))
 _JFIF = b"JFIF\0"
-# Bytes of a JFIF body before the size of its preview (two more), and of an Adobe body. Both tell how colours are coded,
-# so a shorter one, or one behind the first scan, which decoders pass over, must not come to be heeded.
+# Bytes of a JFIF body before its preview's size (two more), and of an Adobe body. Both say how colours are coded, so
+# one that decoders ignore, being shorter or after the first scan, must not be rewritten into one that they heed.
 _JFIF_BYTES, _ADOBE_BYTES = 12, 12
 _PNG_KEPT = frozenset(b"IHDR PLTE tRNS IDAT IEND gAMA cHRM sRGB iCCP sBIT bKGD pHYs cICP mDCV cLLI".split())
 _WEBP_KEPT = frozenset({b"ICCP", b"ALPH"})
@@ -36,16 +36,16 @@ _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
 
 
 def strip_metadata(data: bytes, media_type: str) -> bytes:
-    """Return the file without anything that could name a patient or a place; the very same bytes if there is nothing.
+    """Return the file without anything that could identify a patient or a place; unchanged if it holds no such thing.
 
-    media_type: as `inspect_photograph` told it, of a file that it took. Dropped: EXIF but for the orientation, XMP,
+    media_type: as returned by `inspect_photograph`, which accepted the file. Dropped: EXIF except the orientation, XMP,
     IPTC, comments, previews, second pictures, vendors' and unknown parts, all bytes after the end of the picture.
 
-    A file that merely breaks off after its picture began is kept to its end; decoding it fails later as
-    `image_truncated`. Damage that happens to disguise a part as one of the kept kinds cannot be told from a sound file.
+    A file that is cut short within its picture is kept to its end; decoding it fails later as `image_truncated`. Damage
+    that makes a part look like one of the kept kinds cannot be detected.
 
     Raises:
-        ImageRejected: `image_header_damaged`: the file cannot be walked, and must not pass with its metadata.
+        ImageRejected: `image_header_damaged`: the file cannot be parsed, so its metadata cannot be removed.
     """
     exif = minimal_exif(read_orientation(data, media_type))
     stripped = {JPEG: _strip_jpeg, PNG: _strip_png, WEBP: _strip_webp}[media_type](data, exif)
@@ -89,7 +89,7 @@ def _strip_webp(data: bytes, exif: bytes) -> bytes:
             flags = data[part.body] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG) | (_WEBP_EXIF_FLAG if exif else 0)
             kept.append(data[part.start : part.body] + bytes([flags]) + data[part.body + 1 : part.end])
         elif part.kind in WEBP_PICTURE:
-            if exif:  # allowed in any place; a picture that is cut short would swallow what follows it
+            if exif:  # allowed anywhere; after a truncated picture, it would be read as part of that
                 kept.append(b"EXIF" + struct.pack("<I", len(exif)) + exif)
             kept.append(data[part.start : part.end])
             missing = int.from_bytes(data[part.start + 4 : part.body], "little") - (part.body_end - part.body)
@@ -97,4 +97,6 @@ def _strip_webp(data: bytes, exif: bytes) -> bytes:
         elif part.kind in _WEBP_KEPT:
             kept.append(data[part.start : part.end])
     body = b"WEBP" + b"".join(kept)
-    return b"RIFF" + struct.pack("<I", min(len(body) + missing, 0xFFFFFFFF)) + body  # what was cut still looks cut
+    return (
+        b"RIFF" + struct.pack("<I", min(len(body) + missing, 0xFFFFFFFF)) + body
+    )  # a truncated file still looks truncated

@@ -1,4 +1,4 @@
-"""The routes of a case's pictures: the photograph, and the heatmap in every style and of every class."""
+"""The routes for a case's pictures: the photograph, and the heatmap of every class in every style."""
 
 import io
 from contextlib import suppress
@@ -31,7 +31,7 @@ from shared.heatmap import (
 from shared.photograph import decode_photograph
 from shared.store import cases, trail
 
-blueprint = guarded_blueprint("pictures", "/v1/cases", "A case's photograph and heatmaps. Every look is audited.")
+blueprint = guarded_blueprint("pictures", "/v1/cases", "A case's photograph and heatmaps. Every read is audited.")
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PICTURE = {"content": {"image/png": _BINARY, "image/jpeg": _BINARY, "image/webp": _BINARY}}
@@ -43,7 +43,7 @@ _HEATMAP = {"content": {"image/png": _BINARY, "application/octet-stream": _BINAR
 def read_image(path: CasePath) -> Response:
     """Fetch the photograph.
 
-    Pixel for pixel as it was sent; position, camera and other metadata were removed.
+    Its pixels are exactly as sent; location, camera and other metadata have been removed.
     """
     case = read_audited(parse_case_id(path.case_id), "image.read")
     return _private(services().store.get(case.photograph.key), case.photograph.media_type)
@@ -52,9 +52,9 @@ def read_image(path: CasePath) -> Response:
 @blueprint.get("/<case_id>/heatmap", responses={200: _HEATMAP, **problem_responses(400, 404, 500)})
 @allow(Role.CLINIC, Role.REVIEWER)
 def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
-    """Fetch where the network looked for one class.
+    """Fetch one class's heatmap.
 
-    The Grad-CAM drawn on the photograph, alone, or as raw numbers. It shows what moved the network, not where a lesion
+    Grad-CAM drawn on the photograph, alone, or as raw numbers. It shows what influenced the model, not where a lesion
     is malignant.
     """
     case = read_audited(parse_case_id(path.case_id), "heatmap.read")
@@ -66,7 +66,7 @@ def read_heatmap(path: CasePath, query: HeatmapQuery) -> Response:
 
 
 def read_drawing(case: Case, style: str, class_name: str) -> bytes:
-    """Return a PNG: the overlay that a worker has stored, or one that is drawn now from the row."""
+    """Return a PNG: the overlay that a worker has stored, or one drawn now from the row."""
     if style == "overlay" and class_name == OVERLAY_CLASS:
         with suppress(ObjectMissing):
             return overlay_as_png(services().store.get(case.analysis.overlay_key))
@@ -75,7 +75,7 @@ def read_drawing(case: Case, style: str, class_name: str) -> bytes:
 
 
 def read_audited(case_id: UUID, action: str) -> Case:
-    """Return a case that this caller may see, having noted what they do with it."""
+    """Return a case that this caller may see, and audit what they do with it."""
     with services().database.writing() as session:
         case = cases.read_case(session, caller(), case_id)
         trail.audit(session, caller(), action, [case_id], read_clock(session))
@@ -83,7 +83,7 @@ def read_audited(case_id: UUID, action: str) -> Case:
 
 
 def decode_stored(case: Case, min_side: int) -> Image.Image:
-    """Return a case's photograph as `decode_photograph` does. Only so many are in memory at a time.
+    """Return a case's photograph as `decode_photograph` does. Only a limited number are in memory at a time.
 
     Raises:
         Unavailable: `pictures_busy`.
@@ -94,7 +94,7 @@ def decode_stored(case: Case, min_side: int) -> Image.Image:
 
 
 def _read_map(case_id: UUID, class_name: str) -> tuple[np.ndarray, float]:
-    """Return the raw map, float32 (h, w), and the value that is drawn at full strength."""
+    """Return the raw map, float32 (h, w), and the value drawn at full strength."""
     with services().database.reading() as session:
         stored, manifest = cases.read_activation_maps(session, case_id)
     position = CLASSES.index(class_name)
@@ -109,7 +109,7 @@ def _draw(case: Case, saliency: np.ndarray, style: str) -> bytes:
     if style == "heatmap":
         return encode_png(draw_heatmap(saliency, fit_overlay((case.photograph.width, case.photograph.height))))
     photograph = decode_stored(case, OVERLAY_SIDE)
-    # Bicubic costs half as much again, for a difference of less than half a level of 255 (mean over four photographs).
+    # Bicubic takes half as long again, for a mean difference below half a level of 255 (four photographs).
     small = photograph.resize(fit_overlay(photograph.size), Image.Resampling.BILINEAR)
     return encode_png(draw_overlay(small, saliency))
 

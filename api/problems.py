@@ -1,4 +1,4 @@
-"""Errors as clients see them: RFC 9457 problem+json. The only place that knows status codes."""
+"""Errors as clients see them: RFC 9457 problem+json. Status codes are assigned here only."""
 
 import logging
 from typing import NoReturn, TypeVar
@@ -61,20 +61,20 @@ _TYPICAL_CODES = {
     500: "object_missing",
     503: "storage_unavailable",
 }
-"""What the interface's description shows as examples."""
+"""The examples in the OpenAPI document."""
 
 _OWN_WORDS = {
     400: ("request_malformed", "The request could not be read. Check its headers and its body."),
-    404: ("page_not_found", "There is nothing at this address. The interface is described at /docs."),
-    405: ("method_not_allowed", "This address does not take this method. The interface is described at /docs."),
-    413: ("upload_too_large", "The upload is over the size limit. Send a JPEG, or lower the camera's resolution."),
+    404: ("page_not_found", "There is nothing at this address. See /docs for the API."),
+    405: ("method_not_allowed", "This address does not support this method. See /docs for the API."),
+    413: ("upload_too_large", "The upload exceeds the size limit. Send a JPEG, or lower the camera's resolution."),
 }
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). `code` is stable: match on it, not on the sentence."""
+    """An error (RFC 9457). `code` is stable: match on it, not on `detail`."""
 
-    type: str = Field(description="`urn:dermqueue:problem:` and the code")
+    type: str = Field(description="`urn:dermqueue:problem:` followed by the code")
     title: str
     status: int
     detail: str = Field(description="a sentence for a human")
@@ -82,7 +82,7 @@ class Problem(BaseModel):
 
 
 def problem_responses(*statuses: int, **of_code: int) -> dict[int, dict]:
-    """Return these statuses as OpenAPI responses that hold a problem; `of_code` gives an example's code its status."""
+    """Return OpenAPI problem responses for these statuses; `of_code` maps codes to show as examples to statuses."""
     schema = {"$ref": "#/components/schemas/Problem"}
     examples = {status: _TYPICAL_CODES[status] for status in statuses} | {of_code[code]: code for code in of_code}
     return {
@@ -96,7 +96,7 @@ def _example(status: int, code: str) -> dict:
 
 
 def checked(schema: type[Schema], values: dict, **options: bool) -> Schema:
-    """Return these values as the schema takes them; the options are those of pydantic's `model_validate`.
+    """Validate these values by the schema; the options are those of pydantic's `model_validate`.
 
     Raises:
         RequestInvalid: see `raise_invalid_field`.
@@ -108,7 +108,7 @@ def checked(schema: type[Schema], values: dict, **options: bool) -> Schema:
 
 
 def raise_invalid_field(error: ValidationError) -> NoReturn:
-    """Turn pydantic's first complaint into ours.
+    """Turn pydantic's first error into one of ours.
 
     Raises:
         RequestInvalid: `field_unknown`, `field_missing` or `field_invalid`.
@@ -116,20 +116,20 @@ def raise_invalid_field(error: ValidationError) -> NoReturn:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "request"
     if first["type"] == "extra_forbidden":
-        raise RequestInvalid("field_unknown", f"There is no field named {field!r} here. See /docs for the fields.")
+        raise RequestInvalid("field_unknown", f"The field {field!r} is unknown. See /docs for the fields.")
     if first["type"] == "missing":
         raise RequestInvalid("field_missing", f"The field {field!r} is required.")
     raise RequestInvalid("field_invalid", f"{field}: {first['msg'].removeprefix('Value error, ')}.")
 
 
 def status_of(error: DermQueueError) -> int:
-    """Return the status that a client is answered with."""
+    """Return the HTTP status of an error."""
     of_kind = (status for kind, status in _STATUS_OF_KIND.items() if isinstance(error, kind))
     return _STATUS_OF_CODE.get(error.code) or next(of_kind, 500)
 
 
 def register_problems(app: Flask) -> None:
-    """Answer every error of the app with a problem."""
+    """Answer every error in the app with a problem."""
 
     @app.errorhandler(DermQueueError)
     def ours(error: DermQueueError) -> Response:
@@ -152,7 +152,7 @@ def register_problems(app: Flask) -> None:
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
         log.error("request_crashed", exc_info=error)
-        return _answer(500, "internal_error", "Something went wrong on our side. The request can be sent again.")
+        return _answer(500, "internal_error", "Something went wrong on our side. You can send the request again.")
 
 
 def _problem(status: int, code: str, detail: str) -> Problem:

@@ -1,4 +1,4 @@
-"""Notes in the audit trail who has seen which results."""
+"""Records in the audit trail who has seen which results."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from shared.store import trail
 
 
 def note_reads(shown: Sequence[Case], reader: Caller) -> None:
-    """Audit which results this key has seen, each once: whoever polls would bury the rest of the trail."""
+    """Audit which results this key has seen, each once: polling would otherwise flood the trail."""
     results = services().reads.unknown(reader, [case.id for case in shown if case.analysis])
     if not results:
         return

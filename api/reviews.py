@@ -1,4 +1,4 @@
-"""The routes of reviews: what reviewers say of a case, and who has it open."""
+"""The routes for reviews of a case, and for who has it open."""
 
 from uuid import UUID
 
@@ -17,13 +17,13 @@ from shared.domain import Caller, Review, Role
 from shared.errors import RequestInvalid
 from shared.store import reviews, trail
 
-blueprint = guarded_blueprint("reviews", "/v1/cases", "What reviewers say of a case.")
+blueprint = guarded_blueprint("reviews", "/v1/cases", "Reviewers' verdicts on a case.")
 
 
 @blueprint.get("/<case_id>/review", responses={200: ReviewsOut, **problem_responses(404)})
 @allow(Role.REVIEWER)
 def read_review(path: CasePath) -> Response:
-    """Read what was said of a case."""
+    """Read a case's reviews."""
     with services().database.reading() as session:
         found = reviews.read_reviews(session, caller(), parse_case_id(path.case_id))
     stands = found.stands and ReviewOut.of(found.stands)
@@ -52,7 +52,8 @@ def read_review(path: CasePath) -> Response:
 def put_review(sent: ReviewIn, path: CasePath, header: ReviewHeader) -> Response:
     """Review a case.
 
-    Name what you have read: if somebody was faster, or it was analysed again, nothing is changed and the answer is 412.
+    Send the ETag that you have read: if the case was reviewed or analysed again since, nothing changes and the answer
+    is 412.
     """
     case_id = parse_case_id(path.case_id)
     review = save_review(caller(), case_id, sent, _expected_version(header))
@@ -64,9 +65,9 @@ def put_review(sent: ReviewIn, path: CasePath, header: ReviewHeader) -> Response
 @blueprint.post("/<case_id>/open", responses={200: OpenedOut, **problem_responses(404)})
 @allow(Role.REVIEWER)
 def open_case(path: CasePath) -> Response:
-    """Tell other reviewers that you have this case open, for ten minutes, and learn who has, too.
+    """Mark this case as open by you for ten minutes, and learn which other reviewers have it open.
 
-    Nobody is kept from anything by this.
+    This locks nothing.
     """
     case_id = parse_case_id(path.case_id)
     with services().database.writing() as session:
@@ -86,7 +87,7 @@ def save_review(reviewer: Caller, case_id: UUID, sent: ReviewIn, expected_versio
             session, reviewer, case_id, expected_version, sent.verdict, sent.label, sent.note, now
         )
         reviews.note_closed(session, reviewer, case_id)
-        if review.reviewed_at == now:  # and not one that was sent before, and stands
+        if review.reviewed_at == now:  # not a repeat of the review that stands
             trail.audit(session, reviewer, f"review.{review.verdict}", [case_id], now)
     return review
 
@@ -95,9 +96,9 @@ def _expected_version(header: ReviewHeader) -> int:
     if header.if_match is None and header.if_none_match is None:
         raise RequestInvalid(
             "precondition_missing",
-            "Send If-Match with the ETag of what you have read of reviews. For the first one of a case that was"
+            "Send If-Match with the ETag of the reviews that you have read. For the first review of a case that was"
             " analysed once, If-None-Match: * will do.",
         )
     if header.if_match is not None and header.if_none_match is not None:
-        raise RequestInvalid("precondition_malformed", "Send one of the two: If-Match, or If-None-Match: *.")
+        raise RequestInvalid("precondition_malformed", "Send either If-Match or If-None-Match: *, not both.")
     return int((header.if_match or '"0"').strip('"'))

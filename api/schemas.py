@@ -1,4 +1,4 @@
-"""What goes over the wire: requests as they are checked, answers as they are documented."""
+"""Schemas: requests as they are validated, answers as they are documented."""
 
 import re
 import unicodedata
@@ -26,10 +26,10 @@ from shared.photograph import MAX_ASPECT, MAX_PIXELS, MAX_PIXELS_WHOLE, MIN_SIDE
 
 PHOTOGRAPH = (
     f"JPEG, PNG or WebP of at most {MAX_PIXELS / 1e6:.0f} megapixels ({MAX_PIXELS_WHOLE / 1e6:.0f} in a WebP or a"
-    f" progressive JPEG), its shorter side at least {MIN_SIDE} px, its longer side at most {MAX_ASPECT} times as long"
+    f" progressive JPEG); the shorter side at least {MIN_SIDE} px, the longer side at most {MAX_ASPECT} times as long"
 )
 PLAIN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]*$"
-"""What was no UTF-8 has become U+FFFD by now; PostgreSQL stores no NUL, and a list shows no line breaks."""
+"""Invalid UTF-8 has become U+FFFD by now; PostgreSQL cannot store NUL, and lists cannot show line breaks."""
 
 
 def plain_text(text: str) -> str:
@@ -40,12 +40,12 @@ def plain_text(text: str) -> str:
 
 
 def whole(number: object) -> object:
-    """Return JSON's 54.0 as the integer that it is to JSON Schema."""
+    """Return 54.0 as 54: to JSON Schema it is an integer."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def composed(text: object) -> object:
-    """Return text with letters and their accents in one (Unicode's NFC), as it is typed; Macs name files otherwise."""
+    """Return text in Unicode's NFC, as it is typed; macOS decomposes accented letters in file names."""
     return unicodedata.normalize("NFC", text) if isinstance(text, str) else text
 
 
@@ -64,7 +64,7 @@ class CasePath(BaseModel):
 
 
 class CaseFields(BaseModel):
-    """What is known of a photograph."""
+    """What a clinic may say about a case."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -74,21 +74,21 @@ class CaseFields(BaseModel):
     priority: Priority = Priority.ROUTINE
     age: Age | None = Field(None, description=f"in years. {EVIDENCE}", examples=[54])
     sex: Sex | None = None
-    site: Site | None = Field(None, description="where on the body", examples=["left calf"])
+    site: Site | None = Field(None, description="body site", examples=["left calf"])
 
 
 class SubmitForm(CaseFields):
-    """One photograph of one lesion, with what is known of it."""
+    """One photograph of one lesion, with what is known about it."""
 
     image: FileStorage = Field(description=PHOTOGRAPH)
 
 
 class SubmitUpload(CaseFields):
-    """A photograph that was sent to an upload's place, with what is known of it."""
+    """A photograph that was sent to an upload, with what is known about it."""
 
     model_config = ConfigDict(strict=True)
 
-    upload_id: UUID = Field(description="of an upload whose form was sent")
+    upload_id: UUID = Field(description="of the upload to which the photograph was sent")
 
 
 class SubmitHeader(Parameters):
@@ -98,16 +98,16 @@ class SubmitHeader(Parameters):
         min_length=1,
         max_length=255,
         pattern=r"^[ -~]+$",
-        description="sent again with the same request, it gives the same case and not a second one",
+        description="repeating a request with the same key answers with the same case instead of making another",
     )
 
 
 class ReadHeader(Parameters):
     if_none_match: str | None = Field(
-        None, alias="If-None-Match", description="the `ETag` of before: answers 304 while nothing changed"
+        None, alias="If-None-Match", description="the last `ETag`: the answer is 304 while nothing has changed"
     )
     prefer: str | None = Field(
-        None, alias="Prefer", description="`wait=20` holds the answer until the case is final, for at most so many s"
+        None, alias="Prefer", description="`wait=20` delays the answer until the case is final, for at most 20 s"
     )
 
 
@@ -117,15 +117,15 @@ class ListQuery(Parameters):
     state: State | None = Field(None, description="only cases in this state")
     reference: Reference | None = Field(None, description="only cases with exactly this reference")
     limit: int = Field(50, ge=1, le=200, description="cases on a page")
-    cursor: str | None = Field(None, max_length=200, description="from the `next` link of the page before")
+    cursor: str | None = Field(None, max_length=200, description="from the previous page's `next` link")
 
 
 class HeatmapQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
-    class_: Literal[CLASSES] = Field("melanoma", alias="class", description="whose heatmap")
+    class_: Literal[CLASSES] = Field("melanoma", alias="class", description="the class whose heatmap is wanted")
     style: Literal["overlay", "heatmap", "raw"] = Field(
-        "overlay", description="overlay and heatmap: PNG; raw: .npy, float32 (h, w), Grad-CAM of the class's logit"
+        "overlay", description="overlay, heatmap: PNG; raw: .npy, float32 (h, w), Grad-CAM of the class's logit"
     )
 
 
@@ -133,7 +133,7 @@ class ImageOut(BaseModel):
     width: int
     height: int
     media_type: str
-    sha256: str = Field(description="of the bytes that you sent")
+    sha256: str = Field(description="of the bytes as sent")
     size_bytes: int
 
 
@@ -153,17 +153,19 @@ class ProbabilitiesOut(BaseModel):
 
 class ResultOut(BaseModel):
     probabilities: ProbabilitiesOut
-    melanoma_probability: float = Field(description="what the decision is made on, and what cases are ranked by")
+    melanoma_probability: float = Field(description="compared with the threshold for `decision`; also ranks cases")
     decision: Decision
     operating_point: OperatingPoint
     model: ModelOut
-    preprocessing: str = Field(description="how the photograph became the network's input")
+    preprocessing: str = Field(description="how the photograph was turned into the model's input")
     code_version: str
-    warnings: list[str] = Field(description="why to trust this result less")
+    warnings: list[str] = Field(description="reasons to trust this result less")
     plausible: list[Literal[CLASSES]] | None = Field(
         description="the diagnoses that cannot be ruled out; null where the bundle cannot tell"
     )
-    uncertain: bool | None = Field(description="whether more than one of them is plausible; null likewise")
+    uncertain: bool | None = Field(
+        description="whether more than one diagnosis is plausible; null where the bundle cannot tell"
+    )
     notice: str = NOTICE
 
 
@@ -179,7 +181,7 @@ class LinksOut(BaseModel):
 
 
 class CaseOut(BaseModel):
-    """A case. `rejected`: the photograph cannot be analysed, `error` says why. `failed`: a human must look at it."""
+    """A case. `rejected`: the photograph cannot be analysed; `error` says why. `failed`: a person must look at it."""
 
     id: UUID
     state: State
@@ -197,7 +199,7 @@ class CaseOut(BaseModel):
 
     @classmethod
     def of(cls, case: Case) -> "CaseOut":
-        """Return what of a case goes over the wire."""
+        """Return a case as JSON shows it."""
         photograph, address = case.photograph, f"/v1/cases/{case.id}"
         return cls(
             id=case.id,
@@ -223,7 +225,7 @@ class CaseListOut(BaseModel):
 
 
 class CurrentModelOut(BaseModel):
-    """The bundle that workers use: its manifest, its card and its digest."""
+    """The bundle in use: its digest, manifest and card."""
 
     digest: str
     manifest: dict
@@ -236,7 +238,7 @@ class HealthOut(BaseModel):
 
 
 class ReadyOut(BaseModel):
-    """`degraded`: cases are taken, but the broker is away and they wait until it is back."""
+    """`degraded`: cases are accepted, but the broker is unreachable, so their analysis is delayed."""
 
     status: Literal["ready", "degraded", "unavailable"]
     sql: bool

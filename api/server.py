@@ -16,15 +16,15 @@ from shared.settings import Settings
 from shared.tracing import start_tracing
 
 _GRACEFUL_TIMEOUT_S = 35
-"""Longer than the longest `Prefer: wait`, so that a restart cuts no answer short."""
+"""Longer than the longest `Prefer: wait`, so that a restart does not interrupt an answer."""
 
-_HEARTBEAT_DIR = "/dev/shm"  # nosec B108  # in memory, so that no slow disk looks like a stuck process; mkstemp is used
+_HEARTBEAT_DIR = "/dev/shm"  # nosec B108  # in memory, so that a slow disk does not look like a hang; mkstemp is used
 
 _M_MMAP_THRESHOLD, _BLOCK_BYTES = -3, 2**20
 
 
 class _Logger(Logger):
-    """Gunicorn's own lines go where all others go."""
+    """Sends gunicorn's own log records where all others go."""
 
     def setup(self, cfg) -> None:
         super().setup(cfg)
@@ -34,7 +34,7 @@ class _Logger(Logger):
 
 
 def _quote_nothing(record: logging.LogRecord) -> bool:
-    """Cut off what gunicorn quotes of a request that it could not handle: it may hold a key, or say who a case is."""
+    """Cut off what gunicorn quotes of a request that it could not handle: it may contain a key or identify a case."""
     message = str(record.msg)
     if message.startswith(("Invalid request", "Error handling request")):
         record.msg, record.args = message.partition(": ")[0].partition(" %s")[0], ()
@@ -42,7 +42,7 @@ def _quote_nothing(record: logging.LogRecord) -> bool:
 
 
 class Server(BaseApplication):
-    """Gunicorn with threads; each process makes its own app, so no connection is shared over a fork."""
+    """Gunicorn with threads; each process makes its own app, so no connection is shared across a fork."""
 
     def __init__(self, settings: Settings, host: str, port: int):
         self._settings, self._address = settings, f"{host}:{port}"
@@ -85,9 +85,9 @@ def run_api(settings: Settings, host: str, port: int) -> None:
 
 
 def _give_memory_back() -> None:
-    """Have what a photograph took given back once it is freed; glibc would keep as much for each thread (mallopt(3)).
+    """Make glibc return a photograph's memory once it is freed, instead of keeping it per thread (mallopt(3)).
 
-    With 16 threads and photographs of 15 MB, a process took 340 MB instead of 790.
+    With 16 threads and photographs of 15 MB, a process took 340 MB instead of 790 MB.
     """
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)

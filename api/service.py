@@ -1,4 +1,4 @@
-"""The routes about the service itself: the model in use, and health."""
+"""The routes for the service itself: the model in use, and health."""
 
 from flask import Response, jsonify
 
@@ -11,7 +11,7 @@ from shared.domain import Role
 from shared.errors import Unavailable
 from shared.store import models
 
-model_blueprint = guarded_blueprint("models", "/v1/models", "What is known of the network that analyses.")
+model_blueprint = guarded_blueprint("models", "/v1/models", "The model that analyses the photographs.")
 health_blueprint = open_blueprint("health", "For load balancers and orchestrators; no key is needed.")
 
 
@@ -20,7 +20,7 @@ health_blueprint = open_blueprint("health", "For load balancers and orchestrator
 def read_current_model() -> Response:
     """Read the card of the model in use.
 
-    Its data, figures with intervals, thresholds and limits; 503 until a worker has loaded a model.
+    It has data, figures with intervals, thresholds and limits. The answer is 503 until a worker has loaded a model.
     """
     with services().database.reading() as session:
         model = models.read_current_model(session)
@@ -29,15 +29,15 @@ def read_current_model() -> Response:
 
 @health_blueprint.get("/healthz", responses={200: HealthOut})
 def healthz() -> Response:
-    """Say that this process is alive."""
+    """Report that this process is alive."""
     return jsonify(status="alive")
 
 
 @health_blueprint.get("/readyz", responses={200: ReadyOut, 503: ReadyOut})
 def readyz() -> Response:
-    """Say whether cases can be taken.
+    """Report whether cases can be accepted.
 
-    503 without SQL or S3. A broker that is away only delays the analysis: 200, `degraded`.
+    503 without SQL or S3. An unreachable broker only delays the analysis: 200, `degraded`.
     """
     sql, s3, broker = _answers(_check_sql), _answers(services().store.check), services().doorbell.check()
     status = "unavailable" if not (sql and s3) else "ready" if broker else "degraded"

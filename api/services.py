@@ -1,4 +1,4 @@
-"""What the routes work with, made once per process."""
+"""The adapters and limits that the routes share, made once per process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +21,10 @@ _SEAT_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Services:
-    """The adapters of one API process, and how much it does at a time.
+    """The adapters of one API process, and its limits on concurrent work.
 
-    `waiting_seats` bounds how many of its threads `Prefer: wait` may hold, `photograph_seats` how many photographs are
-    in memory to be taken in, `picture_seats` how many to be looked at, `submission_seats` how many submissions lie on
-    its disk.
+    `waiting_seats` limits the threads held by `Prefer: wait`, `photograph_seats` the photographs in memory at intake,
+    `picture_seats` those in memory to be shown, `submission_seats` the submissions on disk.
     """
 
     settings: Settings
@@ -44,7 +43,7 @@ class Services:
 
 @contextmanager
 def seated(seats: BoundedSemaphore, busy: Unavailable, *, waits: bool = True) -> Iterator[None]:
-    """Hold one of a few seats; raise `busy` if none is free: for ten seconds, or now if that is not waited for."""
+    """Hold a seat during the block; raise `busy` if none becomes free within ten seconds, or at once unless `waits`."""
     if not seats.acquire(timeout=_SEAT_TIMEOUT_S if waits else 0):
         raise busy
     try:

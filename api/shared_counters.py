@@ -1,4 +1,4 @@
-"""Lets the API's processes count together: each in files of its own, with which its successor goes on."""
+"""Lets `/metrics` sum the counters of all API processes: each has its own files, which its successor takes over."""
 
 import atexit
 import fcntl
@@ -18,26 +18,26 @@ _IN_MEMORY = "/dev/shm"  # nosec B108  # mkdtemp is used
 _PREFIX = "dermqueue-api-"
 _KINDS = ("counter", "histogram")
 _FILE_BYTES = 2**20
-"""Room for some thousand clinics; a file that is full grows."""
+"""Room for about a thousand clinics; a full file grows."""
 
 _place = None
-"""This process's place among those that run: the number of its files."""
+"""This process's number among those running, which names its files."""
 
 log = logging.getLogger(__name__)
 
 
 def share_counters(processes: int) -> None:
-    """Have whatever is counted from now on counted in files that `/metrics` sums up; call it before any is made.
+    """Keep all counters created from now on in files that `/metrics` sums; call this before any is created.
 
-    The files are mapped: a write for which there is no room would end the process. So they lie in memory, where no
-    other program's disk is full, and have their room from the start. Without room, each process counts alone.
+    The files are memory-mapped, and a write for which there is no room would kill the process. So they lie in memory,
+    out of reach of a full disk, and have their space reserved. Without space, each process counts alone.
     """
     owner = os.getpid()
     try:
         _remove_abandoned()
         folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_IN_MEMORY)
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until the last of our processes has ended
-        # The forked processes inherit this and must leave the folder alone.
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # held until our last process has ended
+        # Forked processes inherit this handler and must not remove the folder.
         atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
         for place in range(processes):
             for kind in _KINDS:
@@ -50,7 +50,7 @@ def share_counters(processes: int) -> None:
 
 
 def _remove_abandoned() -> None:
-    """Remove what processes left that were killed."""
+    """Remove the folders of processes that were killed."""
     for folder in Path(_IN_MEMORY).glob(_PREFIX + "*"):
         with suppress(OSError):  # in use, or another user's
             opened = os.open(folder, os.O_RDONLY)
@@ -67,9 +67,9 @@ def _reserve(file: Path) -> None:
 
 
 def take_place(arbiter: Arbiter, worker: Worker) -> None:
-    """Give a process that is about to be forked the first place that none of the others has.
+    """Give a process that is about to be forked the lowest free place.
 
-    Files by process ids would pile up, since what the dead have counted must stay in the sum.
+    Files named by process id would pile up, since the sum must keep the counts of ended processes.
     """
     global _place
     taken = {other.place for other in arbiter.WORKERS.values()}

@@ -1,4 +1,4 @@
-"""Lets nobody hold one of the server's few threads for longer than sending a request takes."""
+"""Keeps slow clients from holding the server's few threads."""
 
 import socket
 import time
@@ -12,24 +12,24 @@ from gunicorn.workers.gthread import ThreadWorker
 from shared.errors import RequestInvalid
 
 PATIENCE_S = 30.0
-"""How long a client may be silent, and how far all waiting for it may exceed the time that `SLOWEST` would take."""
+"""How long a client may be silent, and by how much the total wait may exceed the time that `SLOWEST` would need."""
 
 SLOWEST = 4096
-"""Bytes a second: a tenth of what a poor mobile connection sends."""
+"""Bytes per second: a tenth of a poor mobile connection's rate."""
 
 
 class PatientWorker(ThreadWorker):
-    """A gthread worker whose threads wait for a client only so long; gunicorn's own wait for ever."""
+    """A gthread worker whose threads wait for a client for a limited time; gunicorn's own wait for ever."""
 
     def handle(self, conn):
         if conn.parser is None:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = _PatientUnreader(conn.sock)
-            # One that takes nothing of an answer is cut off by the kernel (tcp(7)).
+            # The kernel drops a client that reads nothing of its answer (tcp(7)).
             conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE_S * 1000))
         conn.parser.unreader.begin_request()
         goes_on = super().handle(conn)
-        if conn.parser.unreader.gave_up:  # or the thread that accepts would wait for this client's last bytes
+        if conn.parser.unreader.gave_up:  # otherwise the accepting thread would wait for this client's last bytes
             with suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_RD)
         return goes_on
@@ -47,13 +47,13 @@ class _PatientUnreader(SocketUnreader):
         self._in_body = True
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Receive what has come.
+        """Receive the next bytes.
 
         Raises:
-            NoMoreData: the head came too slowly; the server closes the connection.
+            NoMoreData: the head arrived too slowly; the server closes the connection.
             RequestInvalid: `request_too_slow`: the body did.
         """
-        if self.sock.gettimeout() is not None:  # the server is discarding a rest, with a deadline of its own
+        if self.sock.gettimeout() is not None:  # the server is discarding the rest, with its own deadline
             return super().chunk(size_hint)
         began_s = time.monotonic()
         try:
@@ -64,7 +64,7 @@ class _PatientUnreader(SocketUnreader):
             if not self._in_body:
                 raise NoMoreData() from error
             raise RequestInvalid(
-                "request_too_slow", "The request came too slowly. Nothing of it was taken in; send it again."
+                "request_too_slow", "The request arrived too slowly. None of it was accepted; send it again."
             ) from error
         finally:
             self.sock.settimeout(None)

@@ -1,4 +1,4 @@
-"""What goes over the wire of uploads and submissions, the ways in beside one photograph at a time."""
+"""Schemas of uploads and submissions, the ways in other than one photograph per request."""
 
 from collections import Counter
 from datetime import datetime
@@ -14,14 +14,14 @@ from shared.store.submissions import Submission
 
 
 class UploadIn(BaseModel):
-    """A photograph that is going to be sent."""
+    """A photograph to be sent."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     media_type: Literal["image/jpeg", "image/png", "image/webp"]
     sha256: Annotated[str, Field(pattern="^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)] | None = Field(
         None,
-        description="of the bytes that will be sent, in hex; others are refused then",
+        description="of the bytes to be sent, in hex; any others are then refused",
         examples=[None],
     )
 
@@ -32,12 +32,12 @@ class UploadOut(BaseModel):
     upload_id: UUID
     url: str
     fields: dict[str, str]
-    expires_at: datetime = Field(description="until then the form can be sent, and sent again if it broke off")
+    expires_at: datetime = Field(description="until when the form can be sent, and repeated if it was interrupted")
     max_bytes: int
 
 
 class SubmissionForm(BaseModel):
-    """Many photographs: either every one in a field of its own, or all in one archive."""
+    """Many photographs: each in its own field, or all in one archive."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -59,9 +59,9 @@ class SubmissionPath(BaseModel):
 
 
 class SubmissionItemOut(BaseModel):
-    """One photograph. `refused`: it became no case, `error` says why; else the state is its case's."""
+    """One photograph. `refused`: it did not become a case, and `error` says why; otherwise the state is its case's."""
 
-    position: int = Field(description="counts from 1, in the order in which they were sent")
+    position: int = Field(description="counts from 1, in the order sent")
     name: str = Field(description="the file's; also the case's `reference`")
     case_id: UUID | None
     state: State | Literal["refused"]
@@ -84,10 +84,10 @@ class SubmissionLinksOut(BaseModel):
 
 
 class SubmissionOut(BaseModel):
-    """Photographs that were sent together. Those whose case was deleted are left out.
+    """Photographs that were sent together, without those whose case was deleted.
 
-    `incomplete`: not every one was looked at, since the request broke off or still runs. Send it again with the same
-    `Idempotency-Key`, and the rest is taken in.
+    `incomplete`: not all have been processed, since the request was interrupted or is still running. Send it again with
+    the same `Idempotency-Key` to have the rest processed.
     """
 
     id: UUID
@@ -98,7 +98,7 @@ class SubmissionOut(BaseModel):
 
     @classmethod
     def of(cls, submission: Submission) -> "SubmissionOut":
-        """Return what of a submission goes over the wire."""
+        """Return a submission as JSON shows it."""
         items = [
             SubmissionItemOut(
                 position=item.position,

@@ -1,4 +1,4 @@
-"""The routes of submissions: many photographs at once. The good ones are taken in, the others told what is wrong."""
+"""The routes for submissions: many photographs at once, each accepted or refused with a reason."""
 
 import io
 import unicodedata
@@ -28,7 +28,7 @@ from shared.store import submissions
 
 MAX_PHOTOGRAPHS = 500
 MAX_BYTES = 512 * 2**20
-"""Of the request's body, and of an archive's photographs when they are inflated."""
+"""Limit on the request's body, and on an archive's photographs uncompressed."""
 
 _OTHER_PARTS = 10
 
@@ -36,7 +36,7 @@ blueprint = guarded_blueprint("submissions", "/v1/submissions", "Many photograph
 
 
 def takes_much(view: Callable) -> Callable:
-    """Let a request hold many photographs. Only so many of these are received at a time: they fill a disk."""
+    """Raise the limits for a request with many photographs; few are received at a time, since they are held on disk."""
 
     @wraps(view)
     def receive(**arguments) -> Response:
@@ -55,7 +55,7 @@ def check_names(names: list[str]) -> None:
     """Refuse a form with neither photographs nor an archive, or with both."""
     for name in ("image", "archive"):
         if name in request.form:
-            raise RequestInvalid("image_missing", f"The field {name!r} came as a text field: give it a file name.")
+            raise RequestInvalid("image_missing", f"The field {name!r} was sent as text: give it a file name.")
     if ("image" in names) == ("archive" in names):
         raise RequestInvalid(
             "image_missing", "Send photographs in file fields named 'image', or a zip of them in one named 'archive'."
@@ -75,8 +75,8 @@ def check_names(names: list[str]) -> None:
 def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
     """Submit many photographs.
 
-    Each becomes a case whose `reference` is the file's name, or is refused with a code of its own; the others go on.
-    When a request breaks off, send it again with the same `Idempotency-Key`: it goes on where it stopped.
+    Each becomes a case whose `reference` is the file name, or is refused with its own code; the others are unaffected.
+    If a request is interrupted, send it again with the same `Idempotency-Key`: it continues where it stopped.
     """
     submission_id = take_in(services(), caller(), sent, header.idempotency_key)
     response = _answer(submission_id, 202)
@@ -87,7 +87,7 @@ def submit_many(sent: SubmissionForm, header: SubmitHeader) -> Response:
 @blueprint.get("/<submission_id>", responses={200: SubmissionOut, **problem_responses(submission_not_found=404)})
 @allow(Role.CLINIC)
 def read_submission(path: SubmissionPath) -> Response:
-    """Read what became of the photographs that were submitted together."""
+    """Read the outcome of each photograph in a submission."""
     missing = NotFound("submission_not_found", "There is no such submission.")
     return _answer(parse_id(path.submission_id, missing), 200)
 
@@ -102,12 +102,12 @@ def _answer(submission_id: UUID, status: int) -> Response:
 
 
 def take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key: str | None) -> UUID:
-    """Return the submission's id: every photograph has become a case or was refused.
+    """Make a case of each photograph, or refuse it; return the submission's id.
 
     Raises:
-        RequestInvalid: what is wrong with all of it; nothing was taken in.
-        TooMany: the clinic may not have as many more cases waiting; nothing was taken in.
-        Unavailable: the object store or the database went away; what was taken in by then stays.
+        RequestInvalid: the submission as a whole is invalid; nothing was accepted.
+        TooMany: the clinic may not have that many more cases waiting; nothing was accepted.
+        Unavailable: the object store or the database became unreachable; what was accepted by then stays.
     """
     items = _list_items(form, to.settings.max_upload_bytes)
     submission_id, done = _begin(to, caller, idempotency_key, _digest(form), len(items))
@@ -139,7 +139,7 @@ def _digest(form: SubmissionForm) -> str:
 def _begin(
     to: Services, caller: Caller, idempotency_key: str | None, digest: str, wanted: int
 ) -> tuple[UUID, Set[int]]:
-    """Return the id of a new submission, or of the one that this request began, and which positions are done."""
+    """Return the id of a new submission, or of the one that this request began before, and which positions are done."""
     with to.database.reading() as session:
         begun = submissions.find_begun(session, caller.clinic_id, idempotency_key, digest)
         if begun and begun[1] != digest:
@@ -158,7 +158,7 @@ def _begin(
             now = read_clock(session)
             submissions.add_submission(session, submission_id, caller.clinic_id, idempotency_key, digest, now)
     except Conflict:
-        return _begin(to, caller, idempotency_key, digest, wanted)  # there is one to be found now
+        return _begin(to, caller, idempotency_key, digest, wanted)  # a concurrent request has added it
     return submission_id, done
 
 
@@ -173,17 +173,17 @@ def _take_in_item(
             submissions.add_item(session, submission_id, position, _storable(item.name), error=error)
             REFUSED.labels(refusal.code).inc()
     except Conflict:
-        pass  # the same request was sent twice, and the other one has taken it in
+        pass  # a concurrent repeat of this request has accepted it
 
 
 def _too_large() -> RequestInvalid:
     return RequestInvalid(
         "submission_too_large",
-        f"At most {MAX_PHOTOGRAPHS} photographs and {MAX_BYTES // 2**20} MiB are taken at once. Split it and send the"
-        " parts.",
+        f"A submission may have at most {MAX_PHOTOGRAPHS} photographs and {MAX_BYTES // 2**20} MiB. Split it and send"
+        " the parts.",
     )
 
 
 def _storable(name: str) -> str:
-    """Return a name without control characters, which PostgreSQL does not store and lists would break at."""
+    """Replace control characters in a name: PostgreSQL cannot store NUL, and lists cannot show line breaks."""
     return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in name)

@@ -1,4 +1,4 @@
-"""The route of uploads: a clinic puts a photograph into the object store by itself, past the API."""
+"""The route for uploads: a clinic sends a photograph straight to the object store, bypassing the API."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -26,11 +26,11 @@ blueprint = guarded_blueprint("uploads", "/v1/uploads", "Photographs that go str
 @allow(Role.CLINIC)
 @reads_body(json=UploadIn)
 def open_upload(sent: UploadIn) -> Response:
-    """Ask for a place to put one photograph.
+    """Get an address to which to send one photograph.
 
     Send a form (`multipart/form-data`) with all `fields`, and last the file as `file`, to `url`. Then name the upload
-    in `POST /v1/cases`, where everything is checked as if the photograph came with it. An open upload counts as a
-    waiting case.
+    in `POST /v1/cases`, where everything is checked as if the photograph came with that request. An open upload counts
+    as a waiting case.
     """
     to, clinic_id, upload_id = services(), caller().clinic_id, uuid4()
     key, max_bytes = upload_key(clinic_id, upload_id), to.settings.max_upload_bytes

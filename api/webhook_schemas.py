@@ -1,4 +1,4 @@
-"""What goes over the wire of webhooks' calls."""
+"""Schemas of the webhooks' routes."""
 
 from datetime import datetime
 from uuid import UUID
@@ -23,7 +23,7 @@ class WebhookIn(BaseModel):
 class WebhookMadeOut(BaseModel):
     id: UUID
     url: str
-    secret: str = Field(description="`whsec_` and the key of the signatures; the only time that it can be seen")
+    secret: str = Field(description="`whsec_` followed by the signing key; shown in this answer only")
 
 
 class WebhookOut(BaseModel):
@@ -32,16 +32,16 @@ class WebhookOut(BaseModel):
     url: str
     created_at: datetime
     disabled_at: datetime | None = Field(
-        description="after a day in which it took nothing, or when it said that it is gone"
+        description="set after a day without a successful delivery, or when it answered that it is gone (410)"
     )
-    pending: int = Field(description="messages that wait for their next attempt")
+    pending: int = Field(description="messages waiting for their next attempt")
     delivered: int = Field(description="in the last month")
     given_up: int = Field(description="in the last month")
     last_error: str | None
 
     @classmethod
     def of(cls, known: KnownWebhook) -> "WebhookOut":
-        """Return what of a webhook goes over the wire."""
+        """Return a webhook as JSON shows it."""
         return cls.model_validate(known, from_attributes=True)
 
 

@@ -1,4 +1,4 @@
-"""The routes of webhooks: where a clinic wants to be told of its cases' final states, and what admins see of that."""
+"""The routes for webhooks, which notify a clinic of its cases' final states, and the admins' view of all of them."""
 
 from uuid import UUID
 
@@ -17,8 +17,10 @@ from shared.errors import NotFound
 from shared.store import webhooks
 from shared.webhook_address import check_webhook_url
 
-blueprint = guarded_blueprint("webhooks", "/v1/webhooks", "Messages about final states, signed by Standard Webhooks.")
-admin_blueprint = guarded_blueprint("webhook_overview", "/v1/admin/webhooks", "How clinics' webhooks fare.")
+blueprint = guarded_blueprint(
+    "webhooks", "/v1/webhooks", "Notifications of final states, signed according to Standard Webhooks."
+)
+admin_blueprint = guarded_blueprint("webhook_overview", "/v1/admin/webhooks", "The state of all clinics' webhooks.")
 
 
 @blueprint.get("", responses={200: WebhookListOut})
@@ -31,7 +33,7 @@ def list_webhooks() -> Response:
 @admin_blueprint.get("", responses={200: WebhookListOut})
 @allow(Role.ADMIN)
 def list_all_webhooks() -> Response:
-    """List every clinic's webhooks and how their messages fare."""
+    """List all clinics' webhooks, with the state of their messages."""
     return _list(None)
 
 
@@ -45,11 +47,11 @@ def list_all_webhooks() -> Response:
 @allow(Role.CLINIC)
 @reads_body(json=WebhookIn)
 def add_webhook(sent: WebhookIn) -> Response:
-    """Be told of final states.
+    """Add a webhook, to be notified of final states.
 
-    A message is `{"type": "case.succeeded", "timestamp": …, "data": {"case_id": …, "state": …}}` and says nothing of
-    the patient. Check its signature with a library of https://www.standardwebhooks.com. What is not answered by 2xx
-    within 5 s is sent again, for a day; the same message may come twice, under the same `webhook-id`.
+    A message is `{"type": "case.succeeded", "timestamp": …, "data": {"case_id": …, "state": …}}` and contains nothing
+    about the patient. Verify its signature with a library from https://www.standardwebhooks.com. A message that is not
+    answered with 2xx within 5 s is retried for a day; it may arrive twice, with the same `webhook-id`.
     """
     check_webhook_url(sent.url, services().settings.local_webhooks)
     with changing("webhook.added") as (session, now):
@@ -60,7 +62,7 @@ def add_webhook(sent: WebhookIn) -> Response:
 @blueprint.delete("/<webhook_id>", responses={204: None, **problem_responses(webhook_not_found=404)})
 @allow(Role.CLINIC)
 def remove_webhook(path: WebhookPath) -> Response:
-    """Be told no more; what was on its way is dropped."""
+    """Remove a webhook; pending messages are dropped."""
     webhook_id = _parse_webhook_id(path)
     with changing("webhook.removed") as (session, _):
         webhooks.remove_webhook(session, caller().clinic_id, webhook_id)
@@ -70,9 +72,9 @@ def remove_webhook(path: WebhookPath) -> Response:
 @blueprint.post("/<webhook_id>/enable", responses={204: None, **problem_responses(webhook_not_found=404)})
 @allow(Role.CLINIC)
 def enable_webhook(path: WebhookPath) -> Response:
-    """Use a webhook again that was disabled.
+    """Re-enable a disabled webhook.
 
-    What ended meanwhile is not told: list your cases.
+    Nothing is sent about cases that finished in the meantime: list your cases.
     """
     webhook_id = _parse_webhook_id(path)
     with changing("webhook.enabled") as (session, _):

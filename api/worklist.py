@@ -1,4 +1,4 @@
-"""The route of the worklist: what reviewers should look at, the most pressing first."""
+"""The route for the worklist: what reviewers should look at, most pressing first."""
 
 from typing import Annotated
 from uuid import UUID
@@ -27,16 +27,16 @@ from shared.store import access, cases, reviews, worklist
 
 _PLACE = TypeAdapter(tuple[Annotated[float, Field(ge=-1, le=2)], Moment, UUID])
 
-blueprint = guarded_blueprint("worklist", "/v1/worklist", "What reviewers should look at.")
+blueprint = guarded_blueprint("worklist", "/v1/worklist", "The cases to review, most pressing first.")
 
 
 @blueprint.get("", responses={200: WorklistOut, **problem_responses(400)})
 @allow(Role.REVIEWER)
 def read_worklist(query: WorklistQuery) -> Response:
-    """List cases for review: urgent ones first, then by melanoma probability, then those that wait longest.
+    """List cases for review: urgent ones first, then by melanoma probability, then by waiting time.
 
-    A failed case stands where a certain melanoma would: of it nobody knows. A further page is named by the header
-    `Link: <…>; rel="next"`.
+    A failed case ranks as if melanoma were certain, since nothing is known of it. The header `Link: <…>; rel="next"`
+    names the next page.
     """
     page, following = list_page(caller(), query)
     response = answer(page, 200)
@@ -47,14 +47,14 @@ def read_worklist(query: WorklistQuery) -> Response:
 @blueprint.get("/clinics", responses={200: ClinicNamesOut})
 @allow(Role.REVIEWER)
 def list_clinic_names() -> Response:
-    """List the clinics, to choose one of."""
+    """List the clinics, to filter the worklist by."""
     with services().database.reading() as session:
         names = [ClinicNameOut(id=row.id, name=row.name) for row in access.list_clinics(session)]
     return answer(ClinicNamesOut(clinics=names), 200)
 
 
 def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | None]:
-    """Return a page of the worklist and the cursor of the next one, having audited what is shown."""
+    """Return a page of the worklist and the cursor of the next one; audit what is shown."""
     wanted = _filter(query, read_cursor(query.cursor, _PLACE.validate_json))
     with services().database.reading() as session:
         found = worklist.list_worklist(session, wanted, query.limit + 1)
@@ -71,7 +71,7 @@ def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | 
 
 
 def find_following(caller: Caller, case_id: UUID, query: WorklistQuery) -> UUID | None:
-    """Return the case that follows this one on the list that is asked for, or None at its end.
+    """Return the case after this one on the list that the query asks for, or None at its end.
 
     Raises:
         NotFound: `case_not_found`.

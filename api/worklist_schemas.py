@@ -1,4 +1,4 @@
-"""What goes over the wire of the worklist and of reviews."""
+"""Schemas of the worklist and of reviews."""
 
 import re
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d
 
 def _text_in_lines(text: str) -> str:
     if not re.fullmatch(_LINES, text):
-        raise ValueError("must be UTF-8 text; of the control characters, only tabs and line feeds are taken")
+        raise ValueError("must be UTF-8 text without control characters other than tabs and line feeds")
     return text
 
 
 def _date_time(moment: object) -> object:
     """Refuse text that pydantic would read as a date, or as seconds since 1970."""
     if isinstance(moment, str) and not _DATE_TIME.fullmatch(moment):
-        raise ValueError("must be a date and a time with its zone, such as 2026-01-31T08:30:00Z")
+        raise ValueError("must be a date and time with a time zone, such as 2026-01-31T08:30:00Z")
     return moment
 
 
@@ -34,7 +34,7 @@ def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("must lie in the years 1 to 9999, in UTC") from error
+        raise ValueError("must be in the years 1 to 9999, in UTC") from error
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_time), AfterValidator(_in_utc)]
@@ -44,14 +44,14 @@ Note = Annotated[str, Field(max_length=2000, json_schema_extra={"pattern": _LINE
 class WorklistQuery(Parameters):
     model_config = ConfigDict(extra="forbid")
 
-    reviewed: bool = Field(False, description="those that were reviewed, instead of those that wait for it")
+    reviewed: bool = Field(False, description="reviewed cases instead of those to review")
     state: Literal[State.SUCCEEDED, State.FAILED] | None = Field(None, description="only cases in this state")
     clinic_id: UUID | None = Field(None, description="only this clinic's cases")
     decision: Decision | None = Field(None, description="only cases with this decision")
     submitted_from: Moment | None = Field(None, description="only cases submitted at this moment or later")
     submitted_before: Moment | None = Field(None, description="only cases submitted before this moment")
     limit: int = Field(50, ge=1, le=200, description="cases on a page")
-    cursor: str | None = Field(None, max_length=300, description="from the `next` link of the page before")
+    cursor: str | None = Field(None, max_length=300, description="from the previous page's `next` link")
 
 
 class ClinicNameOut(BaseModel):
@@ -62,11 +62,11 @@ class ClinicNameOut(BaseModel):
 class WorklistCaseOut(CaseOut):
     clinic: ClinicNameOut
     reviewed: bool
-    open_with: list[str] = Field(description="the prefixes of the keys of other reviewers who have it open")
+    open_with: list[str] = Field(description="key prefixes of other reviewers who have it open")
 
     @classmethod
     def in_list(cls, entry: Entry, clinic_name: str, open_with: list[str]) -> "WorklistCaseOut":
-        """Return what of an entry goes over the wire."""
+        """Return an entry as JSON shows it."""
         clinic = ClinicNameOut(id=entry.case.clinic_id, name=clinic_name)
         case = CaseOut.of(entry.case).model_dump()
         return cls(**case, clinic=clinic, reviewed=entry.reviewed, open_with=open_with)
@@ -74,7 +74,7 @@ class WorklistCaseOut(CaseOut):
 
 class WorklistOut(BaseModel):
     cases: list[WorklistCaseOut]
-    count: int = Field(description=f"of all pages together; {COUNTED_AT_MOST} stands for so many or more")
+    count: int = Field(description=f"on all pages together; {COUNTED_AT_MOST} means that many or more")
 
 
 class ClinicNamesOut(BaseModel):
@@ -82,12 +82,12 @@ class ClinicNamesOut(BaseModel):
 
 
 class ReviewIn(BaseModel):
-    """What a reviewer says of a case."""
+    """A reviewer's verdict on a case."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    verdict: Verdict = Field(description="on the model's decision; on a failed case, `disagree`: there is none")
-    label: Literal[REVIEW_LABELS] | None = Field(None, description="what the reviewer takes the lesion for")
+    verdict: Verdict = Field(description="on the model's decision; `disagree` for a failed case, which has none")
+    label: Literal[REVIEW_LABELS] | None = Field(None, description="the reviewer's diagnosis of the lesion")
     note: Note | None = Field(None, description="for colleagues; no personal data")
 
 
@@ -96,11 +96,9 @@ class ReviewHeader(Parameters):
         None,
         alias="If-Match",
         pattern=r'^"[0-9]{1,9}"$',
-        description='the `ETag` of what you have read; `"0"` of a new case of which nobody has said anything',
+        description='the `ETag` that you have read; `"0"` for a new case that nobody has reviewed',
     )
-    if_none_match: Literal["*"] | None = Field(
-        None, alias="If-None-Match", description='instead of `If-Match`: as its `"0"`'
-    )
+    if_none_match: Literal["*"] | None = Field(None, alias="If-None-Match", description='the same as `If-Match: "0"`')
 
     @field_validator("*", mode="before")
     @classmethod
@@ -109,7 +107,7 @@ class ReviewHeader(Parameters):
 
 
 class ReviewOut(BaseModel):
-    version: int = Field(description="grows with every change; in quotation marks, it is the `ETag`")
+    version: int = Field(description="grows with every change; in double quotes, it is the `ETag`")
     verdict: Verdict
     label: Literal[REVIEW_LABELS] | None
     note: str | None
@@ -118,19 +116,19 @@ class ReviewOut(BaseModel):
 
     @classmethod
     def of(cls, review: Review) -> "ReviewOut":
-        """Return what of a review goes over the wire."""
+        """Return a review as JSON shows it."""
         return cls.model_validate(review, from_attributes=True)
 
 
 class ReviewsOut(BaseModel):
-    """What was said of a case. Nothing is overwritten: a change makes what stood before it an `earlier` one.
+    """A case's reviews. None is overwritten: a change moves the review it replaces to `earlier`.
 
-    So does a new analysis of a failed case: of what it gave, nobody has said anything yet.
+    So does a new analysis of a failed case, since its result has not been reviewed yet.
     """
 
-    review: ReviewOut | None = Field(description="what stands")
+    review: ReviewOut | None = Field(description="the current one")
     earlier: list[ReviewOut] = Field(description="newest first")
 
 
 class OpenedOut(BaseModel):
-    open_with: list[str] = Field(description="the prefixes of the keys of other reviewers who have it open")
+    open_with: list[str] = Field(description="key prefixes of other reviewers who have it open")

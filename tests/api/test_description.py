@@ -98,8 +98,8 @@ def test_a_photograph_is_described_as_a_form_with_a_file_or_as_json_that_names_a
         "title": "Image",
         "type": "string",
         "format": "binary",
-        "description": "JPEG, PNG or WebP of at most 50 megapixels (25 in a WebP or a progressive JPEG), its shorter"
-        " side at least 64 px, its longer side at most 10 times as long",
+        "description": "JPEG, PNG or WebP of at most 50 megapixels (25 in a WebP or a progressive JPEG); the shorter"
+        " side at least 64 px, the longer side at most 10 times as long",
     }
     assert (form["required"], json["required"]) == (["image"], ["upload_id"])
     assert json["properties"]["upload_id"]["format"] == "uuid"

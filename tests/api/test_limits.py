@@ -40,7 +40,7 @@ def test_a_clinic_whose_quota_is_full_is_asked_to_come_back_and_leaves_no_trace(
     before = rows(), stored_keys(clinic), rung()
     answer = through(app, clinic).submit()
     problem = read_problem(answer, 429)
-    assert (problem["code"], "At most 2 cases" in problem["detail"]) == ("quota_exceeded", True)
+    assert (problem["code"], "At most 2 of your cases" in problem["detail"]) == ("quota_exceeded", True)
     assert int(answer.headers["Retry-After"]) > 0
     assert (rows(), stored_keys(clinic), rung()) == before
     assert through(app, other_clinic).submit().status_code == 202

@@ -79,7 +79,7 @@ def test_who_sends_half_of_something_holds_a_thread_only_for_as_long_as_the_serv
     parts = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n--b"
     halves = {
         "": "POST /app/sign-in HTTP/1.1\r\nHost: x\r\n",
-        "The request came too slowly.": f"POST /app/sign-in HTTP/1.1\r\nHost: x\r\n{FORM}key=",
+        "The request arrived too slowly.": f"POST /app/sign-in HTTP/1.1\r\nHost: x\r\n{FORM}key=",
         '"code": "request_too_slow"': f"POST /v1/cases HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{parts}",
     }
     for told, half in halves.items():

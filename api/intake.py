@@ -1,4 +1,4 @@
-"""Takes photographs in, from every route: check, strip metadata, store, commit the case, wake the workers."""
+"""Takes photographs in, from every route: check, strip metadata, store, commit the case, wake a worker."""
 
 import hashlib
 import json
@@ -208,7 +208,7 @@ def _store(to: Services, asked: _Request, read: Callable[[], bytes]) -> NewCase:
 
 
 def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda session: None) -> Case:
-    """Commit the row, then ring. If the commit's outcome is unknown, the photograph stays: it may be accepted."""
+    """Commit the row, then wake a worker. After an unclear commit, the photograph stays: the case may exist."""
     try:
         with span("commit"), to.database.writing() as session:
             now = read_clock(session)

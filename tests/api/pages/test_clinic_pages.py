@@ -37,7 +37,7 @@ def test_photographs_sent_together_become_cases_and_the_others_are_told_why(clin
         led = clinic_visitor.post("/submissions", sent)
         assert led.status_code == 303
         said = words_of(clinic_visitor.client.get(led.location).text)
-        assert "3 in total · waiting 2 · not accepted 1" in said
+        assert "3 in total · 2 waiting · 1 not accepted" in said
         assert "mole-2.jpg Not accepted This file seems to be text" in said
     assert [row.priority for row in rows("cases")] == ["urgent", "urgent"]
 

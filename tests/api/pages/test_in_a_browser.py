@@ -257,7 +257,7 @@ def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, c
         [{"name": name, "mimeType": "image/jpeg", "buffer": JPEG} for name in ("one.jpg", "two.jpg")]
     )
     page.locator("#many").get_by_role("button", name="Send").click()
-    expect(page.get_by_role("status")).to_contain_text("2 in total · waiting 2")
+    expect(page.get_by_role("status")).to_contain_text("2 in total · 2 waiting")
     for case in clinic.get("/v1/cases").json["cases"]:
         succeed(case["id"])
     page.get_by_role("link", name="one.jpg").click()

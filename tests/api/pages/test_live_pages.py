@@ -25,7 +25,7 @@ def test_the_table_shows_a_result_without_being_loaded_again(open_page, clinic, 
     page.get_by_role("link", name="mole-1").focus()
     succeed(case_id)
     expect(row).to_contain_text("Refer", timeout=POLL_MS)
-    expect(page.get_by_role("status")).to_contain_text("analysed 1")
+    expect(page.get_by_role("status")).to_contain_text("1 analysed")
     expect(page.get_by_role("link", name="mole-1")).to_be_focused()
     assert page.evaluate("window.loadedOnce")
 

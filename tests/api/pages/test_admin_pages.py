@@ -34,7 +34,7 @@ def test_the_queue_is_told_in_numbers_and_drawn_by_the_hour(visitor, clinic, suc
     page = visitor.get("/queue?minutes=45&hours=6").text
     said = words_of(page)
     assert "Waiting 2 Running 0" in said
-    assert "Workers needed to clear in 45 min not measured yet" in said
+    assert "Workers needed (45 min) not measured yet" in said
     assert said.count(" 0 0 0 0.0 0.0") == 5  # the hours in which nothing ended
     assert len(re.findall('<rect class="succeeded"', page)) == 1
     assert "No worker has been seen" in said

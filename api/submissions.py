@@ -55,7 +55,7 @@ def check_names(names: list[str]) -> None:
     """Refuse a form with neither photographs nor an archive, or with both."""
     for name in ("image", "archive"):
         if name in request.form:
-            raise RequestInvalid("image_missing", f"The field {name!r} was sent as text: give it a file name.")
+            raise RequestInvalid("image_missing", f"The field {name!r} was sent as a text field: give it a file name.")
     if ("image" in names) == ("archive" in names):
         raise RequestInvalid(
             "image_missing", "Send photographs in file fields named 'image', or a zip of them in one named 'archive'."

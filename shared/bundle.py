@@ -22,18 +22,18 @@ S3_SCHEME = "s3://"
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 Architecture = Literal["resnet50-v1", "efficientnet-lite0"]
-"""The networks that there are: the server's, and one that is light enough for a phone."""
+"""The supported networks: the server's, and one light enough for a phone."""
 
 MAX_WEIGHTS_BYTES = 50_000_000
-"""A bundle goes wherever a worker starts: a ResNet-50 of half precision fits."""
+"""A bundle is copied to wherever a worker starts: a half-precision ResNet-50 fits."""
 
 
 class Preprocessing(BaseModel):
     """How a photograph becomes the network's input.
 
-    Values in [0, 1], less `mean`, over `std`, per RGB channel. `image-mean`: each image's own mean takes the place of
-    `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610). `cleaned`: hairs and reflections are painted over before
-    (`worker/cleaning.py`). `least_light`: a frame of less light, by `worker.frame.light`, is brightened to it.
+    Per RGB channel, values in [0, 1] minus `mean`, divided by `std`. `image-mean`: each image's own mean replaces
+    `mean` (Rokad and Nagarajan 2019, arXiv 1905.08610). `cleaned`: hairs and reflections are painted over first
+    (`worker/cleaning.py`). `least_light`: a frame with less light, by `worker.frame.light`, is brightened to it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +48,7 @@ class Preprocessing(BaseModel):
 
     @property
     def retouches(self) -> bool:
-        """Whether the network is to read anything but the photograph as it is."""
+        """Whether the photograph is altered before the network reads it."""
         return self.cleaned or bool(self.least_light)
 
     def describe(self) -> str:
@@ -58,7 +58,7 @@ class Preprocessing(BaseModel):
 
 
 class Figure(BaseModel):
-    """A measured figure with its 95 % interval and the number of images it was measured on."""
+    """A measured figure with its 95% interval and the number of images it was measured on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,9 +69,9 @@ class Figure(BaseModel):
 
 
 class FamiliarityCheck(BaseModel):
-    """From which distance on a photograph is not like the training images, by the statistics of their features.
+    """The distance beyond which a photograph is unlike the training images, by the statistics of their features.
 
-    `flagged`: the share that lay beyond it, of images by their kind.
+    `flagged`: for each kind of image, the share that lay beyond it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,7 +83,7 @@ class FamiliarityCheck(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`: all that must be known to use the weights the way they were trained."""
+    """`bundle.json`: everything needed to use the weights as they were trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -99,8 +99,8 @@ class Manifest(BaseModel):
         None,
         min_length=len(CLASSES),
         max_length=len(CLASSES),
-        description="per label: the probability from which on it is among the plausible diagnoses of a result; null in"
-        " bundles made before that was measured",
+        description="per label: the probability from which it is a plausible diagnosis of a result; null in bundles"
+        " made before this was measured",
     )
     heatmap_scales: tuple[PositiveFloat, ...] = Field(
         min_length=len(CLASSES),
@@ -108,14 +108,14 @@ class Manifest(BaseModel):
         description="per label: the raw Grad-CAM value drawn at full strength",
     )
     weights_sha256: str
-    data_sha256: str = Field(description="digest over the training labels and image names")
+    data_sha256: str = Field(description="digest of the training labels and image names")
     trained_on: str
     licence: str
     sources: tuple[str, ...] = Field((), description="each data set and the starting weights, with their licences")
     figures: dict[str, Figure]
     measured_on: str = Field("", description="what the figures were measured on, and how")
     limits: tuple[str, ...]
-    familiarity: FamiliarityCheck | None = Field(None, description="of bundles made before there was one: none")
+    familiarity: FamiliarityCheck | None = Field(None, description="null in bundles made before this check existed")
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """Return the named operating point, or the default one.
@@ -163,7 +163,7 @@ def read_card(folder: Path) -> str:
     """Return a bundle's card, Markdown.
 
     Raises:
-        ModelUnusable: it is missing or is no text.
+        ModelUnusable: it is missing or is not text.
     """
     try:
         return (folder / CARD_NAME).read_text(encoding="utf-8")
@@ -185,6 +185,6 @@ def verify_weights(folder: Path, manifest: Manifest) -> None:
     if found != manifest.weights_sha256:
         raise ModelUnusable(
             "bundle_damaged",
-            f"{folder / WEIGHTS_NAME} is not what {MANIFEST_NAME} names (sha256 {found[:12]}…, expected"
+            f"{folder / WEIGHTS_NAME} does not match {MANIFEST_NAME} (sha256 {found[:12]}…, expected"
             f" {manifest.weights_sha256[:12]}…). Copy the bundle again or choose another with DERMQUEUE_MODEL.",
         )

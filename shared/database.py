@@ -19,22 +19,22 @@ _BUSY_TIMEOUT_MS = 15_000
 _PAUSE_S = 1.0
 _POSTGRESQL = {
     "connect_timeout": 5,  # s
-    # Without these, a server that the network has cut off would be waited for until TCP gives up, a quarter of an hour.
+    # Without these, we would wait for a server that the network cut off until TCP gives up: a quarter of an hour.
     "tcp_user_timeout": 10_000,  # ms
     "keepalives_idle": 5,  # s
     "keepalives_interval": 2,  # s
-    # And without this one, a client that was cut off or frozen in a transaction would keep its locks for hours.
+    # Without this one, a client that was cut off or frozen in a transaction would keep its locks for hours.
     "options": "-c idle_in_transaction_session_timeout=10s",
 }
 
 _OF_A_STANDBY = ("25006", "0A000")
-"""PostgreSQL's codes where only reading is allowed: of a statement that writes, and of a BEGIN that says it will."""
+"""PostgreSQL's codes on a read-only server: for a statement that writes, and for a BEGIN that announces writing."""
 
 
 class Database:
-    """Hands out transactions. Passing trouble becomes `Unavailable`; everything else passes through.
+    """Provides transactions. Transient errors become `Unavailable`; all others pass through.
 
-    `writer` is the engine for whoever must see errors as they are. On SQLite, `engine` itself begins no transaction.
+    `writer` is the engine for callers that need the original errors. On SQLite, `engine` itself begins no transaction.
     """
 
     def __init__(self, engine: Engine):
@@ -51,27 +51,27 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction that is committed at the end, or rolled back by any exception."""
+        """Run one transaction, committed at the end or rolled back by any exception."""
         with _translated(), self._turn(), self._writing.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One transaction that only reads; on SQLite it does not take the write lock."""
+        """Run one read-only transaction; on SQLite it does not take the write lock."""
         with _translated(), self._reading.begin() as session:
             yield session
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
-        """For queries of columns alone, each a transaction of its own: no BEGIN, no COMMIT and no session."""
+        """Run queries of columns alone in autocommit mode: no BEGIN, no COMMIT and no session."""
         with _translated(), self._looker.connect() as connection:
             yield connection
 
 
 class _Turn:
-    """Lets the writers of one process go one by one, each woken by the one before.
+    """Serialises the writers of one process, each woken by the previous one.
 
-    SQLite's own waiters sleep and look again, longer each time: between two commits nobody would write for a while.
+    SQLite's own waiters poll with ever longer sleeps: between two commits nobody would write for a while.
     """
 
     def __init__(self):
@@ -92,7 +92,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
-        if not _is_passing(error):
+        if not _is_transient(error):
             raise
         raise _away() from error
 
@@ -101,15 +101,15 @@ def _away() -> Unavailable:
     return Unavailable("database_unavailable", "The database cannot be reached right now. Please try again.")
 
 
-def _is_passing(error: DBAPIError | PoolTimeout) -> bool:
-    # PostgreSQL ends a connection that stood still in a transaction with what it calls an internal error.
+def _is_transient(error: DBAPIError | PoolTimeout) -> bool:
+    # When PostgreSQL ends a connection that was idle in a transaction, psycopg raises an InternalError.
     return isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
 
 
 def open_database(url: str) -> Database:
     """Make the engine for `url`; nothing connects until the first transaction.
 
-    An error names its statement and not the values: they are what a clinic sent, and errors end in logs.
+    Errors name their statement but not its values: those come from clinics, and errors end up in logs.
     """
     if url.startswith("sqlite"):
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
@@ -129,10 +129,10 @@ def open_database(url: str) -> Database:
 
 
 def _try_connections_after_a_pause(engine: Engine) -> None:
-    """Ask the server for a sign of life over a connection that lay in the pool for long; replace it if there is none.
+    """Ping the server over a connection that was idle in the pool for `_PAUSE_S`, and replace it if it is dead.
 
-    Not each time, as `pool_pre_ping` would: a poll asks two things, and would wait for four answers. A connection that
-    died within the pause is seen as passing trouble.
+    Not each time, as `pool_pre_ping` would: a poll makes two queries, and would wait for four answers. A connection
+    that died within the pause surfaces as a transient error.
     """
 
     def note(_connection, record: ConnectionPoolEntry) -> None:
@@ -152,9 +152,9 @@ def _try_connections_after_a_pause(engine: Engine) -> None:
 
 
 def _beginning(engine: Engine, mode: str) -> Engine:
-    """Return an engine on the same connections whose transactions begin in SQLite's mode."""
+    """Return an engine on the same connections whose transactions begin in this SQLite mode."""
     own = engine.execution_options()
-    # Not on the engine itself: whoever only looks would pay for its events.
+    # Not on the engine itself: `looking` would pay for its events.
     event.listen(own, "begin", lambda connection: connection.exec_driver_sql(f"BEGIN {mode}"))
     return own
 
@@ -162,8 +162,8 @@ def _beginning(engine: Engine, mode: str) -> Engine:
 def read_clock(session: Session | Connection) -> datetime:
     """Return the database's time, in UTC, so that machines whose clocks differ agree on every lease.
 
-    PostgreSQL tells it in the server's zone, and Python adds to wall time: in a zone with summer time, a lease of 60 s
-    would end an hour early or late in one hour of the year.
+    PostgreSQL returns it in the server's time zone, and Python adds to wall time: in a zone with daylight saving, a
+    lease of 60 s would end an hour early or late during one hour of the year.
     """
     dialect = session.dialect if isinstance(session, Connection) else session.get_bind().dialect
     if dialect.name == "sqlite":
@@ -172,10 +172,10 @@ def read_clock(session: Session | Connection) -> datetime:
 
 
 def _prepare_sqlite(connection, _record) -> None:
-    connection.isolation_level = None  # each statement is left to itself, but for those of `_beginning`'s engines
-    # FULL: a commit has reached the disk before the clinic is told 202; NORMAL may lose it to a power cut.
-    # 4,000 pages (16 MiB) of log between checkpoints, not 1,000: from a large table each commit writes other pages, and
-    # one commit in twenty waited until all of them were written back.
+    connection.isolation_level = None  # autocommit, except on the engines of `_beginning`
+    # FULL: a commit has reached the disk before the clinic gets its 202; NORMAL may lose it in a power cut.
+    # 4,000 pages (16 MiB) of log between checkpoints, not 1,000: in a large table each commit writes different pages,
+    # and one commit in twenty waited until all of them were written back.
     for pragma in (
         *("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000"),
         *("foreign_keys=ON", f"busy_timeout={_BUSY_TIMEOUT_MS}"),
@@ -184,14 +184,14 @@ def _prepare_sqlite(connection, _record) -> None:
 
 
 def _forget_values(context: ExceptionContext) -> None:
-    """Cut off what PostgreSQL adds to some errors: it quotes the key, or even the whole row."""
+    """Cut off the detail that PostgreSQL adds to some errors: it quotes the key, or even the whole row."""
     if context.sqlalchemy_exception is not None:
         for error in (context.sqlalchemy_exception, context.original_exception):
             error.args = tuple(str(text).partition("\nDETAIL:")[0] for text in error.args)
 
 
 def _leave_standby(context: ExceptionContext) -> None:
-    """Drop every connection when what is to write may not: after a failover, new ones lead to the server that can."""
+    """Drop every connection when a write meets a read-only server: after a failover, new ones reach the primary."""
     only_reads = context.connection and context.connection.get_execution_options().get("postgresql_readonly")
     if not only_reads and getattr(context.original_exception, "sqlstate", None) in _OF_A_STANDBY:
         context.is_disconnect = True

@@ -1,4 +1,4 @@
-"""The queue: Celery on Redis. A message is a doorbell; the row is the truth."""
+"""The queue: Celery on Redis. A message only wakes a worker; the case's row is the source of truth."""
 
 import logging
 import ssl
@@ -18,10 +18,10 @@ PURGE = "dermqueue.purge"
 DELIVER = "dermqueue.deliver"
 ANALYZE_QUEUE = "analyze"
 SWEEP_QUEUE = "sweep"
-"""A queue of its own: the worker takes from both in turn, so a flood of doorbells cannot hold up sweeps and purges."""
+"""A queue of its own: workers alternate between the two, so a flood of wake-ups cannot delay sweeps and purges."""
 
 _PURGE_AT = crontab(hour=3, minute=17)
-"""Once a day (UTC). An interval would begin anew with every restart of beat."""
+"""Once a day (UTC). An interval would start over with every restart of beat."""
 
 _SWEEP_EXPIRES_S = 300
 _DELIVER_EVERY_S = 5.0
@@ -55,7 +55,7 @@ def make_celery(settings: Settings) -> Celery:
             "unacked_restore_throttle": 1,
         },
         beat_schedule={
-            # Expires: without a worker the messages would pile up. Well over a minute: clocks may differ by that much.
+            # Messages expire, or they would pile up without a worker. Well over a minute: clocks may differ by that.
             SWEEP: {"task": SWEEP, "schedule": settings.sweep_interval_s, "options": {"expires": _SWEEP_EXPIRES_S}},
             DELIVER: {"task": DELIVER, "schedule": _DELIVER_EVERY_S, "options": {"expires": _SWEEP_EXPIRES_S}},
             PURGE: {"task": PURGE, "schedule": _PURGE_AT, "options": {"expires": _PURGE_EXPIRES_S}},
@@ -65,13 +65,13 @@ def make_celery(settings: Settings) -> Celery:
 
 
 def _checked_tls(broker_url: str) -> dict | None:
-    """Have a broker's certificate checked, unless its address says what else to do: by itself, kombu checks nothing."""
+    """Verify the broker's certificate unless its URL says otherwise: by default, kombu verifies nothing."""
     url = urlsplit(broker_url)
     return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.scheme == "rediss" and "ssl_cert_reqs" not in url.query else None
 
 
 class Doorbell:
-    """Tells workers that cases wait. A lost ring does no harm: the sweeper rings again for whatever waits."""
+    """Wakes workers when cases wait. A lost ring does no harm: the sweep rings again for whatever waits."""
 
     def __init__(self, celery: Celery):
         self._celery = celery
@@ -80,7 +80,7 @@ class Doorbell:
     def ring(self, times: int = 1) -> None:
         """Ring once for each batch that should start.
 
-        A broker that is away, full or refuses us is logged and never raised: the cases are committed already.
+        A broker that is unreachable or full, or refuses us, is logged, never raised: the cases are already committed.
         """
         if time.monotonic() < self._silent_until:
             return
@@ -88,7 +88,7 @@ class Doorbell:
             for _ in range(times):
                 self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False)
         except OperationalError as error:
-            # Each submission would wait for the same time-out; the sweeper rings for these cases anyway.
+            # Otherwise every submission would wait for the same timeout; the sweep rings for these cases anyway.
             self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             log.warning("doorbell_unreachable reason=%s", type(error).__name__)
 
@@ -103,10 +103,10 @@ class Doorbell:
 
 
 class BusyDoorbell:
-    """Rings for many who come one after the other: none waits for the broker, and one ring does for all of a moment.
+    """Rings in the background: no caller waits for the broker, and calls in quick succession share one ring.
 
-    A request made while ringing causes one more ring, so no committed case is missed. Rings still due when the process
-    ends are made up by the sweeper.
+    A call made during a ring causes one more, so no committed case is missed. The sweep makes up for rings still due
+    when the process ends.
     """
 
     def __init__(self, doorbell: Doorbell):
@@ -115,7 +115,7 @@ class BusyDoorbell:
         self._is_asked = self._is_ringing = False
 
     def ring(self) -> None:
-        """Have it rung: now, or as soon as the last ring is a moment ago."""
+        """Request a ring: sent now, or shortly after the last one."""
         with self._lock:
             self._is_asked = True
             if self._is_ringing:
@@ -128,7 +128,7 @@ class BusyDoorbell:
             while self._take_asked():
                 self._doorbell.ring()
                 time.sleep(_RING_AT_MOST_EVERY_S)
-        except BaseException:  # whatever ends this thread, whoever asks next must get another
+        except BaseException:  # however this thread ends, the next call must be able to start another
             with self._lock:
                 self._is_ringing = False
             raise

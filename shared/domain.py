@@ -13,25 +13,25 @@ CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
 """The network's outputs, in this order: the three diagnoses of ISIC-2017 Part 3 (Codella et al. 2018)."""
 
 NOTICE = "Decision aid for clinicians. Not a diagnosis: it decides nothing alone."
-"""Stands wherever a result could be mistaken for more than it is."""
+"""Shown wherever a result could be mistaken for more than it is."""
 
 NO_ALL_CLEAR = "A “routine” is no all-clear."
-"""Stands beside the notice where a decision is shown."""
+"""Shown beside the notice, next to a decision."""
 
 EVIDENCE = "The analysis sees the photograph alone. Age, sex and site are for whoever reads the case."
-"""Stands where these are asked for, and where they are shown beside a result."""
+"""Shown where age, sex and site are asked for, and where they appear beside a result."""
 
 REVIEW_LABELS = (*CLASSES, "other")
-"""What a reviewer may say that a lesion is."""
+"""The labels that a reviewer may give a lesion."""
 
 PLAUSIBLE_SHARE = 0.9
-"""For each diagnosis, the least share of its lesions whose plausible set contains it (coverage)."""
+"""Target coverage: for each diagnosis, the minimum share of its lesions whose plausible set contains it."""
 
 REFERENCE_LENGTH = 200
-"""Characters, at the most, of a clinic's own name for a case: so also of a file's name, which becomes one."""
+"""Maximum characters of a clinic's own name for a case, and so of a file name, which becomes one."""
 
 MAX_ATTEMPTS = 3
-"""After so many analyses that ended a worker, a human must look."""
+"""A case whose analysis was interrupted this many times fails, and needs a person's attention."""
 
 
 class State(StrEnum):
@@ -72,7 +72,7 @@ class Decision(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a reviewer says of the model's decision."""
+    """A reviewer's opinion of the model's decision."""
 
     AGREE = "agree"
     DISAGREE = "disagree"
@@ -87,9 +87,9 @@ class Role(StrEnum):
 
 
 class OperatingPoint(BaseModel):
-    """A threshold on the melanoma probability, and what it gives by the card's measurement.
+    """A threshold on the melanoma probability, with its sensitivity and specificity as measured for the card.
 
-    The intervals are of 95 %; bundles made before they were measured, and results of these, have none.
+    The intervals are 95% intervals; None in bundles made before these were measured, and in their results.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -104,7 +104,7 @@ class OperatingPoint(BaseModel):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking, as their key says."""
+    """Who makes a request, according to their key."""
 
     key_id: UUID
     role: Role
@@ -113,7 +113,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Photograph:
-    """What is known of a stored photograph. `sha256` is that of the bytes the clinic sent; sizes in px and bytes."""
+    """A stored photograph. `sha256` is the digest of the bytes that the clinic sent; width and height are in px."""
 
     key: str
     media_type: str
@@ -169,10 +169,10 @@ class ActivationMaps:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the network said of one photograph, and every version that took part in saying it.
+    """The network's result for one photograph, with every version that helped to produce it.
 
-    `probabilities` sum to one, in the order of `CLASSES`. `plausible` are the diagnoses that it could not rule out;
-    bundles made before that was measured say nothing of it.
+    `probabilities` sum to one, in the order of `CLASSES`. `plausible` are the diagnoses that could not be ruled out;
+    None for bundles made before this was measured.
     """
 
     probabilities: tuple[float, ...]
@@ -197,7 +197,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a case has no result. `state` says whose turn it is: the clinic's (rejected) or a human's here (failed)."""
+    """Why a case has no result. `state` says who must act: the clinic (rejected) or the service's staff (failed)."""
 
     state: State
     code: str
@@ -206,7 +206,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Case:
-    """A case as those who may see it see it. `version` grows with every visible change."""
+    """A case, as shown to those who may see it. `version` grows with every visible change."""
 
     id: UUID
     clinic_id: UUID
@@ -228,7 +228,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Review:
-    """What a reviewer says of a case. `reviewer` is their key's prefix; `version` grows with every change."""
+    """A reviewer's verdict on a case. `reviewer` is their key's prefix; `version` grows with every change."""
 
     case_id: UUID
     version: int
@@ -247,9 +247,10 @@ def decide(melanoma_probability: float, point: OperatingPoint) -> Decision:
 def find_plausible(
     probabilities: Sequence[float], plausible_from: Sequence[float], decision: Decision
 ) -> tuple[str, ...]:
-    """Return the prediction set, the diagnoses that cannot be ruled out: whose probability reaches what the bundle
-    names for them, and the most probable one. Melanoma is among them wherever the case is referred, so that the two
-    never contradict.
+    """Return the prediction set: the diagnoses that cannot be ruled out.
+
+    Those are the ones whose probability reaches the bundle's threshold for them, and the most probable one. A referred
+    case always includes melanoma, so that decision and prediction set never contradict each other.
     """
     return tuple(
         name
@@ -261,8 +262,8 @@ def find_plausible(
 
 
 def rank_for_review(urgency: int, melanoma_probability: float | None) -> float:
-    """Return a place in the reviewers' list, lowest first: urgent cases (urgency 0) by their melanoma probability, then
-    routine ones (1) by theirs. A failed case has none, and stands where a certain melanoma would: of it nobody knows.
+    """Return a case's rank on the worklist, lowest first: urgent cases (urgency 0) by melanoma probability, then
+    routine ones (1) by theirs. A failed case has none and ranks as a certain melanoma: nothing is known about it.
     """
     return 2.0 * urgency - (1.0 if melanoma_probability is None else melanoma_probability)
 
@@ -270,9 +271,9 @@ def rank_for_review(urgency: int, melanoma_probability: float | None) -> float:
 def workers_needed(
     waiting: int, arriving_per_minute: float, minutes: float, images_per_minute: float | None
 ) -> int | None:
-    """Return how many workers of this rate clear a backlog in so many minutes while more cases arrive.
+    """Return how many workers at this rate clear the backlog within `minutes` while more cases arrive.
 
-    None: the rate is not known.
+    None: the rate is unknown.
     """
     if not images_per_minute:
         return None
@@ -280,11 +281,11 @@ def workers_needed(
 
 
 def problem_after_lost_lease(attempts: int) -> Problem | None:
-    """Return why a case whose worker vanished is given up on, or None if it is to be tried again, alone."""
+    """Return why a case whose worker vanished fails, or None if it is to be retried, in a batch of its own."""
     if attempts < MAX_ATTEMPTS:
         return None
     return Problem(
         State.FAILED,
         "analysis_interrupted",
-        f"The analysis was begun {attempts} times and never finished. A person must look at this case.",
+        f"The analysis was started {attempts} times and never finished. A person must look at this case.",
     )

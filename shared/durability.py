@@ -1,4 +1,4 @@
-"""Makes what another process has written reach the disk."""
+"""Makes the writes of another process reach the disk."""
 
 import ctypes
 import os
@@ -10,10 +10,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def sync_disk_of(folder: Path) -> None:
-    """Return once all that was written to the folder's file system, by whomever, is on its disk: `syncfs(2)` of Linux.
+    """Return once everything written to the folder's file system, by any process, is on disk: `syncfs(2)` of Linux.
 
     Raises:
-        Unavailable: `storage_unavailable`: the disk refuses, or the folder is not there.
+        Unavailable: `storage_unavailable`: the disk reports an error, or there is no such folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -23,7 +23,7 @@ def sync_disk_of(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise Unavailable("storage_unavailable", "The image store's disk does not answer. Please try again.") from error
+        raise Unavailable("storage_unavailable", "The image store cannot write to disk. Please try again.") from error
 
 
 def _sync(descriptor: int) -> int:

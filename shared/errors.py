@@ -1,8 +1,8 @@
-"""The few kinds of error that are treated differently, each with a stable code that a client can match.
+"""The error types, one for each way of handling an error. Every error has a stable code that clients can match.
 
-`code` is part of the interface: it never changes once released. `detail` is a sentence for a human and may be reworded.
-What is raised for a request or ends a case is sent to clients as it is: it must hold no path, no SQL, no key and no
-personal data. What keeps a process from starting, or ends a command, is read by whoever gave it, and may name paths.
+`code` is part of the interface and never changes once released; `detail` is a sentence for people and may be reworded.
+An error that answers a request or ends a case is sent to clients verbatim, so it must contain no path, SQL, key or
+personal data. An error that stops a process from starting, or ends a command, is for its operator and may name paths.
 """
 
 
@@ -16,55 +16,55 @@ class DermQueueError(Exception):
 
 
 class ImageRejected(DermQueueError):
-    """This photograph cannot be analysed, ever; the clinic can act on it by taking another."""
+    """This photograph can never be analysed; the clinic can take another."""
 
 
 class RequestInvalid(DermQueueError):
-    """The client sent something other than an image that is wrong: a field, a cursor, a header."""
+    """Something in the request other than the image is invalid: a field, a cursor, a header."""
 
 
 class NotAuthenticated(DermQueueError):
-    """No key, or a key that is not valid."""
+    """The key is missing or invalid."""
 
 
 class NotAllowed(DermQueueError):
-    """A valid key whose role may not do this."""
+    """The key is valid, but its role may not do this."""
 
 
 class NotFound(DermQueueError):
-    """There is no such thing, or it is another clinic's: the two look the same from outside."""
+    """It does not exist, or belongs to another clinic: callers cannot tell the two apart."""
 
 
 class Conflict(DermQueueError):
-    """The request contradicts what has already happened."""
+    """The request conflicts with what has already happened."""
 
 
 class TooMany(DermQueueError):
-    """The caller sends more than is allowed at a time: later, the same request may pass."""
+    """The caller has reached a limit; the same request may succeed later."""
 
 
 class Unavailable(DermQueueError):
-    """Something that we depend on is away for the moment: try again, nothing was lost."""
+    """Something that we depend on is temporarily unavailable: retry, nothing was lost."""
 
 
 class ObjectRefused(Unavailable):
-    """The object store answers, and refuses what was asked of it: the same may pass for another object."""
+    """The object store answers but refuses the request; the same request for another object may succeed."""
 
 
 class ObjectMissing(DermQueueError):
-    """The object store answers, but what the row points to is not there or is not what was stored."""
+    """The object store answers, but the object that a row points to is missing or is not what was stored."""
 
 
 class ModelUnusable(DermQueueError):
-    """The bundle is damaged, or the network gave something that is no probability. A human must look.
+    """The bundle is damaged, or the network's output is not a probability: a person must investigate.
 
-    The first is said as the bundle is loaded; the second ends a case.
+    The first is raised when the bundle is loaded; the second ends a case.
     """
 
 
 class ConfigurationInvalid(DermQueueError):
-    """A setting, or the state of what it names (a database, a folder, a port), does not let the process start."""
+    """A setting, or the state of what it names (a database, a folder, a port), prevents the process from starting."""
 
 
 class InputUnusable(DermQueueError):
-    """What a command was given cannot be used: images, labels, weights, predictions, a recipe, a folder of a run."""
+    """A command's input cannot be used: images, labels, weights, predictions, a recipe, a run's folder."""

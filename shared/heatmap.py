@@ -1,6 +1,6 @@
-"""Drawings of where the network looked: heatmaps, overlays and their files, from a map of a few float values.
+"""Heatmaps and overlays of where the network looked, and their files, drawn from a map of a few float values.
 
-The worker stores an overlay; the API draws the same again from the map that is kept with the case.
+The worker stores an overlay; the API draws others from the maps that are kept with the case.
 """
 
 import functools
@@ -16,7 +16,7 @@ from PIL import Image
 OVERLAY_SIDE = 512
 # The class whose overlay is stored: the one that decides. The others are drawn from their maps when asked for.
 OVERLAY_CLASS = "melanoma"
-# Opacity of the heatmap where saliency is 1. Below it the lesion stays visible under the hottest spot.
+# Opacity of the heatmap where saliency is 1: low enough that the lesion stays visible under the hottest spot.
 MAX_OPACITY = 0.6
 _OPACITY_OF_LEVEL = [round(level * MAX_OPACITY) for level in range(256)]
 
@@ -25,7 +25,7 @@ _OVERLAY_QUALITY, _EVERY_PIXEL_COLOURED = 90, 0
 
 # The PNG specification (W3C, third edition): signature, filter type 2, bit depth, colour type 2.
 _PNG_SIGNATURE, _PNG_UP, _PNG_BITS, _PNG_RGB = b"\x89PNG\r\n\x1a\n", 2, 8, 2
-# The least that looks for repeats; level 0, which does not, leaves a file a quarter larger in the same time.
+# The lowest level that looks for repeats; level 0, which does not, takes as long for a file a quarter larger.
 _ISAL_LEVEL = 1
 
 # Coefficients of x^0 to x^5 for red, green and blue: the polynomial approximation of Turbo by Ruofei Du, published with
@@ -72,7 +72,7 @@ def draw_overlay(photograph: Image.Image, saliency: np.ndarray) -> Image.Image:
 
 
 def encode_overlay(overlay: Image.Image) -> bytes:
-    """Return the overlay (RGB) as it is stored: a JPEG, a sixth of a PNG's bytes, off by one level of 255 (mean)."""
+    """Return the overlay (RGB) as it is stored: a JPEG, a sixth of a PNG's size, with a mean error of 1 in 255."""
     file = io.BytesIO()
     options = {"quality": _OVERLAY_QUALITY, "subsampling": _EVERY_PIXEL_COLOURED, "icc_profile": None, "comment": b""}
     overlay.save(file, "JPEG", **options)
@@ -80,7 +80,7 @@ def encode_overlay(overlay: Image.Image) -> bytes:
 
 
 def overlay_as_png(stored: bytes) -> bytes:
-    """Return a stored overlay as a PNG file; those of earlier versions are that already."""
+    """Return a stored overlay as a PNG file; earlier versions stored PNG files."""
     if stored.startswith(_PNG_SIGNATURE):
         return stored
     return encode_png(Image.open(io.BytesIO(stored), formats=("JPEG",)))
@@ -89,8 +89,8 @@ def overlay_as_png(stored: bytes) -> bytes:
 def encode_png(image: Image.Image) -> bytes:
     """Return the image (RGB) as a PNG file without metadata.
 
-    Every row is coded as its difference from the one above ("up") and deflated by ISA-L: a sixth of the time of
-    Pillow's encoder, which tries five codings for each row, for a file that is a sixth larger.
+    Every row is coded as its difference from the one above ("up") and deflated by ISA-L. That takes a sixth of the time
+    of Pillow's encoder, which tries five codings for each row, and makes a file that is a sixth larger.
     """
     rows = np.asarray(image).reshape(image.height, -1)
     coded = np.empty((image.height, 1 + rows.shape[1]), np.uint8)
@@ -107,15 +107,15 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def upsample(activation_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a map, float32 (h, w), at size (width, height): bicubic between its cells' centres, as all are drawn.
+    """Return a map, float32 (h, w), upsampled to float32 (height, width): bicubic between the centres of its cells.
 
-    Float32 (height, width). It overshoots: beside a high cell it falls below the lowest.
+    Bicubic overshoots: beside a high cell, values fall below the lowest cell's.
     """
     return np.asarray(Image.fromarray(activation_map).resize(size, Image.Resampling.BICUBIC))
 
 
 def _upsampled(saliency: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Return mode L, 0 to 255, the overshoot clipped."""
+    """Return the upsampled map in mode L, 0 to 255, with the overshoot clipped."""
     return Image.fromarray((np.clip(upsample(saliency, size), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8))
 
 

@@ -1,11 +1,11 @@
-"""Where the parts of a JPEG, PNG or WebP file lie: found by hopping over lengths, without decoding a pixel.
+"""Finds the parts of a JPEG, PNG or WebP file by following their lengths, without decoding a pixel.
 
-Both sides stand on it: the API reads a photograph's size and leaves out the parts that name a patient, the worker reads
-which way is up. An image library would do it too, but it also parses what is beside the picture (EXIF, XMP, text), and
-warns or fails about that; whoever uploads could then stop a photograph that is sound.
+Both sides use it: the API reads a photograph's size and leaves out the parts that may name a patient, the worker reads
+the orientation. An image library could do this too, but it also parses the metadata (EXIF, XMP, text), and warns or
+fails because of it: bad metadata would reject a sound photograph.
 
-A walk raises ImageRejected `image_header_damaged` where a file cannot be walked, or breaks off before its picture
-begins. A file that breaks off later ends in a part that is cut short.
+A walk raises ImageRejected `image_header_damaged` where a file cannot be walked, or ends before its picture begins. In
+a file that ends later, the last part is cut short.
 
 Formats: ITU-T T.81 annex B (JPEG), the W3C's PNG specification (third edition), RFC 9649 (WebP), CIPA DC-008 (EXIF).
 """
@@ -29,22 +29,22 @@ SIGNATURES = {
 PNG_SIGNATURE_BYTES = 8
 WEBP_SIGNATURE_BYTES = 12
 
-# 25 MiB of PNG in chunks of 1 KiB has fewer. Of empty parts they would hold millions, and a walk would take 10 s.
+# A PNG of 25 MiB in chunks of 1 KiB has fewer. With empty parts, it could have millions and take 10 s to walk.
 MAX_PARTS = 30_000
-# libjpeg writes 10 scans for a progressive photograph, 18 for one in inks. A scan of 100 bytes can cost 45 ms at 50
+# libjpeg writes 10 scans for a progressive photograph, 18 for a CMYK one. A scan of 100 bytes can cost 45 ms at 50
 # megapixels: without a limit, one upload would keep a worker busy for hours.
 MAX_SCANS = 24
 
 SOI, EOI, SOS, APP1 = b"\xd8", b"\xd9", b"\xda", b"\xe1"
 # C4, C8 and CC are tables and an extension; all others open a frame, and DE opens a hierarchical file's first.
 _JPEG_FRAME_HEADERS = frozenset(bytes([code]) for code in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"} | {b"\xde"}
-# Baseline, extended sequential and progressive, by Huffman's code: what cameras write and browsers show.
+# Baseline, extended sequential and progressive, with Huffman coding: what cameras write and browsers show.
 JPEG_PROGRESSIVE = b"\xc2"
 JPEG_CODINGS = frozenset({b"\xc0", b"\xc1", JPEG_PROGRESSIVE})
-_JPEG_COMPONENTS = frozenset({1, 3, 4})  # grey, colour, inks
-# Escaped FF (00), TEM (01), restart markers, a stray SOI and fill bytes carry no segment: they are stepped over.
+_JPEG_COMPONENTS = frozenset({1, 3, 4})  # grey, colour, CMYK
+# Escaped FF (00), TEM (01), restart markers, a stray SOI and fill bytes carry no segment: they are skipped.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-# Reserved by the standard, so that no length may be trusted after them; decoders give up on them as well.
+# Reserved by the standard, so that no length after them can be trusted; decoders give up on them as well.
 _JPEG_UNDEFINED = re.compile(rb"[\x02-\xbf\xf0-\xfd]")
 _PNG_KIND = re.compile(rb"[A-Za-z]{4}")
 WEBP_PICTURE = frozenset({b"VP8 ", b"VP8L"})
@@ -69,7 +69,7 @@ class Part(NamedTuple):
 
 
 def structure_damaged(media_type: str) -> ImageRejected:
-    """Return the refusal of a file that begins like `media_type` and cannot be read on."""
+    """Return the refusal of a file that begins like `media_type` but cannot be read any further."""
     return ImageRejected(
         "image_header_damaged",
         f"This file begins like a {_NAMES[media_type]} photograph but its structure is damaged, as after a "
@@ -100,7 +100,7 @@ def _bounded(media_type: str) -> Callable[[_Walk], _Walk]:
 def jpeg_parts(data: bytes, head_alone: bool = False) -> Iterator[Part]:
     """Yield the segments after SOI up to the first EOI; stray bytes between them belong to none.
 
-    head_alone: let the first scan reach to the end of the file. To find its own end takes 2 ms for 5 MB.
+    head_alone: let the first scan extend to the end of the file. Finding its own end takes 2 ms for 5 MB.
     """
     position, scans = 2, 0
     while found := _JPEG_MARKER.search(data, position):
@@ -180,7 +180,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     frames = [part for part in jpeg_parts(data) if part.kind in _JPEG_FRAME_HEADERS]
     if any(part.kind not in JPEG_CODINGS for part in frames):
         raise _coding_unsupported()
-    # With two frame headers one reader would believe the first and another the last.
+    # With two frame headers, some readers would believe the first and others the last.
     if len(frames) != 1 or frames[0].body_end - frames[0].body < 6:
         return None
     bits, height, width, components = struct.unpack_from(">BHHB", data, frames[0].body)
@@ -192,8 +192,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 def _coding_unsupported() -> ImageRejected:
     return ImageRejected(
         "image_type_unsupported",
-        "This is a JPEG of a rare kind (lossless, hierarchical, arithmetic, not 8 bits or not 1, 3 or 4 channels) that "
-        "few programs read. Save it as an ordinary JPEG and send it again.",
+        "This is a rare kind of JPEG (lossless, hierarchical, arithmetic-coded, not 8 bits, or not 1, 3 or 4 channels) "
+        "that few programs can read. Save it as an ordinary JPEG and send it again.",
     )
 
 
@@ -222,9 +222,9 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_animated(data: bytes, media_type: str) -> bool:
-    """Tell whether the file declares itself an animation. A JPEG of several pictures (MPO) does not.
+    """Tell whether the file declares itself an animation: a PNG by an acTL chunk, a WebP by a flag in its header.
 
-    Of an MPO the first picture counts. A PNG is one by its acTL chunk, a WebP by a flag in its extended header.
+    A JPEG of several pictures (MPO) does not; its first picture counts.
     """
     if media_type == PNG:
         return any(part.kind == b"acTL" for part in png_parts(data))
@@ -232,12 +232,12 @@ def is_animated(data: bytes, media_type: str) -> bool:
 
 
 def is_decoded_whole(data: bytes, media_type: str) -> bool:
-    """Tell whether a decoder must hold the whole picture at once: a WebP, a JPEG that is progressive or in scans."""
+    """Tell whether it must be decoded as a whole: a WebP, or a JPEG that is progressive or has several scans."""
     return is_in_scans(jpeg_parts(data)) if media_type == JPEG else media_type == WEBP
 
 
 def is_in_scans(parts: Iterable[Part]) -> bool:
-    """Tell of a JPEG's parts whether it is progressive or has several scans."""
+    """Tell from its parts whether a JPEG is progressive or has several scans."""
     kinds = [part.kind for part in parts]
     return JPEG_PROGRESSIVE in kinds or kinds.count(SOS) > 1
 
@@ -245,7 +245,7 @@ def is_in_scans(parts: Iterable[Part]) -> bool:
 def read_orientation(data: bytes, media_type: str) -> int:
     """Return the EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read.
 
-    XMP and textual profiles may state an orientation too; browsers pay them no heed, and neither do we.
+    XMP and textual profiles may state an orientation, too; browsers ignore it, and so do we.
     """
     return _exif_orientation({JPEG: _jpeg_exif, PNG: _png_exif, WEBP: _webp_exif}[media_type](data))
 
@@ -279,13 +279,13 @@ def _exif_orientation(exif: bytes) -> int:
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * entry)
             if tag == _EXIF_ORIENTATION:
                 return value if 1 <= value <= 8 else 1
-    except struct.error:  # the directory points outside the block: as good as none
+    except struct.error:  # the directory points outside the block: treated as none
         pass
     return 1
 
 
 def minimal_exif(orientation: int) -> bytes:
-    """Return a TIFF block that states the orientation (2 to 8) and nothing else; empty for 1, which needs no saying."""
+    """Return a TIFF block that states the orientation (2 to 8) and nothing else; empty for 1, the default."""
     if orientation == 1:
         return b""
     directory = struct.pack(">HHHIHHI", 1, _EXIF_ORIENTATION, 3, 1, orientation, 0, 0)

@@ -1,16 +1,16 @@
-"""Ids that stand in every log line: of the request, and of the case that came with it, also in the worker."""
+"""Ids that every log line carries: the request's, and that of the case submitted with it, in the worker as well."""
 
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_IDS: ContextVar[Mapping[str, str]] = ContextVar("ids", default={})  # noqa: B039 (nobody changes it)
+_IDS: ContextVar[Mapping[str, str]] = ContextVar("ids", default={})  # noqa: B039 (never mutated)
 
 
 @contextmanager
 def logged_with(**ids: object) -> Iterator[None]:
-    """Add ids to all that this thread logs inside the block; those that are None are left out."""
+    """Add ids to everything that this thread logs inside the block; those that are None are left out."""
     token = _IDS.set({**_IDS.get(), **{name: str(value) for name, value in ids.items() if value is not None}})
     try:
         yield
@@ -19,12 +19,12 @@ def logged_with(**ids: object) -> Iterator[None]:
 
 
 def logged_ids() -> Mapping[str, str]:
-    """Return the ids that hold for this thread now."""
+    """Return this thread's current ids."""
     return _IDS.get()
 
 
 def make_traceparent() -> str | None:
-    """Return this request's trace context (W3C), by which its id travels to the worker; None outside of requests."""
+    """Return this request's W3C trace context, which carries its id to the worker; None outside a request."""
     request_id = logged_ids().get("request_id")
     return request_id and f"00-{request_id}-{secrets.token_hex(8)}-00"
 

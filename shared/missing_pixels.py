@@ -1,7 +1,7 @@
-"""Pixels that a file does not hold and that its decoder fills in without a word: grey in a JPEG, black in a PNG.
+"""Finds out whether a file lacks pixels that its decoder silently fills in: grey in a JPEG, black in a PNG.
 
-Such a file comes of a broken transfer that some program closed properly, or of a damaged memory card. Half a picture
-must not get a diagnosis. WebP needs no check, its decoder refuses what is incomplete.
+Such a file comes from a broken transfer that some program closed properly, or from a damaged memory card. Half a
+picture must not get a result. WebP needs no check: its decoder refuses an incomplete file.
 """
 
 import struct
@@ -23,21 +23,21 @@ from shared.image_containers import (
     png_parts,
 )
 
-# Put behind the coded pixels of a JPEG that seems to lack some. No FF: that would begin a marker.
+# Appended to the coded pixels of a JPEG that seems to lack some. No FF: that would begin a marker.
 _NOISE = np.random.default_rng(0).integers(0, 255, 256, np.uint8).tobytes()
-# libjpeg fills in the middle of the scale: 128, or 127 where inks are inverted; and rounding.
+# libjpeg fills in the middle of the scale: 128, or 127 where inks are inverted; give or take rounding.
 _FILLED_GREY = range(126, 131)
 # Where the passes of an interlaced PNG begin and the distances of their pixels: x, y, right, down.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _ONE_PASS = ((0, 0, 1, 1),)
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # in a pixel, by the PNG's colour type
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by the PNG's colour type
 _SLICE_BYTES, _INFLATED_BYTES = 1 << 16, 1 << 20
 
 
 def lacks_pixels(data: bytes, media_type: str, image: Image.Image, decode: Callable[[bytes], Image.Image]) -> bool:
-    """Tell whether the decoder filled in a part of the picture; one block of a JPEG, its last, can pass unnoticed.
+    """Tell whether the decoder filled in a part of the picture; the last block of a JPEG can go unnoticed.
 
-    image: as decoded, unchanged, at any scale. decode: does the same with another file.
+    image: as decoded, unchanged, at any scale. decode: decodes another file in the same way.
     """
     if media_type == JPEG:
         parts = list(jpeg_parts(data))
@@ -64,13 +64,13 @@ def _scanned(data: bytes, scan: Part, progressive: bool) -> bytes:
 def _jpeg_lacks_pixels(
     data: bytes, parts: Sequence[Part], image: Image.Image, decode: Callable[[bytes], Image.Image]
 ) -> bool:
-    """Tell whether the coded pixels are used up before the picture is complete.
+    """Tell whether the coded pixels end before the picture is complete.
 
-    libjpeg warns of that, but Pillow passes over it. So where it may have happened, the file is decoded again with
-    noise behind its coded pixels: a decoder that has them all steps over it, one that lacks some takes the noise.
+    libjpeg warns about that, but Pillow ignores the warning. So where it may have happened, the file is decoded again
+    with noise after its coded pixels: a decoder that has them all skips the noise, one that lacks some decodes it.
     """
     last = np.atleast_1d(image.getpixel((image.width - 1, image.height - 1)))
-    # Of a picture in several scans, the last pixel may have lost no more than its finest shades.
+    # In a picture of several scans, the last pixel may have lost no more than its finest shades.
     if not is_in_scans(parts) and any(value not in _FILLED_GREY for value in last):
         return False
     end = max(part.end for part in parts if part.kind == SOS)
@@ -78,7 +78,7 @@ def _jpeg_lacks_pixels(
 
 
 def _png_lacks_rows(data: bytes, image: Image.Image) -> bool:
-    """Tell whether the stream of pixels ends, properly, before the picture is complete."""
+    """Tell whether the pixel stream ends, properly, before the picture is complete."""
     # Interlaced or not, the row that is written last is one of these two; what is not written stays 0.
     bottom = np.asarray(image.crop((0, image.height - 2, image.width, image.height)))
     return not all(row.any() for row in bottom) and not _inflates_to(data, _png_bytes(data))
@@ -95,7 +95,7 @@ def _png_bytes(data: bytes) -> int:
 
 
 def _inflates_to(data: bytes, size_bytes: int) -> bool:
-    """Tell whether the PNG's pixels inflate to so many bytes; not a byte more is inflated than it takes to know."""
+    """Tell whether the PNG's pixels inflate to at least `size_bytes`, inflating little more than it takes to know."""
     stream, inflated = zlib.decompressobj(), 0
     for part in png_parts(data):
         for begin in range(part.body, part.body_end if part.kind == b"IDAT" else part.body, _SLICE_BYTES):

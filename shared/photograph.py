@@ -1,4 +1,4 @@
-"""What an uploaded photograph is: told from its header at intake, decoded into upright sRGB pixels for the network."""
+"""Identifies an uploaded photograph by its header at intake, and decodes it to upright sRGB pixels for the network."""
 
 import io
 import re
@@ -33,26 +33,26 @@ from shared.photograph_pixels import convert_to_srgb, is_flat, reduce_photograph
 
 # Pixels. 8192 x 6144 is the largest that phones sell as "50 megapixels"; Pillow needs 4 bytes for each, so 200 MB.
 MAX_PIXELS = 8192 * 6144
-# Pixels of what must be decoded as a whole. Of a WebP, Pillow and libwebp make four copies; in a progressive JPEG, each
-# scan goes over all coefficients. No camera writes these in its full size.
+# Pixels of a file that must be decoded as a whole. Pillow and libwebp make four copies of a WebP; each scan of a
+# progressive JPEG goes over all coefficients. No camera writes either at full size.
 MAX_PIXELS_WHOLE = MAX_PIXELS // 2
-# Pixels of what a decoder must hold as a whole: a WebP takes 15 bytes for each, a progressive JPEG 6, a PNG 5. Every
-# other JPEG is reduced while it is read: the largest takes 7 MB.
+# Pixels above which a file that must be held as a whole is large: a WebP takes 15 bytes for each, a progressive JPEG 6,
+# a PNG 5. Every other JPEG is reduced while it is read: the largest takes 7 MB.
 _MANY_PIXELS = 4_000_000
-# Longer side by shorter side. Phones' panoramas reach 5; only the shorter side tells how far a picture can be reduced.
+# Longer over shorter side. Phones' panoramas reach 5; how far a picture can be reduced depends on its shorter side.
 MAX_ASPECT = 10
-# Pixels of the shorter side. The network looks at 224: below 64 every pixel would be blown up more than threefold.
+# Pixels of the shorter side. The network reads 224: below 64, every pixel would be enlarged more than threefold.
 MIN_SIDE = 64
 _PNG_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _UNBOUNDED = nullcontext()
-# Bytes of a PNG's profile once inflated. Pillow takes 1 MiB; tables of a scanner's colours are larger.
+# Bytes of a PNG's profile once inflated. Pillow allows 1 MiB; scanners' colour tables are larger.
 PngImagePlugin.MAX_TEXT_CHUNK = 4 * 2**20
-# Straight to the three classes: `Image.open` would warn about sizes by a global setting and take an MPO apart.
+# Used directly: `Image.open` would warn about sizes by a global setting and take an MPO apart.
 _DECODERS = {JPEG: JpegImageFile, PNG: PngImageFile, WEBP: WebPImageFile}
 # All that Pillow's three decoders raise on bad data, by their sources; 60,000 damaged files raised nothing else.
 # SyntaxError: a structure that they do not take. OSError, EOFError: pixels that end or break. ValueError: chunks that
 # contradict themselves. struct.error, IndexError: fields cut short. zlib.error: a stream that will not inflate.
-# MemoryError is missing on purpose: then this machine is at fault and the case deserves another try.
+# MemoryError is missing on purpose: it is the machine's fault, and the case deserves another attempt.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 _UPRIGHT = {
@@ -65,7 +65,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What clinics send by mistake, in the order in which it is looked for: the last pattern fits any text.
+# What clinics send by mistake, in the order in which it is tried: the last pattern matches any text.
 _OTHER_TYPES = tuple(
     (name, re.compile(pattern, re.DOTALL))
     for name, pattern in (
@@ -95,7 +95,7 @@ class PhotographHeader:
 
 
 def inspect_photograph(data: bytes) -> PhotographHeader:
-    """Tell what was uploaded from its header alone; no pixel is decoded.
+    """Identify an upload by its header alone; no pixel is decoded.
 
     Raises:
         ImageRejected: `image_empty`, `image_type_unsupported`, `image_header_damaged`, `image_too_large`,
@@ -124,23 +124,23 @@ def _recognise(data: bytes) -> str:
         if signature.match(data):
             return media_type
     beginning = data[:1024]
-    seems = next((name for name, pattern in _OTHER_TYPES if pattern.match(beginning)), "no picture that we know")
+    seems = next((name for name, pattern in _OTHER_TYPES if pattern.match(beginning)), "of an unknown type")
     advice = "Export it as JPEG, or set the camera to JPEG"
     if seems == "a HEIC picture":
         advice += " (iPhone: Settings, Camera, Formats, Most Compatible)"
     raise ImageRejected(
         "image_type_unsupported",
-        f"This file seems to be {seems}; photographs are taken as JPEG, PNG or WebP. {advice}, and send it again.",
+        f"This file seems to be {seems}; photographs must be JPEG, PNG or WebP. {advice}, and send it again.",
     )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        kind = "of a WebP or a progressive JPEG at most" if max_pixels < MAX_PIXELS else "at most"
+        kind = " for a WebP or a progressive JPEG" if max_pixels < MAX_PIXELS else ""
         raise ImageRejected(
             "image_too_large",
-            f"The photograph has {width} x {height} pixels ({width * height / 1e6:.1f} megapixels); {kind} "
-            f"{max_pixels / 1e6:.0f} megapixels are taken. Crop it to the lesion or lower the camera's resolution.",
+            f"The photograph has {width} x {height} pixels ({width * height / 1e6:.1f} megapixels); the limit{kind} is "
+            f"{max_pixels / 1e6:.0f} megapixels. Crop it to the lesion or lower the camera's resolution.",
         )
     if min(width, height) < MIN_SIDE:
         raise ImageRejected(
@@ -161,9 +161,9 @@ def decode_photograph(data: bytes, min_side: int, large: AbstractContextManager 
 
     min_side: the pixels of the shorter side that the caller needs. Where the photograph has at least twice as many, it
     is decoded at a smaller scale that stays at or above that (a 24-megapixel JPEG: 80 ms instead of 340); it is never
-    enlarged. Twice the size that it will be resized to keeps the difference under 1 of 255.
+    enlarged. Twice the size that it will be resized to keeps the difference under 1 in 255.
 
-    large: is held while a photograph is decoded that takes more than 60 MB for it, and up to 360.
+    large: held while a photograph is decoded that takes more than 60 MB for it, and up to 360.
 
     Raises:
         ImageRejected: all that `inspect_photograph` raises, `image_truncated`, `image_damaged`, `image_flat`.
@@ -206,7 +206,7 @@ def _open_photograph(data: bytes, header: PhotographHeader) -> ImageFile.ImageFi
     elif header.media_type == PNG:
         data = _without_extras(data)
     image = _DECODERS[header.media_type](io.BytesIO(data))
-    # A second, larger header further on must not smuggle a picture past the limit that the first was held against.
+    # A second, larger header further on must not smuggle a picture past the limit that the first was checked against.
     if sorted(image.size) != sorted((header.width, header.height)):
         raise ValueError(f"two headers disagree: {image.size}")
     return image
@@ -219,9 +219,9 @@ def _without_exif(data: bytes) -> bytes:
 
 
 def _without_extras(data: bytes) -> bytes:
-    """Return the PNG less all but pixels and one profile: Pillow would inflate every text and every further profile.
+    """Return the PNG with its pixels and one profile only: Pillow would inflate every text and every further profile.
 
-    20,000 profiles of a megabyte each fit into an upload, and cost 47 s. One that is too large is left out, too.
+    20,000 profiles of a megabyte each fit into an upload, and cost 47 s. A profile that is too large is left out, too.
     """
     kept, profile_seen = [data[:PNG_SIGNATURE_BYTES]], False
     for part in png_parts(data):
@@ -233,7 +233,7 @@ def _without_extras(data: bytes) -> bytes:
 
 
 def _inflates_within_limit(profile_chunk: bytes) -> bool:
-    compressed = profile_chunk[profile_chunk.find(b"\0") + 2 :]  # after its name and how it is compressed
+    compressed = profile_chunk[profile_chunk.find(b"\0") + 2 :]  # after its name and compression method
     inflating = zlib.decompressobj()
     try:
         inflating.decompress(compressed, PngImagePlugin.MAX_TEXT_CHUNK)

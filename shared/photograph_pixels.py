@@ -1,4 +1,4 @@
-"""A decoded photograph's pixels made alike: 8 bit, no alpha, not much larger than needed, sRGB."""
+"""Normalises a decoded photograph's pixels: 8-bit sRGB without alpha, not much larger than needed."""
 
 import io
 
@@ -8,22 +8,22 @@ from PIL import Image, ImageCms
 # Grey levels between the lightest and the darkest pixel of a channel. One colour saved as JPEG keeps 0 at any quality;
 # the calmest of 43 patches of plain skin (PAD-UFES-20) spreads over 28, the calmest of 750 lesion photographs over 47.
 FLAT_SPREAD = 8
-# Of almost every photograph a thousand pixels show that it is not flat.
+# A thousand pixels show of almost every photograph that it is not flat.
 _FEW_SIDE = 32
 # A 16-bit sample fills 0 to 65535 and 65535 / 257 = 255.
 _LEVELS_16_BIT_PER_8_BIT = 257
 
-# Rows of the reduced picture that are worked on at a time: a few megabytes, whatever the photograph's size.
+# Rows of the reduced picture that are processed at a time: a few megabytes, whatever the photograph's size.
 _STRIP_ROWS = 64
-# A colour profile in which steps of computation are chained. 400 kB can ask for 50,000 of them, at a cost of 45 s (lcms
-# tries the chain on each point of a grid). No camera writes one.
+# Marks a colour profile that chains processing elements. 400 kB can hold 50,000 of them, at a cost of 45 s (lcms runs
+# the chain for each point of a grid). No camera writes one.
 _CHAINED_PROFILE = b"mpet"
 
 
 def reduce_photograph(image: Image.Image, min_side: int) -> Image.Image:
     """Return the image averaged over whole blocks, 8 bit and without alpha: mode L, RGB or CMYK.
 
-    Done in strips, since each step makes a copy, and a large photograph in one piece is costly enough.
+    Works in strips, since each step makes a copy, and even one copy of a large photograph is costly.
     """
     factor = max(1, min(image.size) // min_side)
     if factor == 1 and image.mode == "RGB" and not image.has_transparency_data:
@@ -68,7 +68,7 @@ def convert_to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def is_flat(image: Image.Image) -> bool:
-    """Tell whether every channel is the same all over, but for the noise that a coder adds to one colour."""
+    """Tell whether every channel is uniform, apart from the noise that compression adds to one colour."""
     few = image.resize((_FEW_SIDE, _FEW_SIDE), Image.Resampling.NEAREST)
     return _spreads_little(few) and _spreads_little(image)
 

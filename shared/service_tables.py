@@ -11,14 +11,14 @@ from shared.table_base import Table, one_of
 
 
 class ReviewRow(Table):
-    """What a reviewer says of a case. A change adds the next version, so that nothing is overwritten."""
+    """A reviewer's verdict on a case. A change adds the next version; nothing is overwritten."""
 
     __tablename__ = "reviews"
     __table_args__ = (CheckConstraint(one_of("verdict", Verdict), name="verdict"),)
 
     case_id: Mapped[UUID] = mapped_column(ForeignKey("cases.id"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    """Grows; the highest is what stands, unless the case was analysed again since (`review_base`)."""
+    """Increasing; the highest is the current one, unless the case was analysed again since (`review_base`)."""
     verdict: Mapped[str] = mapped_column(String(16))
     label: Mapped[str | None] = mapped_column(String(64))
     note: Mapped[str | None] = mapped_column(String(2000))
@@ -27,7 +27,7 @@ class ReviewRow(Table):
 
 
 class OpeningRow(Table):
-    """A reviewer has a case open; told to others, and never in their way."""
+    """A reviewer has a case open; others are told, but never blocked."""
 
     __tablename__ = "openings"
 
@@ -37,7 +37,7 @@ class OpeningRow(Table):
 
 
 class SessionRow(Table):
-    """Somebody who signed in with a key. `id` is the SHA-256 of the cookie's 256 random bits."""
+    """A sign-in with a key. `id` is the SHA-256 of the cookie's 256 random bits."""
 
     __tablename__ = "sessions"
     __table_args__ = (Index("ix_sessions_expires_at", "expires_at"),)
@@ -51,7 +51,7 @@ class SessionRow(Table):
 
 
 class WorkerRow(Table):
-    """A worker process, as it last said of itself."""
+    """A worker process, as of its last heartbeat."""
 
     __tablename__ = "workers"
     __table_args__ = (Index("ix_workers_seen_at", "seen_at"),)
@@ -62,14 +62,14 @@ class WorkerRow(Table):
     batch_size: Mapped[int]
     model_digest: Mapped[str] = mapped_column(ForeignKey("models.digest"))
     images_per_minute: Mapped[float | None]
-    """While it has work; NULL until it was measured."""
+    """Its rate while it has work; NULL until measured."""
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]
     stopped_at: Mapped[datetime | None]
 
 
 class WebhookRow(Table):
-    """Where a clinic wants to be told of its cases' final states. The secret must be legible: it signs."""
+    """Where a clinic is told of its cases' final states. The secret signs messages, so it is stored in plain text."""
 
     __tablename__ = "webhooks"
     __table_args__ = (Index("ix_webhooks_clinic_id", "clinic_id"),)
@@ -87,7 +87,7 @@ _ERRORS = text("error IS NOT NULL")
 
 
 class DeliveryRow(Table):
-    """A message to a webhook: it waits until `due_at`, and ends as delivered or given up. `id` is its webhook-id."""
+    """A message to a webhook, due at `due_at` until it is delivered or given up. `id` is its webhook-id."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
@@ -112,4 +112,4 @@ class DeliveryRow(Table):
     delivered_at: Mapped[datetime | None]
     given_up_at: Mapped[datetime | None]
     error: Mapped[str | None] = mapped_column(String(100))
-    """Why the last attempt failed: a status, or the kind of trouble."""
+    """Why the last attempt failed: a status, or the kind of error."""

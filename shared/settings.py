@@ -14,7 +14,7 @@ from shared.errors import ConfigurationInvalid
 
 PREFIX = "DERMQUEUE_"
 COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL", "DERMQUEUE_LOG_FORMAT")
-"""Read by the command line itself: where and as whom its client commands speak, and what its logs look like."""
+"""Read by the command line itself: the API's address and key for client commands, the log level and format."""
 
 DEFAULT_DATA_DIR = Path(".dermqueue")
 STACK_ENV = "stack.env"
@@ -23,7 +23,7 @@ STACK_ENV = "stack.env"
 def _database_url(value: str) -> str:
     try:
         url = make_url(value)
-    except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError, and it quotes the URL
+    except (ArgumentError, ValueError) as error:  # a non-numeric port is a ValueError, which quotes the URL
         raise ValueError("must be an SQLAlchemy URL such as postgresql://user:password@host/name") from error
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -42,9 +42,9 @@ def _with_scheme(*schemes: str):
 
 
 class Settings(BaseSettings):
-    """All that a server process can be told. A variable always wins over the embedded stack's file."""
+    """Every setting of a server process. A variable always overrides the embedded stack's file."""
 
-    # Errors hide the input and URLs are left out of the repr: both may hold a password, and both end in tracebacks.
+    # Errors hide the input and URLs are left out of the repr: both may hold a password, and both end up in tracebacks.
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_ignore_empty=True,
@@ -63,41 +63,41 @@ class Settings(BaseSettings):
     )
     s3_folder: Path | None = Field(
         None,
-        description="the object store's own folder, if it is on this machine and answers before its disk has what it"
-        " was sent; a case is accepted once it has",
+        description="the object store's data folder, if the store runs on this machine and acknowledges writes before"
+        " they reach the disk; a case is accepted only once they have",
     )
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
-    s3_encryption: Literal["AES256", "aws:kms", "none"] = Field("AES256", description="asked for with every object")
+    s3_encryption: Literal["AES256", "aws:kms", "none"] = Field("AES256", description="requested for every object")
 
     model: str = Field("open", description="a shipped bundle's name, a bundle's folder, or s3://bucket/prefix")
-    operating_point: str | None = Field(None, description="one of the bundle's; its default if unset")
+    operating_point: str | None = Field(None, description="one of the bundle's operating points; its default if unset")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="what runs the network; auto: ONNX Runtime on a CPU, torch elsewhere"
     )
     batch_size: int = Field(16, ge=1, le=256)
     worker_threads: int = Field(2, ge=1, le=16, description="one batch decodes while another is on the device")
-    lease_s: float = Field(60, ge=1, description="after so long without a result, a case is given to another worker")
+    lease_s: float = Field(60, ge=1, description="a case without a result after this time goes to another worker")
     sweep_interval_s: float = Field(2, gt=0)
 
     max_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024)
-    photographs_in_memory: int = Field(4, ge=1, description="of one API process, while it takes them in")
-    clinic_waiting_limit: int = Field(2000, ge=1, description="a clinic's waiting cases, unless it has its own limit")
-    backlog_limit: int = Field(100_000, ge=1, description="all waiting cases; beyond it none are taken")
-    wrong_keys_per_minute: int = Field(30, ge=1, description="from one address, before it has to pause")
-    local_webhooks: bool = Field(False, description="webhooks may lead to private addresses, to try them out")
-    trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front, whose X-Forwarded-* headers count")
+    photographs_in_memory: int = Field(4, ge=1, description="that one API process holds at once during intake")
+    clinic_waiting_limit: int = Field(2000, ge=1, description="waiting cases per clinic, unless it has its own limit")
+    backlog_limit: int = Field(100_000, ge=1, description="waiting cases overall; beyond it, submissions are refused")
+    wrong_keys_per_minute: int = Field(30, ge=1, description="from one address, before it must wait")
+    local_webhooks: bool = Field(False, description="allow webhooks to private addresses, for testing")
+    trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front whose X-Forwarded-* headers count")
     api_processes: int = Field(2, ge=1)
     api_threads: int = Field(16, ge=2)
 
     metrics_token: SecretStr | None = Field(
-        None, min_length=16, description="opens the API's /metrics, as an admin's key does"
+        None, min_length=16, description="grants access to the API's /metrics, as an admin's key does"
     )
-    metrics_host: str = Field("127.0.0.1", description="the address of a worker's own /metrics")
+    metrics_host: str = Field("127.0.0.1", description="the address where a worker serves its own /metrics")
     metrics_port: int | None = Field(
-        None, ge=1, le=65_535, description="its port, or the next free one; unset: it has none"
+        None, ge=1, le=65_535, description="its port, or the next free one; no /metrics of its own if unset"
     )
 
 
@@ -116,7 +116,7 @@ def load_settings(data_dir: Path | None = None) -> Settings:
 
 
 def refuse_unknown_variables() -> None:
-    """Stop on a `DERMQUEUE_*` variable that nothing reads: a misspelt setting would be ignored in silence.
+    """Stop on a `DERMQUEUE_*` variable that nothing reads: a misspelt setting would be silently ignored.
 
     Raises:
         ConfigurationInvalid: names the first such variable and the one that was probably meant.
@@ -129,7 +129,7 @@ def refuse_unknown_variables() -> None:
             # Compared without the prefix, which would make any two names look alike.
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
-            raise ConfigurationInvalid("setting_unknown", f"{variable} is no setting of DermQueue.{hint}")
+            raise ConfigurationInvalid("setting_unknown", f"{variable} is not a DermQueue setting.{hint}")
 
 
 def _explain(error: ValidationError, stack_env: Path) -> ConfigurationInvalid:
@@ -142,6 +142,6 @@ def _explain(error: ValidationError, stack_env: Path) -> ConfigurationInvalid:
             " Set it, or start the embedded stack with `dermqueue up`.",
         )
     if first["type"] == "extra_forbidden":
-        return ConfigurationInvalid("setting_unknown", f"{variable} in {stack_env} is no setting of DermQueue.")
+        return ConfigurationInvalid("setting_unknown", f"{variable} in {stack_env} is not a DermQueue setting.")
     reason = first["msg"].removeprefix("Value error, ")
     return ConfigurationInvalid("setting_malformed", f"{variable}: {reason[0].lower()}{reason[1:]}.")

@@ -1,7 +1,7 @@
 """The object store: photographs and heatmaps in one S3 bucket.
 
 Keys are `<clinic>/<case>/<what>`: nothing personal, and all of a case's objects share a prefix, so that erasing one
-case can never take another's photograph along, even if both clinics sent the same bytes.
+case can never erase another's photograph, even if both clinics sent the same bytes.
 """
 
 import time
@@ -25,24 +25,24 @@ from shared.settings import Settings
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3, 6
 _PAUSE_AFTER_TIMEOUT_S = 2.0
-_LONGEST_TRIAL_S = 20.0  # both tries of a call, with room
+_LONGEST_TRIAL_S = 20.0  # both attempts of a call, with some margin
 _CONNECTION_WAIT_S = 2.0
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 UPLOADS = "uploads/"
 
 
 def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_type: str) -> str:
-    """Return where a photograph lies; the digest in the key is that of the stored bytes."""
+    """Return a photograph's key; the digest in it is that of the stored bytes."""
     return f"{clinic_id}/{case_id}/{stored_sha256}.{_SUFFIXES[media_type]}"
 
 
 def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
-    """Return where a lease's overlay lies; whoever comes late cannot overwrite the one that was recorded."""
+    """Return the key of a lease's overlay; a late worker cannot overwrite the one that was recorded."""
     return f"{clinic_id}/{case_id}/overlay-{lease_token}.jpg"
 
 
 def upload_key(clinic_id: UUID, upload_id: UUID) -> str:
-    """Return where a clinic puts a photograph by itself; no case's objects lie there."""
+    """Return the key of a clinic's direct upload; no case's objects share its prefix."""
     return f"{UPLOADS}{clinic_id}/{upload_id}"
 
 
@@ -52,10 +52,10 @@ def digest_in_key(key: str) -> str:
 
 
 def case_of_key(key: str) -> UUID | None:
-    """Return whose object this is, or None if it is no case's."""
+    """Return the case that an object belongs to, or None if it belongs to none."""
     try:
         clinic_id, case_id, _ = key.split("/")
-        UUID(clinic_id)  # raises if it is none
+        UUID(clinic_id)  # raises if it is not one
         return UUID(case_id)
     except ValueError:
         return None
@@ -72,15 +72,15 @@ class StoredObject:
 class ObjectStore:
     """One bucket of an S3 server. Thread-safe; connects at the first call.
 
-    `encryption` is how the server must encrypt what we put: `AES256`, `aws:kms`, or `none` to leave it to the server.
-    `public_url` is where clinics reach the server, if not where we do.
+    `encryption` is how the server must encrypt objects: `AES256`, `aws:kms`, or `none` to leave it to the server.
+    `public_url` is where clinics reach the server, if elsewhere than we do.
     """
 
     def __init__(self, client, bucket: str, encryption: str, max_connections: int = 32, public_url: str | None = None):
         self._client, self._bucket, self._public_url = client, bucket, public_url
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
-        self._connections, self._fuse = BoundedSemaphore(max_connections), _Fuse()
-        # Asking first whether a photograph may be sent costs more than sending it to a server that then refuses.
+        self._connections, self._breaker = BoundedSemaphore(max_connections), _CircuitBreaker()
+        # Asking first (Expect: 100-continue) costs more than sending a photograph to a server that then refuses it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
@@ -103,7 +103,7 @@ class ObjectStore:
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
     def get_up_to(self, key: str, limit_bytes: int) -> bytes:
-        """Return an object's bytes; of one that is over the limit only the first `limit_bytes` + 1.
+        """Return an object's bytes; of one over the limit, only the first `limit_bytes` + 1.
 
         Raises:
             ObjectMissing: there is no such object.
@@ -113,10 +113,10 @@ class ObjectStore:
             return body.read(limit_bytes + 1)
 
     def presign_post(self, key: str, media_type: str, max_bytes: int, valid_s: int) -> tuple[str, dict[str, str]]:
-        """Return an address and the fields of a form that puts one object there (S3's "POST policy").
+        """Return the URL and the fields of a form that uploads one object (S3's "POST policy").
 
-        The server takes it for so many seconds, and only with this key, media type, size and encryption. What the bytes
-        are it does not look at, and the form may be sent more than once.
+        The server accepts it for `valid_s` seconds, and only with this key, media type, size and encryption. It does
+        not inspect the bytes, and the form may be sent more than once.
 
         Raises:
             Unavailable: there are no credentials to sign with.
@@ -132,7 +132,7 @@ class ObjectStore:
         return post["url"], post["fields"]
 
     def erase_case(self, clinic_id: UUID, case_id: UUID) -> None:
-        """Delete every object of a case; none being there is fine.
+        """Delete every object of a case, if there is any.
 
         Raises:
             Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
@@ -153,7 +153,7 @@ class ObjectStore:
                 yield [StoredObject(found["Key"], found["LastModified"]) for found in page.get("Contents", [])]
 
     def delete(self, key: str) -> None:
-        """Delete one object; its not being there is fine.
+        """Delete one object, if it is there.
 
         Raises:
             Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
@@ -167,10 +167,10 @@ class ObjectStore:
             self._client.head_bucket(Bucket=self._bucket)
 
     def check_encryption(self) -> None:
-        """Store a probe in the way every object is stored. A store that cannot be reached has refused nothing.
+        """Store a probe as every object is stored. An unreachable store does not count as refusing.
 
         Raises:
-            ConfigurationInvalid: the store refuses, or takes the probe and does not say that it encrypted it.
+            ConfigurationInvalid: the store refuses, or accepts the probe without confirming its encryption.
         """
         try:
             answer = self._client.put_object(Bucket=self._bucket, Key=ENCRYPTION_PROBE, Body=b"", **self._encryption)
@@ -180,13 +180,13 @@ class ObjectStore:
         except (BotoCoreError, HTTPClientError):
             return
         if not self._encryption.items() <= answer.items():
-            raise self._refused("it stores without encryption")
+            raise self._refused("it does not confirm the encryption")
 
     def _refused(self, reason: str) -> ConfigurationInvalid:
         wanted = self._encryption.get("ServerSideEncryption", "none")
         return ConfigurationInvalid(
             "s3_encryption_refused",
-            f"The object store does not keep objects with DERMQUEUE_S3_ENCRYPTION={wanted} ({reason})."
+            f"The object store does not accept objects with DERMQUEUE_S3_ENCRYPTION={wanted} ({reason})."
             " Choose another encryption, or check the other DERMQUEUE_S3_* settings.",
         )
 
@@ -202,7 +202,7 @@ class ObjectStore:
 
     def _create_bucket(self) -> None:
         region = self._client.meta.region_name
-        # Amazon takes its first region only as the absence of a constraint.
+        # AWS accepts its first region only as the absence of a constraint.
         elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
         try:
             self._client.create_bucket(Bucket=self._bucket, **elsewhere)
@@ -215,16 +215,16 @@ class ObjectStore:
         if not self._connections.acquire(timeout=_CONNECTION_WAIT_S):
             raise _away()
         try:
-            with _translated(), self._fuse.guarding():
+            with _translated(), self._breaker.guarding():
                 yield
         finally:
             self._connections.release()
 
 
-class _Fuse:
-    """Spares callers a time-out that another one has just waited for in vain: a silent server must not hold them all.
+class _CircuitBreaker:
+    """Spares callers a timeout that another has just waited for: a server that does not answer must not hold them all.
 
-    For a moment they are refused at once. Then one tries, and the others go on being refused until that one knows.
+    After a timeout, calls fail at once for a moment. Then one tries, and the others keep failing until it is done.
     """
 
     def __init__(self):
@@ -233,7 +233,7 @@ class _Fuse:
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Raise `Unavailable` instead of going in while the server is known to be silent."""
+        """Raise `Unavailable` at once while the server is known not to answer."""
         self._check()
         refuse_until_s = None
         try:
@@ -262,7 +262,7 @@ def _translated() -> Iterator[None]:
         if error.response["Error"]["Code"] == "NoSuchKey":
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
         raise ObjectRefused("storage_unavailable", "The image store refused the request. Please try again.") from error
-    except (BotoCoreError, HTTPClientError, HTTPError) as error:  # the last one, as of TLS, while a body is read
+    except (BotoCoreError, HTTPClientError, HTTPError) as error:  # the last, such as of TLS, while a body is read
         raise _away() from error
 
 
@@ -280,13 +280,13 @@ def make_s3_client(settings: Settings, max_connections: int):
         aws_access_key_id=settings.s3_access_key,
         aws_secret_access_key=secret,
         config=Config(
-            signature_version="s3v4",  # forms would be signed by version 2, which KMS and newer regions refuse
+            signature_version="s3v4",  # or forms are signed with version 2, which KMS and newer regions refuse
             connect_timeout=_CONNECT_TIMEOUT_S,
             read_timeout=_READ_TIMEOUT_S,
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=max_connections,
             s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
-            request_checksum_calculation="when_required",  # the signature holds a SHA-256 already
+            request_checksum_calculation="when_required",  # the signature already covers a SHA-256
         ),
     )
 
@@ -294,7 +294,7 @@ def make_s3_client(settings: Settings, max_connections: int):
 def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectStore:
     """Open the bucket of the settings; nothing connects until the first call.
 
-    max_connections: how many of the caller's threads it may hold up; whoever would be one more is refused.
+    max_connections: calls at the same time; a further one waits briefly and then fails.
     """
     client = make_s3_client(settings, max_connections)
     return ObjectStore(client, settings.s3_bucket, settings.s3_encryption, max_connections, settings.s3_public_url)

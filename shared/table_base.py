@@ -1,4 +1,4 @@
-"""What every SQL table has in common: names of constraints, moments in UTC."""
+"""What all SQL tables share: names of constraints, timestamps in UTC."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class UtcDateTime(TypeDecorator):
-    """A moment in UTC. SQLite forgets time zones, so they are put back on reading."""
+    """A timestamp in UTC. SQLite drops time zones, so they are restored on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

@@ -1,4 +1,4 @@
-"""The SQL tables. The row of a case is the truth about it; queue messages and objects follow."""
+"""The SQL tables. A case's row is the source of truth; queue messages and objects follow it."""
 
 from datetime import datetime
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from shared import service_tables  # noqa: F401 (its tables are of the same metadata)
+from shared import service_tables  # noqa: F401 (adds its tables to the same metadata)
 from shared.domain import REFERENCE_LENGTH, Role, State
 from shared.table_base import Table, one_of
 
@@ -18,13 +18,13 @@ class ClinicRow(Table):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime]
     waiting_limit: Mapped[int | None]
-    """Cases that may wait at once; the setting's number if NULL."""
+    """Maximum waiting cases; the setting's limit if NULL."""
     retention_days: Mapped[int | None]
-    """Days after its end that a case is kept; for ever if NULL."""
+    """Days that a case is kept after it ended; for ever if NULL."""
 
 
 class ApiKeyRow(Table):
-    """A bearer key: found by its prefix, proved by the SHA-256 of its 256 random bits."""
+    """A bearer key: found by its prefix, verified by the SHA-256 of its 256 random bits."""
 
     __tablename__ = "api_keys"
     __table_args__ = (
@@ -41,11 +41,11 @@ class ApiKeyRow(Table):
     revoked_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
-    """To within a minute."""
+    """Accurate to a minute."""
 
 
 class ModelRow(Table):
-    """A bundle that some worker has loaded; results point here, so each can name what made it for ever."""
+    """A bundle that some worker has loaded. Results point here, so that each can always name the model that made it."""
 
     __tablename__ = "models"
 
@@ -57,12 +57,12 @@ class ModelRow(Table):
 
 _WAITING = text("state = 'queued'")
 _RUNNING = text("state = 'running'")
-# Only lists of a state say both: SQLite would otherwise choose such an index for the queue, and sort all that waits.
+# Only lists by state use both conditions: otherwise SQLite would choose such an index for the queue, and sort it all.
 _LISTED = text("deleted_at IS NULL AND erased_at IS NULL")
 _REFERRED = text("reference IS NOT NULL")
 _KEPT = text("deleted_at IS NULL AND finished_at IS NOT NULL")
 _RANKED = text("review_rank IS NOT NULL")
-# The sweep says it in the same words: SQLite does not see that a list of bound parameters is this one.
+# The sweep uses this very text: SQLite does not recognise the condition when the states are bound parameters.
 UNRANKED = text("review_rank IS NULL AND deleted_at IS NULL AND state IN ('succeeded', 'failed')")
 
 
@@ -125,7 +125,7 @@ class CaseRow(Table):
     clinic_id: Mapped[UUID] = mapped_column(ForeignKey("clinics.id"))
     state: Mapped[str] = mapped_column(String(16))
     version: Mapped[int]
-    """Grows with every change that a client can see; it is the ETag."""
+    """Grows with every change that a client can see; serves as the ETag."""
 
     priority: Mapped[str] = mapped_column(String(16))
     urgency: Mapped[int]
@@ -156,7 +156,7 @@ class CaseRow(Table):
 
     attempts: Mapped[int]
     alone: Mapped[bool]
-    """Tried without neighbours: it was in a batch that ended its worker."""
+    """To be analysed in a batch of its own, as after an attempt that was interrupted."""
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
 
@@ -164,21 +164,21 @@ class CaseRow(Table):
     error_detail: Mapped[str | None] = mapped_column(String(500))
 
     traceparent: Mapped[str | None] = mapped_column(String(55))
-    """The trace context (W3C) of the request that submitted it; its trace id is the request's id in the logs."""
+    """The W3C trace context of the request that submitted it; its trace id is the request's id in the logs."""
 
     review_rank: Mapped[float | None]
-    """The reviewers' order, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
-    reviews has ended the case; then a sweep ranks it."""
+    """Rank on the worklist, lowest first: see `rank_for_review`. NULL: there is nothing to review, or a version without
+    reviews ended the case and a sweep will rank it."""
     reviewed: Mapped[bool] = mapped_column(server_default=false())
     review_base: Mapped[int] = mapped_column(server_default="0")
-    """Reviews below this version are of an attempt before. A requeue sets it, one beyond the last of them; there the
-    code of migration 0008 goes on, and later code one further."""
+    """Reviews below this version belong to an earlier attempt. A requeue sets it to one above the last of them. The
+    next review gets this number from code of migration 0008, and one more from later code."""
     decision: Mapped[str | None] = mapped_column(String(16))
-    """The result's, here too for the worklist's filter. NULL: there is none."""
+    """A copy of the result's decision, for the worklist's filter. NULL: there is none."""
 
 
 class AnalysisRow(Table):
-    """The result of a case. The primary key is the case's: there can be no second one."""
+    """The result of a case. The primary key is the case's, so there can be only one."""
 
     __tablename__ = "analyses"
     __table_args__ = (Index("ix_analyses_melanoma", "melanoma"),)
@@ -198,13 +198,13 @@ class AnalysisRow(Table):
     map_width: Mapped[int] = mapped_column(deferred=True)
     overlay_key: Mapped[str] = mapped_column(String(200))
     plausible: Mapped[list | None] = mapped_column(JSON(none_as_null=True))
-    """NULL: the bundle could not tell, or a version that did not ask has analysed the case."""
+    """NULL: the bundle has no thresholds for them, or the version that analysed the case did not use them."""
 
     model: Mapped[ModelRow] = relationship(lazy="raise")
 
 
 class SubmissionRow(Table):
-    """Cases that a clinic sent together. `finished_at` is NULL while they are taken in."""
+    """Cases that a clinic sent together. `finished_at` is NULL until all of its photographs were processed."""
 
     __tablename__ = "submissions"
     __table_args__ = (UniqueConstraint("clinic_id", "idempotency_key"),)
@@ -232,7 +232,7 @@ class SubmissionItemRow(Table):
 
 
 class UploadRow(Table):
-    """A place in the object store that a clinic may fill by itself, until `expires_at`, with one photograph."""
+    """A key in the object store to which a clinic may upload one photograph directly, until `expires_at`."""
 
     __tablename__ = "uploads"
     __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
@@ -241,17 +241,17 @@ class UploadRow(Table):
     clinic_id: Mapped[UUID] = mapped_column(ForeignKey("clinics.id"))
     object_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str | None] = mapped_column(String(64))
-    """What the clinic said its bytes would be."""
+    """The digest that the clinic announced."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     case_id: Mapped[UUID | None] = mapped_column(ForeignKey("cases.id"))
 
 
 class AuditRow(Table):
-    """Who did what to which case, and when. Rows are only ever added; no names, no free text.
+    """Who did what to which case, and when. Append-only; no names, no free text.
 
-    `position` and `hash` make the rows a chain. They are NULL only in rows of a version that knew no chain, until the
-    next row is added.
+    `position` and `hash` make the rows a chain. They are NULL only in rows added by a version without the chain, until
+    the next row is added.
     """
 
     __tablename__ = "audit_events"

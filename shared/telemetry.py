@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry; only imported where traces are wanted and the extra `traces` is installed."""
+"""OpenTelemetry spans; imported only where tracing is on and the extra `traces` is installed."""
 
 import time
 from contextlib import AbstractContextManager
@@ -16,8 +16,11 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Spans:
-    """Makes spans and sends them, in the background, where OTEL_EXPORTER_OTLP_ENDPOINT says. What was sent is lost
-    if nobody is there; the work goes on. Spans have names and times alone: an error's words could tell of a clinic."""
+    """Makes spans and sends them to OTEL_EXPORTER_OTLP_ENDPOINT in the background.
+
+    If the collector is away, they are lost and work goes on. Spans hold only names and times: an error's text could
+    hold a clinic's data.
+    """
 
     def __init__(self, service: str):
         provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=_RequestIds())
@@ -25,23 +28,23 @@ class Spans:
         self._tracer = provider.get_tracer("dermqueue")
 
     def during(self, name: str) -> AbstractContextManager:
-        """Return a block that is a span, within the one that is open in this thread."""
+        """Return a context manager that records a span within this thread's open one."""
         return self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
 
     def until_now(self, name: str, traceparent: str, began_ns: int) -> None:
-        """Add a span to the trace of another process."""
+        """Add a span that ends now to the trace of another process."""
         context = _PROPAGATOR.extract({"traceparent": traceparent})
         self._tracer.start_span(name, context, start_time=began_ns).end(time.time_ns())
 
     def traceparent(self) -> str | None:
-        """Return the trace context of the span that is open in this thread."""
+        """Return the trace context of this thread's open span."""
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         return carrier.get("traceparent")
 
 
 class _RequestIds(RandomIdGenerator):
-    """A request's trace has the request's id."""
+    """Gives a request's trace the request's id."""
 
     def generate_trace_id(self) -> int:
         request_id = logged_ids().get("request_id")

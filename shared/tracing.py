@@ -1,4 +1,4 @@
-"""Traces from a request to the stored result: off, unless OTEL_EXPORTER_OTLP_ENDPOINT says where they go."""
+"""Traces from a request to the stored result: off unless OTEL_EXPORTER_OTLP_ENDPOINT says where to send them."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _spans = None
 
 
 def start_tracing(service: str) -> None:
-    """Trace from now on, if the variable says so.
+    """Start tracing if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
     Raises:
         ConfigurationInvalid: `traces_not_installed`.
@@ -30,7 +30,7 @@ def start_tracing(service: str) -> None:
 
 
 def span(name: str) -> AbstractContextManager:
-    """Return a block that is a span of this thread's trace."""
+    """Return a context manager that records a span in this thread's trace."""
     return _spans.during(name) if _spans else nullcontext()
 
 
@@ -42,5 +42,5 @@ def add_spans(name: str, traceparents: Sequence[str | None], began_ns: int) -> N
 
 
 def current_traceparent() -> str | None:
-    """Return the trace context (W3C) that travels with a case; its trace id is the request's, traced or not."""
+    """Return the W3C trace context that travels with a case; its trace id is the request's id, traced or not."""
     return (_spans and _spans.traceparent()) or make_traceparent()

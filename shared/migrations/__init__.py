@@ -1,4 +1,4 @@
-"""Brings a database's tables to what this version of the code expects, and says where they differ."""
+"""Upgrades a database's tables to what this version of the code expects, and finds where they differ."""
 
 import time
 from pathlib import Path
@@ -20,17 +20,17 @@ _UPGRADE_LOCK = 0x6465726D
 
 _TRIES = 60
 _LOCK_TIMEOUT = "500ms"
-"""Of one lock. Less than PostgreSQL waits before it ends a deadlock: so it is the upgrade that gives way."""
+"""Per lock. Less than PostgreSQL waits before it resolves a deadlock, so that the upgrade gives way."""
 
 _PAUSE_S = 0.5
 _LOCK_NOT_AVAILABLE, _DEADLOCK = "55P03", "40P01"  # PostgreSQL's codes
 
 
 def upgrade(database: Database) -> None:
-    """Run every migration that this database has not seen; of processes that start together, one at a time does.
+    """Apply every pending migration; of processes that start together, one at a time does.
 
-    The system may go on working meanwhile: an upgrade that does not get hold of a table at once lets go of all others
-    and begins anew. A database that a later version has upgraded stays as it is (`check_upgraded`).
+    The system may keep running: an upgrade that does not get a lock on a table at once releases all others and starts
+    over. A database that a later version has upgraded stays as it is (`check_upgraded`).
 
     Raises:
         Unavailable: the database cannot be reached, or some table was never free.
@@ -44,7 +44,7 @@ def upgrade(database: Database) -> None:
             if getattr(error.orig, "sqlstate", None) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK):
                 raise
         time.sleep(_PAUSE_S)
-    raise Unavailable("database_busy", "Some table is in use all the time. Please try again.")
+    raise Unavailable("database_busy", "A table was in use throughout. Please try again.")
 
 
 def _upgrade(database: Database) -> None:
@@ -60,8 +60,8 @@ def _upgrade(database: Database) -> None:
 def check_upgraded(database: Database) -> None:
     """Raise `ConfigurationInvalid` if the database lacks a migration of this code.
 
-    Later ones are fine: a migration only adds what the version before can live without, so that a process of that
-    version may still be started, or start again, while the new one is rolled out.
+    Later ones are fine: a migration only adds what the previous version can do without, so that a process of that
+    version can still start, or restart, while the new one is rolled out.
     """
     found, newest = read_migration(database), _newest()
     if not _reaches(found, newest):
@@ -87,7 +87,7 @@ def read_migration(database: Database) -> str | None:
 
 
 def is_known(migration: str) -> bool:
-    """Tell whether this version of the code has such a migration: only from one can it upgrade."""
+    """Tell whether this version of the code knows this migration: it can only upgrade from one that it knows."""
     known = ScriptDirectory.from_config(_config(None)).walk_revisions()
     return any(script.revision == migration for script in known)
 

@@ -18,13 +18,13 @@ from shared.errors import Conflict, NotAuthenticated, NotFound
 from shared.tables import ApiKeyRow, ClinicRow
 
 MOST_DAYS = 36_500
-"""A hundred years. A date outside the years 1 to 9999 could be no key's end, and would crash the purge."""
+"""A hundred years. A date outside the years 1 to 9999 cannot be a key's expiry, and would crash the purge."""
 MOST_CASES = 10_000_000
-"""That may wait at once, of one clinic; SQL's integers end before 2^31."""
+"""The highest waiting limit of a clinic; SQL's integers end before 2^31."""
 
 _PREFIX_BYTES = 6
 _SECRET_BYTES = 32
-# Asked with every request, so built once: `shared.store.case_rows` says why.
+# Used with every request, so built once: `shared.store.case_rows` says why.
 _KEYS, _CLINICS = ApiKeyRow.__table__, ClinicRow.__table__
 _FIND_KEY = select(
     *(_KEYS.c[name] for name in ("id", "role", "clinic_id", "secret_sha256", "revoked_at", "expires_at"))
@@ -34,7 +34,7 @@ _READ_WAITING_LIMIT = select(_CLINICS.c.waiting_limit).where(_CLINICS.c.id == bi
 
 @dataclass(frozen=True)
 class Clinic:
-    """Who sends cases. Without its own `waiting_limit` the setting counts; without `retention_days` cases are kept."""
+    """A clinic. Without a `waiting_limit`, the setting's applies; without `retention_days`, cases are kept for ever."""
 
     id: UUID
     name: str
@@ -45,7 +45,7 @@ class Clinic:
 
 @dataclass(frozen=True)
 class Key:
-    """A key without its secret. `state` is `valid`, `expired` or `revoked`; `last_used_at` is to within a minute."""
+    """A key without its secret. `state` is `valid`, `expired` or `revoked`; `last_used_at` is accurate to a minute."""
 
     id: UUID
     prefix: str
@@ -69,7 +69,7 @@ def add_clinic(session: Session, name: str, now: datetime) -> UUID:
     try:
         session.flush()
     except IntegrityError as error:
-        raise Conflict("clinic_exists", f"There is a clinic named {name!r} already.") from error
+        raise Conflict("clinic_exists", f"There is already a clinic named {name!r}.") from error
     return clinic_id
 
 
@@ -108,21 +108,21 @@ def read_waiting_limit(session: Session | Connection, clinic_id: UUID) -> int | 
 
 
 def set_limits(session: Session, clinic_id: UUID, **limits: int | None) -> None:
-    """Change a clinic's `waiting_limit` or `retention_days`; None takes the limit away."""
+    """Change a clinic's `waiting_limit` or `retention_days`; None removes the limit."""
     session.execute(update(ClinicRow).where(ClinicRow.id == clinic_id).values(**limits))
 
 
 def shortens(kept_days: int | None, days: int | None) -> bool:
-    """Tell whether a retention of `days` ends cases earlier than the one before; None keeps them for ever."""
+    """Tell whether a retention of `days` is shorter than the current one; None keeps cases for ever."""
     return days is not None and (kept_days is None or days < kept_days)
 
 
 def add_key(
     session: Session, role: Role, clinic_id: UUID | None, now: datetime, expires_at: datetime | None = None
 ) -> str:
-    """Make a key and return it: the only time that it is to be seen. SQL keeps its prefix and a hash.
+    """Make a key and return it: it cannot be seen again. SQL keeps its prefix and a hash.
 
-    A plain SHA-256 is enough here: the secret is 256 random bits, so there is nothing to guess or to look up.
+    A plain SHA-256 is enough here: the secret is 256 random bits, so it cannot be guessed or looked up.
     """
     prefix, secret = secrets.token_hex(_PREFIX_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
     row = ApiKeyRow(id=uuid4(), prefix=prefix, secret_sha256=_digest(secret), role=role, clinic_id=clinic_id)
@@ -133,7 +133,7 @@ def add_key(
 
 
 def expires_after(days: int | None, now: datetime) -> datetime | None:
-    """Return when a key ends that is valid for so many days; None: never."""
+    """Return when a key that is valid for `days` expires; None: never."""
     return now + timedelta(days=days) if days else None
 
 
@@ -143,16 +143,16 @@ def list_keys(session: Session, now: datetime) -> Sequence[Key]:
 
 
 def is_valid(now: datetime) -> ColumnElement[bool]:
-    """Return the SQL condition of a key that is neither revoked nor expired."""
+    """Return the SQL condition that a key is neither revoked nor expired."""
     return ApiKeyRow.revoked_at.is_(None) & or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > now)
 
 
 def rotate_key(
     session: Session, key: UUID | str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
 ) -> str:
-    """Make a key that may do the same until it expires, and let the old one expire after `overlap`; return the new one.
+    """Make a key with the same rights and let the old one expire after `overlap`; return the new one.
 
-    key: its id, its prefix, or all of it.
+    key: the old key's id, its prefix, or the whole key.
 
     Raises:
         NotFound: `key_not_found`.
@@ -164,7 +164,7 @@ def rotate_key(
 
 
 def revoke_key(session: Session, key: UUID | str, now: datetime) -> None:
-    """End a key's validity at once; `key` is as in `rotate_key`.
+    """Revoke a key at once; `key` is as in `rotate_key`.
 
     Raises:
         NotFound: `key_not_found`.
@@ -192,12 +192,12 @@ def authenticate(session: Session | Connection, key: str) -> Caller:
 
 
 def note_use(session: Session, key_id: UUID, now: datetime) -> None:
-    """Remember that a key was used."""
+    """Record that a key was used."""
     session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now))
 
 
 def no_valid_key(named: str = "this id") -> NotFound:
-    """Return the error for a key that is not there or not valid any more."""
+    """Return the error for a key that does not exist or is no longer valid."""
     return NotFound("key_not_found", f"There is no valid key with {named}.")
 
 

@@ -1,7 +1,7 @@
-"""What a query must ask to know a case, and the case that its row tells of.
+"""The columns that make up a case, and the case that a row of them describes.
 
-Building a query and making objects of its rows take SQLAlchemy several times as long as the database takes to answer
-it. So what every request asks is built once, with places for its values, of the tables' own columns.
+Building an ORM query and turning its rows into objects takes SQLAlchemy several times as long as the database takes to
+answer it. So the queries of every request are built once, with bound parameters, from the tables' own columns.
 """
 
 from sqlalchemy import Row, Select, select
@@ -45,13 +45,13 @@ _VISIBLE = (
 
 
 def visible_cases(caller: Caller | None) -> Select:
-    """Return the query of all cases that this caller may see; `to_case` reads its rows."""
+    """Return the query for all cases that this caller may see; `to_case` reads its rows."""
     is_clinic = caller is not None and caller.role is Role.CLINIC
     return _VISIBLE.where(_CASES.c.clinic_id == caller.clinic_id) if is_clinic else _VISIBLE
 
 
 def to_case(row: Row) -> Case:
-    """Return what a row of `visible_cases` says."""
+    """Return the case that a row of `visible_cases` describes."""
     state = State(row.state)
     return Case(
         id=row.id,

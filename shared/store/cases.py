@@ -19,7 +19,7 @@ from shared.tables import AnalysisRow, CaseRow
 
 _URGENCY = {Priority.URGENT: 0, Priority.ROUTINE: 1}
 
-# What every submission and every poll asks, built once: `shared.store.case_rows` says why.
+# The queries of every submission and every poll, built once: `shared.store.case_rows` says why.
 _CASES = CaseRow.__table__
 _OF_CLINIC = _CASES.c.clinic_id == bindparam("clinic_id")
 _READ = visible_cases(None).where(_CASES.c.id == bindparam("case_id"))
@@ -29,12 +29,12 @@ _FIND_BY_KEY = (
     .where(_OF_CLINIC, _CASES.c.idempotency_key == bindparam("idempotency_key"))
     .add_columns(_CASES.c.request_sha256)
 )
-_WAITING = text("cases.state = 'queued'")  # in the words of the indexes, so that these alone are looked at
+_WAITING = text("cases.state = 'queued'")  # exactly as in the indexes, so that these alone are used
 _WAITING_OF_CLINIC = (
     select(literal(1))
     .select_from(_CASES)
     .where(_WAITING, _OF_CLINIC)
-    .order_by(_CASES.c.urgency, _CASES.c.turn)  # or PostgreSQL looks through all cases
+    .order_by(_CASES.c.urgency, _CASES.c.turn)  # or PostgreSQL scans all cases
     .limit(bindparam("at_most"))
 )
 _COUNT_WAITING_OF = select(func.count()).select_from(_WAITING_OF_CLINIC.subquery())
@@ -51,7 +51,7 @@ _ADD = insert(_CASES)
 
 @dataclass(frozen=True)
 class CaseFilter:
-    """Which cases a list shows. `before` is the (submitted_at, id) of the last case of the page before."""
+    """Which cases a list shows. `before` is the (submitted_at, id) of the previous page's last case."""
 
     state: State | None = None
     reference: str | None = None
@@ -62,7 +62,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
     """Put a new case in the queue.
 
     Raises:
-        Conflict: `idempotency_key_taken`: another request with the same key was faster.
+        Conflict: `idempotency_key_taken`: another request with the same key came first.
     """
     turn = _next_turn(session, case.clinic_id, _URGENCY[case.priority], now)
     try:
@@ -70,7 +70,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
     except IntegrityError as error:
         if case.idempotency_key is None:
             raise
-        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
+        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key came first.") from error
     return Case(
         id=case.id,
         clinic_id=case.clinic_id,
@@ -101,7 +101,7 @@ def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -
 def find_by_idempotency_key(
     session: Session | Connection, clinic_id: UUID, idempotency_key: str
 ) -> tuple[Case, str] | None:
-    """Return the case that this Idempotency-Key made, with its request's digest, or None."""
+    """Return the case that was made with this Idempotency-Key, with its request's digest, or None."""
     row = session.execute(_FIND_BY_KEY, {"clinic_id": clinic_id, "idempotency_key": idempotency_key}).first()
     return None if row is None else (to_case(row), row.request_sha256)
 
@@ -125,9 +125,9 @@ def list_cases(session: Session, caller: Caller | None, wanted: CaseFilter, limi
     """Return at most `limit` cases, newest first."""
     query = visible_cases(caller).order_by(CaseRow.submitted_at.desc(), CaseRow.id.desc()).limit(limit)
     if wanted.state is not None:
-        query = query.where(CaseRow.state == wanted.state, CaseRow.erased_at.is_(None))  # an index wants to hear it
+        query = query.where(CaseRow.state == wanted.state, CaseRow.erased_at.is_(None))  # the index needs it
     if wanted.reference is not None:
-        decomposed = unicodedata.normalize("NFD", wanted.reference)  # as the version before kept what Macs sent
+        decomposed = unicodedata.normalize("NFD", wanted.reference)  # as earlier versions stored what Macs sent
         query = query.where(CaseRow.reference.in_({wanted.reference, decomposed}))
     if wanted.before is not None:
         place = tuple_(CaseRow.submitted_at, CaseRow.id)
@@ -148,7 +148,7 @@ def read_activation_maps(session: Session, case_id: UUID) -> tuple[ActivationMap
         .options(joinedload(AnalysisRow.model))
     )
     if row is None:
-        raise NotFound("heatmap_not_ready", "This case has no result, so there is no heatmap of it.")
+        raise NotFound("heatmap_not_ready", "This case has no result, so it has no heatmap.")
     return ActivationMaps(row.activation_maps, row.map_height, row.map_width), row.model.manifest
 
 
@@ -158,7 +158,7 @@ def count_waiting_of(session: Session | Connection, clinic_id: UUID, at_most: in
 
 
 def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
-    """Give a failed case three new attempts, alone, at the end of its clinic's queue.
+    """Give a failed case three new attempts, in batches of its own, at the end of its clinic's queue.
 
     Raises:
         NotFound: see `read_case`.
@@ -166,21 +166,21 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
     """
     row = _lock_row(session, None, case_id)
     if row.state != State.FAILED:
-        raise Conflict("case_not_failed", f"This case is {row.state}; only a failed one can be analysed again.")
+        raise Conflict("case_not_failed", f"This case is {row.state}; only a failed case can be analysed again.")
     row.turn = _next_turn(session, row.clinic_id, row.urgency, now)
     row.state, row.attempts, row.alone, row.available_at = State.QUEUED, 0, True, now
     row.finished_at = row.error_code = row.error_detail = row.review_rank = None
-    said = session.scalar(select(func.max(ReviewRow.version)).where(ReviewRow.case_id == case_id)) or 0
-    row.reviewed, row.review_base = False, max(said, row.review_base) + 1
+    latest = session.scalar(select(func.max(ReviewRow.version)).where(ReviewRow.case_id == case_id)) or 0
+    row.reviewed, row.review_base = False, max(latest, row.review_base) + 1
     row.version += 1
     session.flush()
     return read_case(session, None, case_id)
 
 
 def list_finished_before(session: Session, clinic_id: UUID, moment: datetime, limit: int) -> Sequence[UUID]:
-    """Return ids of a clinic's cases that ended before `moment` and are not deleted, oldest first, and lock them.
+    """Lock and return the ids of a clinic's cases that ended before `moment` and are not deleted, oldest first.
 
-    One that somebody else deletes or requeues at this moment is not among them.
+    A case that another transaction is deleting or requeueing is skipped.
     """
     oldest = _finished_before(clinic_id, moment).order_by(CaseRow.finished_at).limit(limit)
     return session.scalars(oldest.with_for_update(skip_locked=True)).all()
@@ -199,12 +199,12 @@ def _finished_before(clinic_id: UUID, moment: datetime) -> Select:
 
 
 def find_known(session: Session, case_ids: Collection[UUID]) -> set[UUID]:
-    """Return those ids that are cases, deleted ones whose objects are not yet erased included."""
+    """Return the ids that are cases, including deleted ones whose objects are not yet erased."""
     return set(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(case_ids), CaseRow.erased_at.is_(None))))
 
 
 def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Case:
-    """Cancel a case that has no final state; a worker that holds it will have its result refused.
+    """Cancel a case that is not final; if a worker holds it, its result will be refused.
 
     Raises:
         NotFound: see `read_case`.
@@ -213,7 +213,7 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
     row = _lock_row(session, caller, case_id)
     if State(row.state).is_final:
         raise Conflict(
-            "case_is_final", f"This case is {row.state} already; only a waiting or running one can be cancelled."
+            "case_is_final", f"This case is already {row.state}; only a waiting or running case can be cancelled."
         )
     _finish_without_result(row, State.CANCELLED, now)
     session.flush()
@@ -221,7 +221,7 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
 
 
 def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: datetime) -> None:
-    """Remove a case's result and all that the clinic said of it; the row stays as a tombstone, its objects go next.
+    """Remove a case's result and all that the clinic gave; the row stays as a tombstone, its objects are erased later.
 
     Raises:
         NotFound: see `read_case`.
@@ -231,7 +231,7 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
         _finish_without_result(row, State.CANCELLED, now)
     row.reference = row.age = row.sex = row.site = row.idempotency_key = row.traceparent = None
     row.review_rank = row.decision = None
-    row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest tells whether one has the same photograph
+    row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest identifies a copy of the photograph
     row.deleted_at = now
     session.flush()
     submissions.forget_case(session, case_id)
@@ -260,7 +260,7 @@ def _finish_without_result(row: CaseRow, state: State, now: datetime) -> None:
 
 
 def _to_values(case: NewCase, now: datetime) -> dict[str, object]:
-    """Return what the columns of a new case hold, but for its turn."""
+    """Return the values of a new case's columns, except its turn."""
     photograph = case.photograph
     return {
         "id": case.id,

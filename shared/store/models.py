@@ -23,9 +23,9 @@ class LoadedModel:
 
 
 def activate_model(session: Session, digest: str, manifest: dict, card: str, now: datetime) -> None:
-    """Note that a worker has loaded this bundle; it is the current one from now on, with this card.
+    """Record that a worker has loaded this bundle; it becomes the current one, with this card.
 
-    In one statement: of workers that start together, each may be the first.
+    In one statement: any of several workers that start together may be the first.
     """
     values = {"digest": digest, "manifest": manifest, "card": card, "activated_at": now}
     insert = _INSERTS[session.get_bind().dialect.name](ModelRow).values(values)

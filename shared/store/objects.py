@@ -1,4 +1,4 @@
-"""What the rows promise to be in the object store, and what is to go from it."""
+"""The objects that rows promise to be in the object store, and the cases whose objects are to be erased."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ class PromisedObject(NamedTuple):
 
 
 def list_promised(session: Session) -> Sequence[PromisedObject]:
-    """Return every object that a case which is not deleted points to: its photograph, and its recorded overlay."""
+    """Return every object that an undeleted case points to: its photograph, and its recorded overlay."""
     alive = CaseRow.deleted_at.is_(None)
     photographs = select(CaseRow.id, CaseRow.photograph_key).where(alive)
     overlays = select(AnalysisRow.case_id, AnalysisRow.overlay_key).join(CaseRow).where(alive)
@@ -32,7 +32,7 @@ def list_promised(session: Session) -> Sequence[PromisedObject]:
 
 
 class DeletedCase(NamedTuple):
-    """A deleted case whose objects have not been seen to be gone."""
+    """A deleted case whose objects are not yet known to be erased."""
 
     deleted_at: datetime
     case_id: UUID
@@ -42,7 +42,7 @@ class DeletedCase(NamedTuple):
 def list_to_erase(
     session: Session, deleted_before: datetime, limit: int, after: DeletedCase | None = None
 ) -> Sequence[DeletedCase]:
-    """Return deleted cases whose objects have not been seen to be gone, oldest first, from one of them on."""
+    """Return the next deleted cases whose objects are not yet known to be erased, oldest first, after the given one."""
     place = tuple_(CaseRow.deleted_at, CaseRow.id)
     query = (
         select(CaseRow.deleted_at, CaseRow.id, CaseRow.clinic_id)
@@ -56,5 +56,5 @@ def list_to_erase(
 
 
 def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
-    """Note that a deleted case's objects are gone."""
+    """Record that a deleted case's objects are gone."""
     session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))

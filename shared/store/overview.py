@@ -1,4 +1,4 @@
-"""The queue in numbers: what waits and runs, and what the last hours have got done."""
+"""The queue in numbers: what waits and runs, and what ended in the last hours."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
 
 @dataclass(frozen=True)
 class ClinicLoad:
-    """What of one clinic is under way. `oldest` and `oldest_running` are when the longest-standing were submitted."""
+    """A clinic's waiting and running cases. `oldest` and `oldest_running`: when the oldest of each were submitted."""
 
     clinic_id: UUID
     name: str
@@ -30,7 +30,7 @@ class ClinicLoad:
 
 @dataclass(frozen=True)
 class Hour:
-    """What ended within an hour, by the clock in UTC; seconds from submission to the end: half, and 95 %, took less."""
+    """What ended within one clock hour (UTC), with the median and 95th percentile of seconds from submission to end."""
 
     start: datetime
     succeeded: int
@@ -41,7 +41,7 @@ class Hour:
 
 
 def list_loads(session: Session) -> Sequence[ClinicLoad]:
-    """Return the clinics of which something waits or runs, the busiest first."""
+    """Return the clinics with waiting or running cases, those with most waiting first."""
     waiting = {
         clinic_id: (number, oldest)
         for clinic_id, number, oldest in session.execute(
@@ -50,7 +50,7 @@ def list_loads(session: Session) -> Sequence[ClinicLoad]:
             .group_by(CaseRow.clinic_id)
         )
     }
-    # Counted here, as they are few, and found by their leases: SQLite would walk an index of all cases instead.
+    # Counted here, since they are few, and found by their leases: else SQLite would walk an index of all cases.
     leased = CaseRow.state == State.RUNNING, CaseRow.lease_expires_at.is_not(None)
     running = defaultdict(list)
     for clinic_id, submitted_at in session.execute(select(CaseRow.clinic_id, CaseRow.submitted_at).where(*leased)):
@@ -70,7 +70,7 @@ def count_arrivals(session: Session, since: datetime) -> int:
 
 
 def find_chores(session: Session) -> dict[str, datetime | None]:
-    """Return since when the longest-standing of each thing is due that beat's clock starts, by what it is."""
+    """Return, for each kind of chore that beat schedules, since when its oldest item is due; None: nothing is."""
     return {
         "message": session.scalar(select(func.min(DeliveryRow.due_at))),
         "erasure": session.scalar(

@@ -1,4 +1,4 @@
-"""Cases as workers and the sweeper see them: claim under a lease, record once, give back, sweep."""
+"""Cases as workers and the sweep see them: claim under a lease, record once, return, sweep."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from shared.tables import AnalysisRow, CaseRow
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep did with the leases that ran out: how many cases were given back, and which were given up on."""
+    """What a sweep did with expired leases: how many cases returned to the queue, and which failed."""
 
     returned: int
     failed: Sequence[UUID]
@@ -34,8 +34,8 @@ class Sweep:
 def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> Sequence[Lease]:
     """Lease up to `limit` waiting cases to the caller: urgent first, clinics in turn, oldest first.
 
-    A case that must be tried alone is returned by itself. No two callers get the same case: PostgreSQL skips the rows
-    that another transaction has locked, SQLite has one writer at a time.
+    A case that must be tried alone is returned by itself. No two callers get the same case: PostgreSQL skips rows that
+    another transaction has locked, SQLite has one writer at a time.
     """
     waiting = _claimable(select(CaseRow.id, CaseRow.alone), now)
     head = session.execute(waiting.limit(limit).with_for_update(skip_locked=True)).all()
@@ -75,7 +75,7 @@ def claim_cases(session: Session, limit: int, lease_s: float, now: datetime) -> 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Whose results a call has written, and whose stood already as they are: the former alone are news."""
+    """The cases whose results a call wrote, and those that already had the same results: only the former are news."""
 
     written: set[UUID]
     standing: set[UUID]
@@ -84,9 +84,9 @@ class Recorded:
 def record_analyses(
     session: Session, found: Sequence[tuple[Lease, Analysis, ActivationMaps]], now: datetime
 ) -> Recorded:
-    """Write a batch's results and end its cases, but for those whose lease is no longer the caller's.
+    """Write a batch's results and end its cases, except those whose lease is no longer the caller's.
 
-    Recording the same result again is fine: whoever lost the connection during a commit cannot know how it ended.
+    Recording the same result again is fine: a caller that lost its connection during a commit cannot know the outcome.
     """
     held = _lock_held(session, [lease for lease, _, _ in found])
     rows = [_to_row(*each) for each in found if each[0].case_id in held]
@@ -103,7 +103,7 @@ def record_problem(session: Session, lease: Lease, problem: Problem, now: dateti
 
 
 def return_case(session: Session, lease: Lease, available_at: datetime, *, alone: bool, counted: bool) -> bool:
-    """Give a leased case back to the queue; an attempt that the case is not to blame for is not counted."""
+    """Return a leased case to the queue; an attempt that failed through no fault of the case is not `counted`."""
     return _end_lease(
         session,
         lease,
@@ -115,7 +115,7 @@ def return_case(session: Session, lease: Lease, available_at: datetime, *, alone
 
 
 def sweep_leases(session: Session, now: datetime) -> Sweep:
-    """Return the cases whose lease ran out to the queue, or fail those that were tried too often."""
+    """Return the cases whose lease expired to the queue, or fail those that were tried too often."""
     expired = session.execute(
         select(CaseRow.id, CaseRow.attempts)
         .where(CaseRow.state == State.RUNNING, CaseRow.lease_expires_at < now)
@@ -133,15 +133,15 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
 
 
 def count_waiting(session: Session | Connection, now: datetime, at_most: int) -> int:
-    """Return how many cases could be claimed now; stops counting at `at_most`, so that no backlog makes it slow."""
+    """Return how many cases could be claimed now; stops counting at `at_most`, to be fast whatever the backlog."""
     waiting = _claimable(select(CaseRow.id), now).limit(at_most)
     return session.scalar(select(func.count()).select_from(waiting.subquery()))
 
 
 def _claimable(query: Select, now: datetime) -> Select:
-    """Return the query of what could be claimed now, in the queue's order, and so by a walk along its index.
+    """Return the query of claimable cases in the queue's order, which makes it a walk along the index.
 
-    Without an order PostgreSQL hopes to find some soon, wherever it begins, and looks through all that have ended.
+    Without an order PostgreSQL hopes for an early match, wherever it begins, and scans all cases that have ended.
     """
     waiting = query.where(CaseRow.state == State.QUEUED, CaseRow.available_at <= now)
     return waiting.order_by(CaseRow.urgency, CaseRow.turn, CaseRow.submitted_at)
@@ -155,15 +155,15 @@ def _ended_by(problem: Problem, now: datetime) -> dict:
 
 
 def _lock_held(session: Session, leases: Sequence[Lease]) -> set[UUID]:
-    """Return those of the leased cases that are still the caller's, and until the end of the transaction stay so."""
+    """Lock and return the leased cases that are still the caller's; they stay so until the transaction ends."""
     tokens = {lease.case_id: lease.token for lease in leases}
-    # Two who record the same cases lock them in the same order, so that neither waits for the other for ever.
+    # In one order, so that two callers that record the same cases cannot deadlock.
     locked = select(CaseRow.id, CaseRow.lease_token).where(CaseRow.id.in_(tokens)).order_by(CaseRow.id)
     return {row.id for row in session.execute(locked.with_for_update()) if row.lease_token == tokens[row.id]}
 
 
 def _find_standing(session: Session, late: Mapping[UUID, str]) -> set[UUID]:
-    """Return those of the cases whose result is the one with this overlay."""
+    """Return those of the cases whose recorded result has this overlay."""
     if not late:
         return set()
     standing = select(AnalysisRow.case_id, AnalysisRow.overlay_key).where(AnalysisRow.case_id.in_(late))
@@ -193,6 +193,6 @@ def _end_lease(session: Session, lease: Lease, **values) -> bool:
 
 
 def _ending(**values) -> Update:
-    """Return the statement that ends leases and changes their cases; of which, its condition is to say."""
+    """Return the statement that ends leases and changes their cases; the caller adds the condition."""
     values |= {"lease_token": None, "lease_expires_at": None, "version": CaseRow.version + 1}  # nosec B105  # emptied
     return update(CaseRow).values(values).execution_options(synchronize_session=False)

@@ -1,4 +1,4 @@
-"""What reviewers say of cases, and who has which case open."""
+"""Reviews of cases, and who has which case open."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -21,9 +21,9 @@ OPEN_FOR = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Reviews:
-    """What was said of a case. `version` grows with each review and each requeue: who names it has seen everything.
+    """The reviews of a case. `version` grows with each review and requeue: whoever names it has seen everything.
 
-    `stands` is the newest review, unless it is of an attempt before; `earlier` are all others, newest first.
+    `stands` is the newest review, unless it is of an earlier attempt; `earlier` are all others, newest first.
     """
 
     version: int
@@ -32,7 +32,7 @@ class Reviews:
 
 
 def read_reviews(session: Session, caller: Caller, case_id: UUID) -> Reviews:
-    """Return all that was said of a case.
+    """Return the reviews of a case.
 
     Raises:
         NotFound: see `read_case`.
@@ -51,12 +51,12 @@ def add_review(
     note: str | None,
     now: datetime,
 ) -> Review:
-    """Say something of a case, on top of version `expected_version` of its `Reviews`.
+    """Review a case, on top of version `expected_version` of its `Reviews`.
 
     Raises:
         NotFound: see `read_case`.
-        Conflict: `case_not_reviewable`: it has no result, and did not fail. `review_changed`: somebody was faster, or
-            the case was analysed again.
+        Conflict: `case_not_reviewable`: it has no result, and did not fail. `review_changed`: somebody else came first,
+            or the case was analysed again.
     """
     cases.read_case(session, caller, case_id)
     reviewable = CaseRow.id == case_id, CaseRow.deleted_at.is_(None), CaseRow.state.in_(REVIEWABLE)
@@ -71,9 +71,9 @@ def add_review(
             return stands  # the same was sent twice, as by a double click
     if version != expected_version:
         meanwhile = (
-            "Somebody else has reviewed this case meanwhile. Read their review first."
+            "Somebody else has reviewed this case in the meantime. Read their review first."
             if stands
-            else "This case was analysed again meanwhile. Look at what came of it first."
+            else "This case was analysed again in the meantime. Look at the outcome first."
         )
         raise Conflict("review_changed", meanwhile)
     row = ReviewRow(case_id=case_id, version=version + 1, verdict=verdict, label=label, note=note)
@@ -84,7 +84,7 @@ def add_review(
 
 
 def note_opened(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Sequence[str]:
-    """Note that a reviewer has a case open, for ten minutes; return the prefixes of the others' keys who have, too.
+    """Record that a reviewer has a case open, for ten minutes; return the key prefixes of others who do.
 
     Raises:
         NotFound: see `read_case`.
@@ -97,14 +97,14 @@ def note_opened(session: Session, caller: Caller, case_id: UUID, now: datetime) 
 
 
 def note_closed(session: Session, caller: Caller, case_id: UUID) -> None:
-    """Note that a reviewer is done with a case."""
+    """Record that a reviewer is done with a case."""
     session.execute(delete(OpeningRow).where(OpeningRow.case_id == case_id, OpeningRow.key_id == caller.key_id))
 
 
 def list_open(
     session: Session, caller: Caller, case_ids: Collection[UUID], now: datetime
 ) -> Mapping[UUID, Sequence[str]]:
-    """Return the prefixes of the keys of others who have these cases open."""
+    """Return, for each of these cases, the key prefixes of others who have it open."""
     rows = session.execute(
         select(OpeningRow.case_id, ApiKeyRow.prefix)
         .join(ApiKeyRow, ApiKeyRow.id == OpeningRow.key_id)
@@ -126,10 +126,11 @@ def _read_reviews(session: Session, case_id: UUID) -> Reviews:
         .where(ReviewRow.case_id == case_id)
         .order_by(ReviewRow.version.desc())
     )
-    said = [
+    newest_first = [
         Review(case_id, row.version, Verdict(row.verdict), row.label, row.note, prefix, row.reviewed_at)
         for row, prefix in rows
     ]
-    if said and said[0].version >= base:
-        return Reviews(said[0].version, said[0], said[1:])
-    return Reviews(base, None, said)
+    if newest_first and newest_first[0].version >= base:
+        newest, *earlier = newest_first
+        return Reviews(newest.version, newest, earlier)
+    return Reviews(base, None, newest_first)

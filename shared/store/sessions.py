@@ -1,4 +1,4 @@
-"""People who signed in on a page: who they are, until they sign out, stay away, or their key ends."""
+"""Sessions of people who signed in on a page, until they sign out, stay away, or their key ends."""
 
 import hashlib
 import secrets
@@ -21,7 +21,7 @@ _TOKEN_BYTES = 32
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A session that is valid. `csrf_secret` stands in every form of its pages, and nowhere else."""
+    """A valid session. `csrf_secret` is in every form of its pages, and nowhere else."""
 
     id: str
     caller: Caller
@@ -31,7 +31,7 @@ class SignedIn:
 
 
 def begin_session(session: Session, caller: Caller, now: datetime) -> str:
-    """Sign the holder of a key in and return the cookie's token, which SQL keeps as a hash. Sweeps out ended ones."""
+    """Sign in the holder of a key and return the cookie's token, which SQL keeps as a hash. Removes ended sessions."""
     session.execute(
         delete(SessionRow).where(or_(SessionRow.expires_at <= now, SessionRow.used_at <= now - LASTS_UNUSED))
     )
@@ -45,7 +45,7 @@ def begin_session(session: Session, caller: Caller, now: datetime) -> str:
 
 
 def find_session(session: Session, token: str, now: datetime) -> SignedIn | None:
-    """Return who holds this token, or None if nobody does any more. It ends with its key, however that ends."""
+    """Return the session with this token, or None if it has ended. It ends with its key, however that ends."""
     found = session.execute(
         select(SessionRow, ApiKeyRow)
         .join(ApiKeyRow, ApiKeyRow.id == SessionRow.key_id)
@@ -60,12 +60,12 @@ def find_session(session: Session, token: str, now: datetime) -> SignedIn | None
 
 
 def note_session_use(session: Session, session_id: str, now: datetime) -> None:
-    """Remember that a page was asked for."""
+    """Record that a session was used."""
     session.execute(update(SessionRow).where(SessionRow.id == session_id).values(used_at=now))
 
 
 def renew_session(session: Session, session_id: str, now: datetime) -> None:
-    """Let a session last as long as one that begins now: its key was entered once more."""
+    """Extend a session as if it began now: its key was entered again."""
     row = session.get(SessionRow, session_id)
     row.used_at, row.expires_at = now, now + LASTS
 

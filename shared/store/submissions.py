@@ -16,7 +16,7 @@ from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow
 
 @dataclass(frozen=True)
 class Item:
-    """One photograph of a submission. `state` is its case's; a refused one has neither and an error."""
+    """One photograph of a submission. `state` is its case's; a refused photograph has no case but an error."""
 
     position: int
     name: str
@@ -28,7 +28,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Submission:
-    """What came of the photographs that were looked at so far; `is_complete`: of all of them."""
+    """The outcome of the photographs processed so far; `is_complete`: of all of them."""
 
     id: UUID
     is_complete: bool
@@ -47,10 +47,10 @@ def add_submission(
     request_sha256: str,
     now: datetime,
 ) -> None:
-    """Note that photographs are being taken in.
+    """Record that the photographs of a submission are being processed.
 
     Raises:
-        Conflict: `idempotency_key_taken`: another request with the same key was faster.
+        Conflict: `idempotency_key_taken`: another request with the same key came first.
     """
     row = SubmissionRow(id=submission_id, clinic_id=clinic_id, created_at=now)
     row.idempotency_key, row.request_sha256 = idempotency_key, request_sha256
@@ -60,16 +60,16 @@ def add_submission(
     except IntegrityError as error:
         if idempotency_key is None:
             raise
-        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key was faster.") from error
+        raise Conflict("idempotency_key_taken", "Another request with this Idempotency-Key came first.") from error
 
 
 def find_begun(
     session: Session, clinic_id: UUID, idempotency_key: str | None, request_sha256: str
 ) -> tuple[UUID, str] | None:
-    """Return (id, request's digest) of the submission that a request belongs to, or None if it is a new one.
+    """Return (id, request's digest) of the submission that a request continues, or None if it is a new one.
 
-    That is the one with its Idempotency-Key. Without a key, it is one that broke off in the same request: nobody has
-    been told of it, and sending again must not double what was taken in.
+    That is the one with its Idempotency-Key. Without a key, it is an unfinished one of the same request: nobody got an
+    answer about it, and sending it again must not duplicate its cases.
     """
     query = select(SubmissionRow.id, SubmissionRow.request_sha256).where(
         SubmissionRow.clinic_id == clinic_id, SubmissionRow.idempotency_key == idempotency_key
@@ -81,7 +81,7 @@ def find_begun(
 
 
 def list_positions(session: Session, submission_id: UUID) -> set[int]:
-    """Return the positions of the photographs that were looked at."""
+    """Return the positions of the photographs already processed."""
     return set(
         session.scalars(select(SubmissionItemRow.position).where(SubmissionItemRow.submission_id == submission_id))
     )
@@ -95,10 +95,10 @@ def add_item(
     case_id: UUID | None = None,
     error: tuple[str, str] | None = None,
 ) -> None:
-    """Note which case a photograph became, or with which (code, sentence) it was refused.
+    """Record the case that a photograph became, or the (code, sentence) with which it was refused.
 
     Raises:
-        Conflict: `item_taken`: another request with the same key was faster.
+        Conflict: `item_taken`: another request with the same key came first.
     """
     row = SubmissionItemRow(
         submission_id=submission_id, position=position, name=name[:REFERENCE_LENGTH], case_id=case_id
@@ -108,11 +108,11 @@ def add_item(
     try:
         session.flush()
     except IntegrityError as failure:
-        raise Conflict("item_taken", "Another request took this photograph in.") from failure
+        raise Conflict("item_taken", "Another request has already processed this photograph.") from failure
 
 
 def finish_submission(session: Session, submission_id: UUID, now: datetime) -> None:
-    """Note that every photograph was looked at."""
+    """Record that every photograph was processed."""
     session.execute(
         update(SubmissionRow)
         .where(SubmissionRow.id == submission_id, SubmissionRow.finished_at.is_(None))
@@ -121,8 +121,8 @@ def finish_submission(session: Session, submission_id: UUID, now: datetime) -> N
 
 
 def forget_case(session: Session, case_id: UUID) -> None:
-    """Forget the name of a deleted case's file; with a submission's last case, also its digest and key, which tell
-    whether one has the same photographs.
+    """Remove the file name of a deleted case; with a submission's last case, also its digest and key, which identify
+    copies of its photographs.
     """
     of_case = SubmissionItemRow.case_id == case_id
     session.execute(update(SubmissionItemRow).where(of_case).values(name=""))
@@ -135,7 +135,7 @@ def forget_case(session: Session, case_id: UUID) -> None:
 
 
 def forget_refused_names(session: Session, begun_before: datetime) -> None:
-    """Remove the names of refused photographs: they may tell who is on them, and go with no case."""
+    """Remove the file names of refused photographs: they may name a patient, and no deletion of a case removes them."""
     begun = select(SubmissionRow.id).where(SubmissionRow.created_at < begun_before)
     refused = SubmissionItemRow.submission_id.in_(begun), SubmissionItemRow.case_id.is_(None)
     session.execute(update(SubmissionItemRow).where(*refused, SubmissionItemRow.name != "").values(name=""))

@@ -1,8 +1,8 @@
-"""The audit trail: who read or changed which case, and when. Rows are only ever added.
+"""The audit trail: who read or changed which case, and when. Append-only.
 
 Each entry holds the SHA-256 of itself and of the entry before it (a linked time-stamp: Haber and Stornetta 1991), so
 one that is altered or removed breaks every hash that follows. Whoever can rewrite the whole table can make a new chain;
-hence the newest hash is logged, and `verify_trail` tells whether a hash that was noted down still stands in the chain.
+hence the newest hash is logged, and `verify_trail` tells whether a hash noted earlier is still in the chain.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _CHAIN_LOCK = 0x61756474
 _ADOPTED_AT_ONCE = 1000
 _READ_AT_ONCE = 1000
 
-# Asked with every submission, so built once: `shared.store.case_rows` says why.
+# Used with every submission, so built once: `shared.store.case_rows` says why.
 _TRAIL = AuditRow.__table__
 _LOCK_CHAIN = select(func.pg_advisory_xact_lock(_CHAIN_LOCK))
 _HEAD = (
@@ -65,7 +65,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class AuditEntry(_Entry):
-    """Who did what. `key_id` is None for what no key did, `case_id` for what was done to no case."""
+    """An entry. `key_id` is None for what was done without a key, `case_id` for what concerned no case."""
 
     hash: str
 
@@ -80,9 +80,9 @@ class TrailReport:
 
 
 def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequence[UUID | None], now: datetime) -> None:
-    """Add to the trail that this actor did `action` to these cases (None: to no case). Call it last in a transaction.
+    """Record that this actor did `action` to these cases (None: to no case). Call it last in a transaction.
 
-    Whoever adds waits until the transaction of whoever added before has ended: the chain has one end.
+    A caller waits until the transaction of the previous one has ended: the chain has one end.
     """
     if not case_ids:
         return
@@ -99,7 +99,7 @@ def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequen
 
 
 def find_unread(session: Session | Connection, caller: Caller, case_ids: Sequence[UUID]) -> list[UUID]:
-    """Return those of the cases whose result this key has not been seen to read."""
+    """Return those of the cases that this key has not read, by the trail."""
     read = session.scalars(
         select(AuditRow.case_id).where(
             AuditRow.case_id.in_(case_ids), AuditRow.key_id == caller.key_id, AuditRow.action == CASE_READ
@@ -110,7 +110,7 @@ def find_unread(session: Session | Connection, caller: Caller, case_ids: Sequenc
 
 
 def list_entries(session: Session, case_id: UUID | None, before: int | None, limit: int) -> Sequence[AuditEntry]:
-    """Return at most `limit` entries, newest first; `before` is the position of the last one of the page before."""
+    """Return at most `limit` entries, newest first; `before` is the position of the previous page's last one."""
     query = select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position.desc()).limit(limit)
     if case_id is not None:
         query = query.where(AuditRow.case_id == case_id)
@@ -129,9 +129,9 @@ def read_head(session: Session) -> tuple[int, str]:
 
 
 def verify_trail(session: Session, expected_head: str | None = None) -> TrailReport:
-    """Compute every hash anew and say where the chain is broken.
+    """Recompute every hash and report where the chain is broken.
 
-    expected_head: a hash that was noted down earlier. If it is not in the chain, what led to it was rewritten.
+    expected_head: a hash noted earlier. If it is not in the chain, what led to it was rewritten.
     """
     position, previous, faults = 0, _GENESIS, []
     head_found = expected_head in (None, _GENESIS)
@@ -142,7 +142,7 @@ def verify_trail(session: Session, expected_head: str | None = None) -> TrailRep
             faults.append(f"Entries {position} to {row.position - 1} are missing.")
             position, previous = row.position, None
         if previous is not None and row.hash != _hash(row, previous):
-            faults.append(f"Entry {position} does not follow from what stands before it: one of the two was altered.")
+            faults.append(f"Entry {position} does not match the entry before it: one of the two was altered.")
         previous = row.hash
         head_found |= row.hash == expected_head
     if not head_found:
@@ -151,7 +151,7 @@ def verify_trail(session: Session, expected_head: str | None = None) -> TrailRep
 
 
 def _adopt_unchained(session: Session) -> tuple[int, str]:
-    """Chain what a version that knew no chain has added meanwhile; return the position and hash of the chain's end."""
+    """Chain entries added by a version without the chain; return the position and hash of the chain's end."""
     end = session.execute(_END).first()
     if end is not None and not end.is_unchained_left:
         return end.position, end.hash

@@ -1,4 +1,4 @@
-"""Places in the object store that a clinic fills by itself, before a case is made of what lies there."""
+"""Direct uploads: photographs that a clinic puts into the object store itself, before a case is made of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from shared.tables import UploadRow
 
 _AT_ONCE = 1000
 _KEPT_AFTER = timedelta(hours=1)
-"""A photograph whose sending began just in time arrives later, and its case is asked for later still."""
+"""An upload that begins just in time arrives later, and its case is requested later still."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What was agreed on before the bytes came. `sha256` is what the clinic said that they would be.
+    """A direct upload. `sha256` is the digest that the clinic announced.
 
-    Until `expires_at` the place takes bytes; a case can be made of them for a while longer.
+    Bytes are accepted until `expires_at`; a case can be made of them for a while longer.
     """
 
     id: UUID
@@ -32,7 +32,7 @@ class Upload:
 
 
 def add_upload(session: Session, upload: Upload, now: datetime) -> None:
-    """Note that a clinic may fill this place."""
+    """Record that a clinic may make this upload."""
     session.add(
         UploadRow(
             id=upload.id,
@@ -47,7 +47,7 @@ def add_upload(session: Session, upload: Upload, now: datetime) -> None:
 
 
 def find_upload(session: Session, clinic_id: UUID, upload_id: UUID, now: datetime) -> Upload:
-    """Return an upload that no case was made of yet.
+    """Return an upload of which no case has been made yet.
 
     Raises:
         NotFound: `upload_not_found`: there is none, it is another clinic's, or it has expired.
@@ -55,17 +55,17 @@ def find_upload(session: Session, clinic_id: UUID, upload_id: UUID, now: datetim
     """
     row = session.scalar(select(UploadRow).where(UploadRow.id == upload_id, UploadRow.clinic_id == clinic_id))
     if row is None or (row.expires_at + _KEPT_AFTER <= now and row.case_id is None):
-        raise NotFound("upload_not_found", "There is no such upload, or it has expired. Ask for a new one.")
+        raise NotFound("upload_not_found", "There is no such upload, or it has expired. Request a new one.")
     if row.case_id is not None:
         raise _used()
     return Upload(row.id, row.clinic_id, row.object_key, row.sha256, row.expires_at)
 
 
 def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
-    """Tie an upload to the case that was made of it; from now on the case alone has the digest, and may be deleted.
+    """Tie an upload to the case made of it; from now on the case alone has the digest, which goes when it is deleted.
 
     Raises:
-        Conflict: `upload_used`: another request was faster.
+        Conflict: `upload_used`: another request came first.
     """
     used = session.execute(
         update(UploadRow)
@@ -77,7 +77,7 @@ def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
 
 
 def _used() -> Conflict:
-    return Conflict("upload_used", "A case was made of this upload already. Ask for a new upload for every case.")
+    return Conflict("upload_used", "A case was already made of this upload. Request a new upload for every case.")
 
 
 def count_open(session: Session, clinic_id: UUID, now: datetime) -> int:
@@ -90,7 +90,7 @@ def count_open(session: Session, clinic_id: UUID, now: datetime) -> int:
 
 
 class ExpiredUpload(NamedTuple):
-    """An upload whose time is long over, used or not."""
+    """An upload that no case can be made of any more, used or not."""
 
     expires_at: datetime
     id: UUID
@@ -98,7 +98,7 @@ class ExpiredUpload(NamedTuple):
 
 
 def list_expired(session: Session, now: datetime, after: ExpiredUpload | None = None) -> Sequence[ExpiredUpload]:
-    """Return expired uploads, oldest first, from one of them on."""
+    """Return the next expired uploads, oldest first, after the given one."""
     query = (
         select(UploadRow.expires_at, UploadRow.id, UploadRow.object_key)
         .where(UploadRow.expires_at < now - _KEPT_AFTER)

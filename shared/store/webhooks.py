@@ -1,4 +1,4 @@
-"""Webhooks: where clinics want to be told of final states, and what is on its way to them."""
+"""Webhooks: where clinics are told of final states, and the messages to them."""
 
 import base64
 import secrets
@@ -16,7 +16,7 @@ from shared.tables import CaseRow
 
 MOST_PER_CLINIC = 5
 RETRY_AFTER_S = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
-"""Pauses between attempts, as Standard Webhooks suggests: over a day. Then see `record_failure`."""
+"""Delays between attempts, as Standard Webhooks suggests: over a day in all. Then see `record_failure`."""
 
 _CLAIMED_FOR = timedelta(minutes=2)
 _KEPT_FOR = timedelta(days=30)
@@ -38,7 +38,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class KnownWebhook:
-    """A webhook without its secret, and how its messages fare. `last_error` is that of the newest that has one."""
+    """A webhook without its secret, with counts of its messages. `last_error` is of the newest message that has one."""
 
     id: UUID
     clinic_id: UUID
@@ -52,13 +52,13 @@ class KnownWebhook:
 
 
 def add_webhook(session: Session, clinic_id: UUID, url: str, now: datetime) -> tuple[UUID, str]:
-    """Tell a clinic's final states to this address from now on; return its id and its secret.
+    """Register a URL for a clinic's final states; return the webhook's id and its secret.
 
     Raises:
         Conflict: `webhooks_too_many`.
     """
     if session.scalar(select(func.count()).where(WebhookRow.clinic_id == clinic_id)) >= MOST_PER_CLINIC:
-        raise Conflict("webhooks_too_many", f"A clinic has {MOST_PER_CLINIC} webhooks at the most.")
+        raise Conflict("webhooks_too_many", f"A clinic may have at most {MOST_PER_CLINIC} webhooks.")
     key = base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
     row = WebhookRow(id=uuid4(), clinic_id=clinic_id, url=url, secret=f"whsec_{key}", created_at=now)
     session.add(row)
@@ -67,7 +67,7 @@ def add_webhook(session: Session, clinic_id: UUID, url: str, now: datetime) -> t
 
 
 def list_webhooks(session: Session, clinic_id: UUID | None) -> Sequence[KnownWebhook]:
-    """Return a clinic's webhooks, or everybody's, oldest first."""
+    """Return a clinic's webhooks, or those of all clinics, oldest first."""
     of_webhook = DeliveryRow.webhook_id == WebhookRow.id
     newest_error = (
         select(DeliveryRow.error)
@@ -93,7 +93,7 @@ def list_webhooks(session: Session, clinic_id: UUID | None) -> Sequence[KnownWeb
 
 
 def remove_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -> None:
-    """Forget a webhook of this clinic, or of any, and what was on its way to it.
+    """Remove a webhook of this clinic, or of any, with its messages.
 
     Raises:
         NotFound: `webhook_not_found`: there is none, or it is another clinic's.
@@ -105,7 +105,7 @@ def remove_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -
 
 
 def enable_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -> None:
-    """Use a webhook again that was disabled; what ended meanwhile is not told.
+    """Enable a disabled webhook; cases that ended meanwhile are not announced.
 
     Raises:
         NotFound: see `remove_webhook`.
@@ -114,9 +114,9 @@ def enable_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -
 
 
 def announce(session: Session, case_ids: Sequence[UUID], now: datetime) -> None:
-    """Note in the transaction that ends these cases that their clinics' webhooks are to be told.
+    """Queue messages to their clinics' webhooks, in the transaction that ends these cases.
 
-    One that is being removed is waited for: a message to a webhook that is gone would undo the whole transaction.
+    A webhook that is being removed is waited for: a message to one that is gone would undo the whole transaction.
     """
     if not case_ids:
         return
@@ -136,7 +136,7 @@ def announce(session: Session, case_ids: Sequence[UUID], now: datetime) -> None:
 
 
 def claim_deliveries(session: Session, limit: int, now: datetime) -> Sequence[Delivery]:
-    """Return messages that are due, and put them off: if the caller dies, another one sends them."""
+    """Return due messages and postpone them: if the caller dies, another one sends them."""
     rows = session.execute(
         select(DeliveryRow, WebhookRow.url, WebhookRow.secret)
         .join(WebhookRow, WebhookRow.id == DeliveryRow.webhook_id)
@@ -154,17 +154,17 @@ def claim_deliveries(session: Session, limit: int, now: datetime) -> Sequence[De
 
 
 def record_delivered(session: Session, delivery_id: UUID, now: datetime) -> None:
-    """Note that a webhook has taken a message."""
+    """Record that a webhook has accepted a message."""
     session.execute(
         update(DeliveryRow).where(DeliveryRow.id == delivery_id).values(delivered_at=now, due_at=None, error=None)
     )
 
 
 def record_failure(session: Session, delivery: Delivery, error: str, now: datetime, gone: bool = False) -> bool:
-    """Note why a message was not taken, and when to try again; return False if its webhook was given up on.
+    """Record why a message was not accepted, and when to retry; return False if its webhook was given up on.
 
-    After its last attempt a message is given up. So is all that waits for its webhook, which is disabled, if that is
-    gone or has taken no other message since this one was made.
+    After its last attempt a message is given up. If its webhook is gone, or has accepted no other message since this
+    one was made, the webhook is disabled and everything that waits for it is given up, too.
     """
     retry = not gone and delivery.attempt <= len(RETRY_AFTER_S)
     due_at = now + timedelta(seconds=RETRY_AFTER_S[delivery.attempt - 1]) if retry else None
@@ -188,7 +188,7 @@ def record_failure(session: Session, delivery: Delivery, error: str, now: dateti
 
 
 def forget_old_deliveries(session: Session, now: datetime) -> None:
-    """Remove what was delivered or given up a month ago."""
+    """Remove delivered and given-up messages that were made more than a month ago."""
     session.execute(delete(DeliveryRow).where(DeliveryRow.created_at < now - _KEPT_FOR, DeliveryRow.due_at.is_(None)))
 
 

@@ -1,4 +1,4 @@
-"""The worker processes, as each says of itself."""
+"""The worker processes, as they report themselves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _KEPT_FOR = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Worker:
-    """What a worker is. `images_per_minute` is measured while it has work; None: not yet."""
+    """A worker. `images_per_minute` is measured while it has work; None: not yet."""
 
     id: UUID
     name: str
@@ -30,7 +30,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class KnownWorker:
-    """A worker that was heard of within a day. `alive`: three heartbeats ago or less, and it did not say goodbye."""
+    """A worker seen within the last day. `alive`: seen within three heartbeats, and not shut down."""
 
     worker: Worker
     model_name: str
@@ -41,7 +41,7 @@ class KnownWorker:
 
 
 def note_worker(session: Session, worker: Worker, now: datetime) -> None:
-    """Write down that a worker lives, and forget those that were not heard of for a day."""
+    """Record a worker's heartbeat, and forget workers not seen for a day."""
     values = {"images_per_minute": worker.images_per_minute, "seen_at": now}
     if not session.execute(update(WorkerRow).where(WorkerRow.id == worker.id).values(values)).rowcount:
         session.add(WorkerRow(**vars(worker) | values, started_at=now))
@@ -49,7 +49,7 @@ def note_worker(session: Session, worker: Worker, now: datetime) -> None:
 
 
 def note_worker_stopped(session: Session, worker_id: UUID, now: datetime) -> None:
-    """Write down that a worker has ended as it should."""
+    """Record that a worker has shut down properly."""
     session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=now, stopped_at=now))
 
 

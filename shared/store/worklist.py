@@ -1,4 +1,4 @@
-"""The reviewers' worklist: cases that ended with a result, or that a human must look at, the most pressing first."""
+"""The reviewers' worklist: cases with a result, and failed cases, which a person must look at; most urgent first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Place = tuple[float, datetime, UUID]
 
 @dataclass(frozen=True)
 class WorklistFilter:
-    """Which cases the list shows. `after` is the place of the last case of the page before."""
+    """Which cases the list shows. `after` is the place of the previous page's last case."""
 
     reviewed: bool = False
     state: State | None = None
@@ -43,9 +43,9 @@ class Entry:
 
 
 def list_worklist(session: Session, wanted: WorklistFilter, limit: int) -> Sequence[Entry]:
-    """Return at most `limit` cases: urgent first, then by melanoma probability, then those that wait longest.
+    """Return at most `limit` cases: urgent first, then by melanoma probability, then the longest waiting.
 
-    A failed case stands where a certain melanoma would: of it nobody knows.
+    A failed case ranks as a certain melanoma: nothing is known about it.
     """
     return [
         Entry(to_case(row), (row.review_rank, row.submitted_at, row.id), row.reviewed)
@@ -65,13 +65,13 @@ def worklist_query(wanted: WorklistFilter, limit: int) -> Select:
 def count_worklist(session: Session, wanted: WorklistFilter) -> int:
     """Return how many cases match, on all pages together; stops counting at `COUNTED_AT_MOST`."""
     matching = _matching(select(CaseRow.id).where(CaseRow.deleted_at.is_(None)), wanted)
-    # In order, or PostgreSQL looks for them among all cases.
+    # In order, or PostgreSQL scans all cases.
     matching = matching.order_by(*_ORDER).limit(COUNTED_AT_MOST)
     return session.scalar(select(func.count()).select_from(matching.subquery()))
 
 
 def rank_unranked(session: Session, limit: int) -> int:
-    """Rank at most `limit` cases that a version without reviews has ended; return how many."""
+    """Rank at most `limit` cases that were ended by a version without reviews; return how many."""
     oldest = select(CaseRow.id).where(UNRANKED).order_by(CaseRow.finished_at).limit(limit)
     unranked = session.scalars(oldest.with_for_update(skip_locked=True)).all()
     session.execute(
@@ -81,7 +81,7 @@ def rank_unranked(session: Session, limit: int) -> int:
 
 
 def of_result() -> dict[str, ColumnElement]:
-    """Return SQL for the columns of a case that follow from its result, or from there being none."""
+    """Return SQL for the columns of a case that follow from its result, or from its absence."""
     probability, decision = (
         select(column).where(AnalysisRow.case_id == CaseRow.id).scalar_subquery()
         for column in (AnalysisRow.melanoma, AnalysisRow.decision)
@@ -95,7 +95,7 @@ def _matching(query: Select, wanted: WorklistFilter) -> Select:
     if wanted.state is not None:
         query = query.where(CaseRow.state == wanted.state)
     if wanted.state is State.FAILED:
-        query = query.where(CaseRow.decision.is_(None))  # so are all failed ones, and an index knows it
+        query = query.where(CaseRow.decision.is_(None))  # true of every failed case, and lets an index be used
     if wanted.clinic_id is not None:
         query = query.where(CaseRow.clinic_id == wanted.clinic_id)
     if wanted.decision is not None:

@@ -134,7 +134,7 @@ def test_one_damaged_byte_in_the_weights_is_found(bundle):
     (bundle / WEIGHTS_NAME).write_bytes(damaged)
     error = refusal(verify_weights, bundle, manifest)
     assert error.code == "bundle_damaged"
-    assert f"{WEIGHTS_NAME} is not what {MANIFEST_NAME} names" in error.detail
+    assert f"{WEIGHTS_NAME} does not match {MANIFEST_NAME}" in error.detail
     assert manifest.weights_sha256[:12] in error.detail
     assert "DERMQUEUE_MODEL" in error.detail
 

@@ -83,7 +83,7 @@ def test_a_case_whose_worker_vanished_is_tried_again(attempts):
 def test_a_case_that_was_tried_too_often_fails_and_says_so(attempts):
     problem = problem_after_lost_lease(attempts)
     assert (problem.state, problem.code) == (State.FAILED, "analysis_interrupted")
-    assert f"begun {attempts} times" in problem.detail
+    assert f"started {attempts} times" in problem.detail
 
 
 def test_a_case_is_over_in_every_state_but_queued_and_running():

@@ -53,13 +53,13 @@ def test_a_misspelt_variable_is_named_with_the_one_that_was_meant(environment, t
     environment(**{name: "1"})
     error = refusal(tmp_path)
     assert error.code == "setting_unknown"
-    assert f"DERMQUEUE_{name} is no setting" in error.detail
+    assert f"DERMQUEUE_{name} is not a DermQueue setting" in error.detail
     assert f"Did you mean DERMQUEUE_{meant}?" in error.detail
 
 
 def test_a_variable_that_resembles_none_is_named_without_a_guess(environment, tmp_path):
     environment(XYZZY="1")
-    assert refusal(tmp_path).detail == "DERMQUEUE_XYZZY is no setting of DermQueue."
+    assert refusal(tmp_path).detail == "DERMQUEUE_XYZZY is not a DermQueue setting."
 
 
 def test_the_variables_of_the_command_line_are_let_through(environment, tmp_path):
@@ -167,4 +167,4 @@ def test_an_unknown_name_in_the_embedded_stacks_file_is_named_with_the_file(tmp_
     write_stack_env(tmp_path, **REQUIRED, LEESE_S=SECRET)
     error = refusal(tmp_path)
     assert error.code == "setting_unknown"
-    assert error.detail == f"DERMQUEUE_LEESE_S in {tmp_path / STACK_ENV} is no setting of DermQueue."
+    assert error.detail == f"DERMQUEUE_LEESE_S in {tmp_path / STACK_ENV} is not a DermQueue setting."

@@ -223,7 +223,7 @@ def test_a_store_that_takes_objects_without_encrypting_them_stops_the_start():
     with Stubber(client) as server:
         server.add_response("put_object", {})
         server.add_response("delete_object", {})
-        with pytest.raises(ConfigurationInvalid, match="it stores without encryption"):
+        with pytest.raises(ConfigurationInvalid, match="it does not confirm the encryption"):
             ObjectStore(client, "cases", "AES256").check_encryption()
 
 

@@ -1,6 +1,6 @@
 """Keys that expire, clinics with limits, submissions, uploads, and an audit trail that is a chain
 
-Only adds, so that the version before can go on serving while this one is rolled out.
+Only adds, so that the previous version can keep serving while this one is rolled out.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
 """What the pages need: a worklist with reviews, sign-ins, workers that report, webhooks
 
-Only adds, so that the version before can go on serving while this one is rolled out. Cases that ended before, or that
-the version before ends meanwhile, are ranked for the worklist by the sweeps.
+Only adds, so that the previous version can keep serving while this one is rolled out. Cases that ended before, or that
+the previous version ends meanwhile, are ranked for the worklist by the sweeps.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""The trace context of the request that submitted a case, so that one id leads through the logs of API and workers
+"""The trace context of the request that submitted a case, so that one id connects the logs of API and workers
 
-Only adds; cases of the version before have none.
+Only adds; cases of the previous version have none.
 """
 
 import sqlalchemy as sa

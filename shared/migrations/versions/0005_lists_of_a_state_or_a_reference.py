@@ -1,6 +1,6 @@
-"""Indexes for the lists of cases of one state or one reference, which walked through all cases
+"""Indexes for the lists of cases of one state or one reference, which scanned all cases
 
-Only adds; the version before finds more to choose from.
+Only adds; the previous version has more indexes to choose from.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """The diagnoses that a result could not rule out
 
-Only adds; results of the version before, and of bundles that cannot tell, have none.
+Only adds; results of the previous version, and of bundles without thresholds for them, have none.
 """
 
 import sqlalchemy as sa

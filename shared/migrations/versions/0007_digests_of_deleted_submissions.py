@@ -1,6 +1,6 @@
 """Digests and keys of submissions whose cases were all deleted
 
-They tell whether one has the same photographs, and go with the last case from this version on; those of before go here.
+They identify copies of the photographs. From this version on they go with the last case; older ones are removed here.
 """
 
 from alembic import op
@@ -23,4 +23,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What is gone is gone; the version before can live without."""
+    """Nothing: what was removed is gone, and the previous version can do without it."""

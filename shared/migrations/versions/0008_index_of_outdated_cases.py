@@ -1,6 +1,6 @@
-"""An index for the purge, which walked over every tombstone for each of its batches
+"""An index for the purge, which scanned every tombstone for each of its batches
 
-Only adds; the version before finds more to choose from.
+Only adds; the previous version has more indexes to choose from.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""Reviews of a failed attempt stand no longer once the case is analysed again
+"""Reviews of a failed attempt no longer stand once the case is analysed again
 
-The version before neither knows nor sets it: a case that it queues again keeps what was said.
+The previous version neither knows nor sets the column: a case that it requeues keeps its reviews.
 """
 
 import sqlalchemy as sa

@@ -70,7 +70,7 @@ def test_failed_cases_have_pages(visitor, clinic, database):
 def test_a_clinic_is_added_with_limits_and_keys_of_which_each_is_seen_once(visitor, client):
     assert visitor.post("/access/clinics", {"name": "Clinic North"}).status_code == 303
     again = visitor.post("/access/clinics", {"name": "Clinic North"})
-    assert (again.status_code, "There is a clinic named" in again.text) == (409, True)
+    assert (again.status_code, "There is already a clinic named" in again.text) == (409, True)
     (clinic_id,) = re.findall("/access/clinics/([0-9a-f-]+)", visitor.get("/access").text)
     visitor.post(f"/access/clinics/{clinic_id}", {"waiting_limit": "7", "retention_days": ""})
     assert 'name="waiting_limit" type="number" min="1" value="7"' in visitor.get("/access").text

@@ -1,8 +1,8 @@
 """Backup and restore of the local stack.
 
-An object is stored before the row that points to it is committed, so all that a snapshot of the database promises is
-in the store, however many cases flow meanwhile: hence first the database, then the objects. The broker is left out,
-since its messages say nothing that the rows do not.
+An object is stored before the row that points to it is committed, so everything that a snapshot of the database
+promises is in the store, however many cases arrive meanwhile: hence first the database, then the objects. The broker is
+left out, since its messages hold nothing that the rows do not.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from shared.store.objects import PromisedObject, list_promised
 
 @dataclass(frozen=True)
 class Report:
-    """What was saved or restored. `missing`: what the rows promise and the store does not hold unharmed."""
+    """What was saved or restored. `missing`: objects that rows promise and that the store lacks or has damaged."""
 
     cases: int
     objects: int
@@ -57,7 +57,7 @@ def back_up(data_dir: Path, file: Path, on_event: OnEvent, track: Track) -> Repo
     _refuse_data_elsewhere()
     database, keys = Path(make_url(load_settings(data_dir).database_url).database), data_dir / KEYS
     if not (database.exists() and keys.exists()):
-        raise ConfigurationInvalid("stack_missing", f"No stack has run on {data_dir} yet: there is nothing to save.")
+        raise ConfigurationInvalid("stack_missing", f"No stack has run in {data_dir} yet: there is nothing to save.")
     with _reachable_store(data_dir, on_event) as store, write_backup(file) as backup:
         snapshot = backup.folder / DATABASE
         promised, missing = _save_objects(database, snapshot, store, backup, track)
@@ -71,11 +71,11 @@ def back_up(data_dir: Path, file: Path, on_event: OnEvent, track: Track) -> Repo
 
 
 def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Report:
-    """Make a new data folder of a backup and read every object back. A call that was cut off can be made again.
+    """Make a new data folder from a backup and read every object back. An interrupted call can be repeated.
 
     Raises:
         ConfigurationInvalid: `data_elsewhere`; `data_dir_taken`; `data_dir_in_use`.
-        BackupError: `backup_damaged`; `backup_newer`; nothing was written then.
+        BackupError: `backup_damaged`; `backup_newer`; then nothing was written.
         Unavailable: the object store went away.
     """
     _refuse_data_elsewhere()
@@ -97,10 +97,10 @@ def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Repo
 def _save_objects(
     database: Path, snapshot: Path, store: ObjectStore, backup: BackupWriter, track: Track
 ) -> tuple[Sequence[PromisedObject], set[PromisedObject]]:
-    """Leave a snapshot of the database, save all that it promises, and return that and what of it is missing.
+    """Leave a snapshot of the database, save all objects that it promises, and return those and the missing ones.
 
-    An object may be gone because its case was deleted meanwhile. A newer snapshot no longer promises it; what that one
-    still does is missing indeed.
+    An object may be gone because its case was deleted meanwhile. A newer snapshot no longer promises it; one that is
+    still promised is really missing.
     """
     saved, missing = set(), set()
     while True:
@@ -120,7 +120,7 @@ def _save_objects(
 
 
 def _take_snapshot(database: Path, snapshot: Path) -> None:
-    """Copy a database as it is at one moment; nobody who writes to it has to wait."""
+    """Copy a database as it is at one moment, without blocking writers."""
     try:
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(snapshot)) as target:
             source.backup(target)
@@ -157,7 +157,7 @@ def _fetch(store: ObjectStore, promise: PromisedObject) -> bytes | None:
 
 @contextmanager
 def _reachable_store(data_dir: Path, on_event: OnEvent) -> Iterator[ObjectStore]:
-    """Reach the store of the stack that runs on a folder; where none runs, run the store alone."""
+    """Connect to the store of the stack that runs in a folder; if none does, run the store alone."""
     with own_if_free(data_dir) as is_ours, ExitStack() as resources:
         settings = resources.enter_context(local_store(data_dir, on_event)) if is_ours else load_settings(data_dir)
         yield open_object_store(settings)
@@ -173,7 +173,7 @@ def _opened(file: Path) -> Iterator[Database]:
 
 
 def _staged(data_dir: Path) -> Path:
-    """Return where the database waits until all is restored."""
+    """Return the path of the database until everything is restored."""
     return data_dir / RESTORING
 
 
@@ -181,7 +181,7 @@ def _refuse_taken(data_dir: Path) -> None:
     begun = _staged(data_dir).exists()
     if (data_dir / DATABASE).exists() or ((data_dir / STACK_ENV).exists() and not begun):
         raise ConfigurationInvalid(
-            "data_dir_taken", f"{data_dir} holds a stack already. Restore into a new folder: --data-dir NEW."
+            "data_dir_taken", f"{data_dir} already holds a stack. Restore into a new folder: --data-dir NEW."
         )
 
 
@@ -190,8 +190,8 @@ def _refuse_data_elsewhere() -> None:
         raise ConfigurationInvalid(
             "data_elsewhere",
             "The database or the object store is given by URL: use their own tools. Save the database first (pg_dump),"
-            " the store afterwards (its replication, or a copy of the bucket). An object is stored before its row, so"
-            " whatever the older database refers to is in the younger copy.",
+            " then the store (its replication, or a copy of the bucket). An object is stored before its row, so the"
+            " later copy of the store has everything that the earlier one of the database refers to.",
         )
 
 

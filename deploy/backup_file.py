@@ -1,7 +1,7 @@
 """The backup file: one tar with the database, the keys, the objects and, last, a manifest with the digest of each.
 
-The manifest stands at the end, so a file that was cut has none. A member's name is never a path on this machine: who
-reads asks for a name that it knows, and gets bytes.
+The manifest comes last, so a truncated file has none. A member's name is never used as a path on this machine: readers
+ask for a name that they know, and get bytes.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _OBJECTS = "objects/"
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T], str], Iterable[T]]
-"""Yields the items one by one while it shows somebody how far the work, which the text names, has come."""
+"""Yields the items one by one while showing the progress of the task that the text names."""
 
 
 class BackupError(DermQueueError):
@@ -40,7 +40,7 @@ class BackupError(DermQueueError):
 
 
 class Manifest(BaseModel):
-    """What the file holds, and of which version it is."""
+    """What the file holds, and which version wrote it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,7 +53,7 @@ class Manifest(BaseModel):
 
 
 class BackupWriter:
-    """Adds members to a backup file; `write_backup` makes one. `folder` is a private one on the same disk."""
+    """Adds members to a backup file; made by `write_backup`. `folder` is a private folder on the same disk."""
 
     def __init__(self, tar: tarfile.TarFile, folder: Path):
         self._tar, self.folder = tar, folder
@@ -81,7 +81,7 @@ class BackupWriter:
 
 
 class BackupFile:
-    """A backup in which every member was found as the manifest says; `open_backup` makes one."""
+    """A backup of which every member matches the manifest; made by `open_backup`."""
 
     def __init__(self, tar: tarfile.TarFile, manifest: Manifest):
         self._tar, self.manifest = tar, manifest
@@ -96,7 +96,7 @@ class BackupFile:
         return self._tar.extractfile(self._members[name]).read()
 
     def copy(self, name: str, target: Path) -> None:
-        """Write a member to a file that only its owner may read, and see it on the disk."""
+        """Write a member to a file that only its owner may read; return when it has reached the disk."""
         with create_private(target) as file:
             shutil.copyfileobj(self._tar.extractfile(self._members[name]), file)
             sync(file)
@@ -109,13 +109,13 @@ def object_name(key: str) -> str:
 
 @contextmanager
 def write_backup(file: Path) -> Iterator[BackupWriter]:
-    """Write a backup that appears under its name once it is whole; a block that fails leaves nothing behind.
+    """Write a backup that appears under its name once it is complete; a block that fails leaves nothing behind.
 
     Raises:
         BackupError: `backup_exists`, `backup_not_written`.
     """
     if file.exists():
-        raise BackupError("backup_exists", f"{file} exists already. Choose another name.")
+        raise BackupError("backup_exists", f"{file} already exists. Choose another name.")
     try:
         with TemporaryDirectory(prefix=".dermqueue-backup-", dir=file.parent) as folder:
             partial = Path(folder) / "partial.tar"
@@ -134,7 +134,7 @@ def open_backup(file: Path, track: Track) -> Iterator[BackupFile]:
     """Open a backup after comparing every member with its digest.
 
     Raises:
-        BackupError: `backup_damaged`: cut, altered, or no backup at all. `backup_newer`: this version cannot read it.
+        BackupError: `backup_damaged`: truncated, altered, or not a backup. `backup_newer`: this version cannot read it.
     """
     with ExitStack() as resources:
         try:
@@ -153,12 +153,12 @@ def _verify(tar: tarfile.TarFile, file: Path, track: Track) -> Manifest:
     found = {}
     for member in track(members, "checking"):
         if not member.isreg() or not _is_ours(member.name) or member.name in found:
-            raise _damaged(file, f"it holds {member.name!r}, which no backup does")
+            raise _damaged(file, f"it holds {member.name!r}, which does not belong in a backup")
         found[member.name] = hashlib.file_digest(tar.extractfile(member), "sha256").hexdigest()
     if differing := sorted(name for name, _ in found.items() ^ manifest.sha256.items()):
-        raise _damaged(file, f"{differing[0]} is not what was saved")
+        raise _damaged(file, f"{differing[0]} differs from what was saved")
     if not {DATABASE, KEYS} <= found.keys():
-        raise _damaged(file, "it holds no stack")
+        raise _damaged(file, "it lacks the database or the keys")
     return manifest
 
 
@@ -172,7 +172,7 @@ def _read_manifest(text: bytes, file: Path) -> Manifest:
     if manifest is None or not is_known(manifest.migration):
         raise BackupError(
             "backup_newer",
-            f"{file} was made by another version of DermQueue, {content.get('version')}, which this one cannot read."
+            f"{file} was made by another version of DermQueue, {content.get('version')}; this one cannot read it."
             " Install that version or a newer one.",
         )
     return manifest
@@ -183,4 +183,4 @@ def _is_ours(name: str) -> bool:
 
 
 def _damaged(file: Path, what: str) -> BackupError:
-    return BackupError("backup_damaged", f"{file} is damaged or no backup of DermQueue: {what}. Nothing was restored.")
+    return BackupError("backup_damaged", f"{file} is damaged or not a DermQueue backup: {what}. Nothing was restored.")

@@ -27,15 +27,15 @@ _OF_EXTRAS = {
     *("onnx", "onnxruntime", "safetensors", "scipy", "torch", "torchvision"),
     *("matplotlib", "sklearn", "tensorboard"),
 }
-"""Packages that the API's machine can do without."""
+"""Packages of optional extras, which a machine that only runs the API does not need."""
 
 _TRAINING = {"bundle", "cross-validate", "evaluate", "gate", "train"}
 
 
 class _Group(click.Group):
-    """Says our own errors, what is not installed, and what is wrong with a file as a sentence.
+    """Reports our own errors, missing packages and unusable files in one sentence.
 
-    All else is a defect and keeps its traceback.
+    Anything else is a bug and keeps its traceback.
     """
 
     def invoke(self, ctx: click.Context):
@@ -66,7 +66,7 @@ class _Group(click.Group):
     default="info",
     show_default=True,
     envvar="DERMQUEUE_LOG_LEVEL",
-    help="The variable DERMQUEUE_LOG_LEVEL also reaches the programs that `up` starts.",
+    help="The least severe level to log; DERMQUEUE_LOG_LEVEL also applies to the programs that `up` starts.",
 )
 @click.option(
     "--log-format",
@@ -74,23 +74,24 @@ class _Group(click.Group):
     default="text",
     show_default=True,
     envvar="DERMQUEUE_LOG_FORMAT",
-    help="Lines for people, or one JSON object a line; DERMQUEUE_LOG_FORMAT reaches the programs of `up`, too.",
+    help="Lines for people, or one JSON object per line; DERMQUEUE_LOG_FORMAT also applies to what `up` starts.",
 )
 def main(log_level: str, log_format: str) -> None:
     """DermQueue: skin-lesion triage for telemedicine.
 
-    A clinic submits photographs, workers analyse them with a ResNet and Grad-CAM, clinics and reviewers fetch results
+    Clinics submit photographs, workers analyse them with a ResNet and Grad-CAM, clinics and reviewers fetch results
     and heatmaps. Every result is a decision aid for clinicians, not a diagnosis.
 
     \b
     First steps:
-      dermqueue demo                        see the whole way of a few sample photographs
+      dermqueue demo                        analyse a few sample photographs, start to finish
       dermqueue up                          run everything on this machine
       dermqueue submit photo.jpg --wait     send a photograph and wait for its result
 
-    Servers are given by DERMQUEUE_DATABASE_URL, DERMQUEUE_BROKER_URL and DERMQUEUE_S3_*; what is not given is embedded.
+    DERMQUEUE_DATABASE_URL, DERMQUEUE_BROKER_URL and DERMQUEUE_S3_* name the servers to use; `up` and `demo` start an
+    embedded server for each that is not named.
     """
-    # Photographs, results, keys, logs: what we and our programs write is for our own user alone.
+    # Photographs, results, keys, logs: only our own user may read what we and our programs write.
     click.get_current_context().call_on_close(partial(os.umask, os.umask(0o077)))
     set_up_logging(log_level, log_format)
 

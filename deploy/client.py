@@ -15,7 +15,7 @@ from shared.errors import ConfigurationInvalid, DermQueueError
 
 _TRIES = 6
 _MAY_PASS = (408, 429, 502, 503, 504)
-"""408: the line was broken for a while. 502 and 504 are a proxy's, while the service behind it starts anew."""
+"""408: the connection was interrupted. 502 and 504 come from a proxy while the service behind it restarts."""
 
 _LONGEST_PAUSE_S = 10.0
 _WAIT_S = 5
@@ -27,7 +27,7 @@ class Refused(DermQueueError):
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the API is and with which key to speak to it."""
+    """The API's address and the key to use."""
 
     base_url: str
     key: str
@@ -45,16 +45,16 @@ def find_connection(url: str | None, key: str | None, data_dir: Path) -> Connect
     if not path.exists():
         raise ConfigurationInvalid(
             "connection_missing",
-            f"No stack runs on {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
+            f"No stack runs in {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
         )
     local = json.loads(path.read_text())
     return Connection((url or local["base_url"]).rstrip("/"), key or local["clinic_key"])
 
 
 class Client:
-    """Speaks to the API. Every call is tried again when the network or the service is away for a moment.
+    """Calls the API. Every call is retried when the network or the service is away for a moment.
 
-    A clinic whose waiting cases are as many as it may have is not refused: the call waits for room, however long.
+    A clinic that has reached its limit of waiting cases is not refused: the call waits for room, however long.
     """
 
     def __init__(self, connection: Connection):
@@ -67,13 +67,13 @@ class Client:
         self._stopped = Event()
 
     def submit(self, file: Path, **fields: str) -> dict:
-        """Submit one photograph; sent again after a lost answer, it still is one case."""
+        """Submit one photograph; sent again after a lost answer, it is still one case."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         data = file.read_bytes()
         return self._call("POST", "/v1/cases", headers=headers, data=fields, files={"image": (file.name, data)}).json()
 
     def read_case(self, case_id: str, wait_s: int = 0) -> dict:
-        """Read a case, waiting up to so many seconds for its end."""
+        """Read a case, waiting up to `wait_s` for its end."""
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
         return self._call("GET", f"/v1/cases/{case_id}", headers=headers).json()
 
@@ -101,7 +101,7 @@ class Client:
                     yield case
 
     def stop(self) -> None:
-        """Make calls give up that wait for anything; from another thread, or after Ctrl-C."""
+        """Make waiting calls give up; to be called from another thread, or after Ctrl-C."""
         self._stopped.set()
 
     def _call(self, method: str, address: str, **request) -> httpx.Response:
@@ -117,16 +117,16 @@ class Client:
             else:
                 asked_s = _pause_asked_s(response)
                 pause_s = min(asked_s, _LONGEST_PAUSE_S)
-                if _wants_room(response):  # which comes, as soon as some of the clinic's cases are finished
+                if _wants_room(response):  # which there is once some of the clinic's cases are finished
                     attempt, pause_s = 0, asked_s
                 elif response.status_code not in _MAY_PASS or attempt == _TRIES:
                     return _checked(response)
             if self._stopped.wait(pause_s):
-                raise Refused("interrupted", "The call was given up.")
+                raise Refused("interrupted", "The call was interrupted.")
 
 
 def _pause_asked_s(response: httpx.Response) -> float:
-    """Return `Retry-After` in seconds; a proxy may name a date instead (RFC 9110, 10.2.3), which is taken for 1 s."""
+    """Return `Retry-After` in seconds; a proxy may name a date instead (RFC 9110, 10.2.3), treated as 1 s."""
     asked = response.headers.get("Retry-After", "1")
     return float(asked) if asked.isdecimal() else 1.0
 

@@ -1,4 +1,4 @@
-"""How our processes write their logs: lines for people, or one JSON object a line. All to stderr."""
+"""How our processes write their logs: lines for people, or one JSON object per line. All to stderr."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ _NOISY = ("httpx", "botocore", "boto3", "urllib3", "alembic")
 
 
 def set_up_logging(level: str, kind: str) -> None:
-    """Have all of this process logged from `level` on, as `text` or `json`."""
+    """Log everything in this process from `level` upwards, as `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_ids)
     handler.setFormatter(JsonLines() if kind == "json" else logging.Formatter(_TEXT))
@@ -31,7 +31,7 @@ def set_up_logging(level: str, kind: str) -> None:
 
 
 def _leave_it(**_) -> None:
-    """Celery sets logging up by itself, unless somebody says to have done so."""
+    """Celery sets up logging itself unless this signal has a receiver."""
 
 
 def _add_ids(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, and the wait until what was written is on the disk."""
+"""Files that only their owner may read, and waiting until writes have reached the disk."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner may read, in one step; return when it has reached the disk."""
+    """Replace a file atomically by one that only its owner may read; return when it has reached the disk."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with create_private(partial) as file:

@@ -1,4 +1,4 @@
-"""Links of the pages to the repository's other files, which the site does not hold: named there by their path."""
+"""Replaces links from the documentation to repository files outside the site by those files' paths."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ OUTSIDE = re.compile(r"\[([^\]]+)\]\((\.\./[^)#]+)\)")
 
 
 def on_page_markdown(markdown, page, **_):
-    """The page with such links as paths; FileNotFoundError if the repository has no such file."""
+    """Return the page with such links replaced; FileNotFoundError if the repository has no such file."""
     folder = Path(page.file.abs_src_path).parent
 
     def path_of(link):

@@ -1,4 +1,4 @@
-"""The local stack: embedded servers for what no URL is given, and our own three processes, under one supervisor."""
+"""The local stack: embedded servers where no URL names one, and our own three processes, under one supervisor."""
 
 import fcntl
 import json
@@ -33,16 +33,16 @@ DATABASE = "dermqueue.sqlite3"
 KEYS = "keys.json"
 MODEL_VARIABLE = "DERMQUEUE_MODEL"
 RESTORING = f"{DATABASE}.restoring"
-"""The database's name until all is restored: its being there marks a restore that was cut off."""
+"""The database's name until everything is restored: if the file exists, a restore was interrupted."""
 
 _DEMO_CLINIC = "Demo clinic"
 _BUCKET = "dermqueue"
 _S3_SERVER = {f"DERMQUEUE_S3_{name}" for name in ("BUCKET", "ENDPOINT_URL", "ACCESS_KEY", "SECRET_KEY")}
-"""Any of these names a server; the other S3 settings hold for the embedded one too."""
+"""Any of these names a server; the other S3 settings apply to the embedded one, too."""
 
 
 class LocalStack:
-    """Everything on this machine, under one data folder; `local_stack` makes one and stops it."""
+    """Everything on this machine, under one data folder; made and stopped by `local_stack`."""
 
     def __init__(self, data_dir: Path, port: int, on_event: OnEvent):
         self.data_dir, self._port = data_dir, port
@@ -50,7 +50,7 @@ class LocalStack:
         self.stop_event = Event()
 
     def start(self) -> dict[str, str]:
-        """Start everything and return the connection, which `connection.json` then holds too; {} if told to stop.
+        """Start everything and return the connection, also written to `connection.json`; {} if told to stop.
 
         Raises:
             ConfigurationInvalid: a setting is wrong, or `port_in_use`, `restore_unfinished`.
@@ -59,13 +59,13 @@ class LocalStack:
         if (self.data_dir / RESTORING).exists():
             raise ConfigurationInvalid(
                 "restore_unfinished",
-                f"A restore into {self.data_dir} was cut off. Repeat the same call of `dermqueue restore`, or choose"
+                f"A restore into {self.data_dir} was interrupted. Run the same `dermqueue restore` again, or choose"
                 " another --data-dir.",
             )
-        if not is_free(self._port):  # or whoever answers there would be taken for this stack's API
+        if not is_free(self._port):  # or whatever answers there would be taken for this stack's API
             raise ConfigurationInvalid(
                 "port_in_use",
-                f"Something listens on port {self._port} already: another stack? Choose another --port.",
+                f"Port {self._port} is already in use, perhaps by another stack. Choose another --port.",
             )
         settings, servers = prepare_servers(self.data_dir)
         self._supervisor.start(servers, self.stop_event)
@@ -93,7 +93,7 @@ class LocalStack:
 
 @contextmanager
 def local_stack(data_dir: Path, port: int, on_event: OnEvent) -> Iterator[LocalStack]:
-    """Own a data folder for as long as the stack runs; whatever happens inside, everything is stopped at the end."""
+    """Own a data folder for as long as the stack runs; everything is stopped at the end, whatever happens inside."""
     with own_folder(data_dir):
         (data_dir / CONNECTION).unlink(missing_ok=True)
         stack = LocalStack(data_dir, port, on_event)
@@ -105,7 +105,7 @@ def local_stack(data_dir: Path, port: int, on_event: OnEvent) -> Iterator[LocalS
 
 @contextmanager
 def local_store(data_dir: Path, on_event: OnEvent) -> Iterator[Settings]:
-    """Run nothing but the S3 server on a data folder that the caller owns, and return the settings that reach it."""
+    """Run only the S3 server, in a data folder that the caller owns, and yield the settings that reach it."""
     settings, servers = prepare_servers(data_dir)
     with Supervisor(data_dir, on_event) as supervisor:
         supervisor.start([server for server in servers if server.name == "seaweed"], Event())
@@ -114,7 +114,7 @@ def local_store(data_dir: Path, on_event: OnEvent) -> Iterator[Settings]:
 
 @contextmanager
 def own_folder(data_dir: Path) -> Iterator[None]:
-    """Keep every other process from running a stack on this data folder, which is made if need be.
+    """Keep every other process from running a stack in this data folder, which is created if needed.
 
     Raises:
         ConfigurationInvalid: `data_dir_in_use`.
@@ -126,14 +126,14 @@ def own_folder(data_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ConfigurationInvalid(
                 "data_dir_in_use",
-                f"Another stack, backup or restore uses {data_dir}. Stop it, or choose another --data-dir.",
+                f"Another stack, backup or restore is using {data_dir}. Stop it, or choose another --data-dir.",
             ) from error
         yield
 
 
 @contextmanager
 def own_if_free(data_dir: Path) -> Iterator[bool]:
-    """Own a data folder unless another process does, and yield whether it is ours; either way the block runs."""
+    """Own a data folder unless another process does, and yield whether it is ours; the block runs either way."""
     with ExitStack() as resources:
         try:
             resources.enter_context(own_folder(data_dir))
@@ -153,7 +153,7 @@ def _s3_server_is_given() -> bool:
 
 
 def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
-    """Write `stack.env` for what no variable names, and return the settings with the servers that it takes.
+    """Write `stack.env` for what no variable names, and return the settings and the servers to run for them.
 
     Ports and passwords are made once and kept, so that a restarted stack finds its data again.
     """
@@ -162,10 +162,10 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
     kept = dict(dotenv_values(path)) if path.exists() else {}
     programs = []
     if not os.environ.get("DERMQUEUE_DATABASE_URL"):
-        # Not kept as it was: a folder that was moved or copied must not open the database of the old one.
+        # Set anew each time: a folder that was moved or copied must not open the database of the old one.
         kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / DATABASE}"
     else:
-        kept.pop("DERMQUEUE_DATABASE_URL", None)  # a command without the variable must not take the old one for it
+        kept.pop("DERMQUEUE_DATABASE_URL", None)  # a command without the variable must not use the old one
     if not os.environ.get("DERMQUEUE_BROKER_URL"):
         if "DERMQUEUE_BROKER_URL" not in kept:
             kept["DERMQUEUE_BROKER_URL"] = valkey_url(find_free_port(), secrets.token_urlsafe(24))
@@ -192,13 +192,13 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
 
 
 def chosen_model(data_dir: Path) -> str:
-    """Return what a stack that starts now on this folder would load: the variable's, the kept, or the default model."""
+    """Return the model that a stack started now in this folder would load: the variable's, the kept, or the default."""
     kept = dotenv_values(data_dir / STACK_ENV) if (data_dir / STACK_ENV).exists() else {}
     return os.environ.get(MODEL_VARIABLE) or kept.get(MODEL_VARIABLE) or Settings.model_fields["model"].default
 
 
 def choose_model(data_dir: Path, model: str) -> bool:
-    """Keep a model in `stack.env` for the next start; return whether a stack runs, which goes on with its own."""
+    """Keep a model in `stack.env` for the next start; return whether a stack is running, still with its own model."""
     path = data_dir / STACK_ENV
     with own_if_free(data_dir) as is_ours:
         _keep(path, (dict(dotenv_values(path)) if path.exists() else {}) | {MODEL_VARIABLE: model})
@@ -231,7 +231,7 @@ def _is_alive(port: int) -> bool:
 
 
 def _ensure_keys(data_dir: Path, database: Database) -> dict[str, str]:
-    """Return one key per role that this database takes, made with a demo clinic on the first start."""
+    """Return one key per role that is valid in this database; on the first start, make them, with a demo clinic."""
     path = data_dir / KEYS
     if path.exists():
         keys = json.loads(path.read_text())

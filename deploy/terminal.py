@@ -1,4 +1,4 @@
-"""What commands show on the terminal while they work: tables' console, progress bars, what the supervisor does."""
+"""What commands show on the terminal: the console for tables, progress bars, the supervisor's events."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,30 +11,30 @@ _WIDTH_WITHOUT_TERMINAL = 110
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console that is wide enough for the table where the output goes to a file or a pipe."""
+    """Return a console that is wide enough for tables even when the output goes to a file or a pipe."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def make_progress(console: Console) -> Progress:
-    """Return a progress bar that counts items and time."""
+    """Return a progress bar that shows the items done and the time taken."""
     columns = TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=console)
 
 
 @contextmanager
 def progress() -> Iterator[Callable[..., None]]:
-    """Show a bar with the time left for each thing that is done.
+    """Show a progress bar with the time left for each task.
 
-    Yields what moves it, called with the thing, how much of it is done, how much there is, and, where the bar is to say
-    more than the thing's name, what.
+    Yields the callback that moves it, called with the task, how much of it is done, how much there is, and optionally
+    a description to show in place of the task's name.
     """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as shown:
         bars = {}
 
         def on_step(what: str, done: int, total: int, description: str | None = None) -> None:
-            if done == 1 or what not in bars:  # what a resumed run had done does not count for the time left
+            if done == 1 or what not in bars:  # what a resumed run had already done must not distort the time left
                 bars[what] = shown.add_task(what, total=total, completed=done)
             shown.update(bars[what], completed=done, total=total, description=description)
 
@@ -42,6 +42,6 @@ def progress() -> Iterator[Callable[..., None]]:
 
 
 def print_event(name: str, event: str, detail: str) -> None:
-    """Show what the supervisor does. A full disk or a closed terminal must not end it."""
+    """Show an event of the supervisor, which a full disk or a closed terminal must not end."""
     with suppress(OSError):
         click.echo(f"{name:<10} {event} {detail}", err=event in ("broken", "died", "killed"))

@@ -1,4 +1,4 @@
-"""The subcommands of `dermqueue`, by what they are for."""
+"""The subcommands of `dermqueue`, by purpose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from shared.store import trail
 file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
 folder_type = click.Path(exists=True, file_okay=False, path_type=Path)
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API would answer.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API returns it.")
 data_dir_option = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DATA_DIR,
     show_default=True,
-    help="The local stack's folder.",
+    help="The local stack's data folder.",
 )
 
 
@@ -38,9 +38,8 @@ def open_database_of(data_dir: Path) -> Database:
 
 @contextmanager
 def changing(data_dir: Path, action: str, case_id: UUID | None = None) -> Iterator[tuple[Session, datetime]]:
-    """A transaction, and the database's time in it; its last line in the trail says that the operator did `action`.
-
-    An exception takes back the change, and nothing is on record.
+    """Run a transaction, with the database's time in it, and end it by recording in the audit trail that the operator
+    did `action`. An exception rolls back both the change and the record.
     """
     with open_database_of(data_dir).writing() as session:
         now = read_clock(session)

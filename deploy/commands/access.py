@@ -1,4 +1,4 @@
-"""Commands for clinics and their keys. They speak to the database directly: whoever runs them holds its password."""
+"""Commands for clinics and their keys. They use the database directly: whoever runs them holds its password."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ class _OrNone(click.ParamType):
 
 @click.group()
 def clinic() -> None:
-    """Add clinics, list them, limit them."""
+    """Add and list clinics, and set their limits."""
 
 
 @clinic.command("add")
@@ -48,7 +48,7 @@ def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:
 @json_option
 @data_dir_option
 def clinic_list(as_json: bool, data_dir: Path) -> None:
-    """Print every clinic: its id, its limits, its name."""
+    """List all clinics: id, limits, name."""
     with open_database_of(data_dir).reading() as session:
         clinics = access.list_clinics(session)
     if as_json:
@@ -68,12 +68,15 @@ def clinic_list(as_json: bool, data_dir: Path) -> None:
     "--waiting-limit",
     type=_OrNone(MOST_CASES),
     metavar="N|none",
-    help="Cases that may wait at once; none: the default.",
+    help="Cases that may wait at once; none: the default limit.",
 )
 @click.option(
-    "--retention-days", type=_OrNone(MOST_DAYS), metavar="N|none", help="Days after its end that a case is kept."
+    "--retention-days",
+    type=_OrNone(MOST_DAYS),
+    metavar="N|none",
+    help="Days that a case is kept after it ended; none: for ever.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before cases are kept for a shorter time.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before shortening the retention.")
 @json_option
 @data_dir_option
 def clinic_set(name_or_id: str, yes: bool, as_json: bool, data_dir: Path, **limits: int | str | None) -> None:
@@ -85,14 +88,14 @@ def clinic_set(name_or_id: str, yes: bool, as_json: bool, data_dir: Path, **limi
     """
     given = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
     if not given:
-        raise click.UsageError("Say which limit: --waiting-limit or --retention-days.")
+        raise click.UsageError("Give --waiting-limit, --retention-days or both.")
     if not yes:
         _ask_retention(open_database_of(data_dir), name_or_id, given.get("retention_days"))
     with changing(data_dir, "clinic.changed") as (session, _):
         clinic_id = access.find_clinic(session, name_or_id)
         access.set_limits(session, clinic_id, **given)
         changed = access.read_clinic(session, clinic_id)
-    click.echo(_clinic_json(changed) if as_json else "The limits are changed.")
+    click.echo(_clinic_json(changed) if as_json else "Limits changed.")
 
 
 def _ask_retention(database: Database, name_or_id: str, days: int | None) -> None:
@@ -103,7 +106,7 @@ def _ask_retention(database: Database, name_or_id: str, days: int | None) -> Non
         count = cases.count_outdated(session, clinic.id, days, read_clock(session), COUNTED_AT_MOST)
     counted = f"{count} or more" if count == COUNTED_AT_MOST else count
     click.confirm(
-        f"Cases of {clinic.name} that the next purge erases for good: {counted}. Go on?", abort=True, err=True
+        f"Cases of {clinic.name} that the next purge will erase for good: {counted}. Continue?", abort=True, err=True
     )
 
 
@@ -121,17 +124,25 @@ def _tell_key(key: str, as_json: bool) -> None:
 
 @click.group()
 def key() -> None:
-    """Add API keys, list, rotate and revoke them."""
+    """Add, list, rotate and revoke API keys."""
 
 
 @key.command("add")
-@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.CLINIC.value, show_default=True)
-@click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", help="Whose key; required for the role clinic.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.CLINIC.value,
+    show_default=True,
+    help="What the key may do: send cases, read them all, or run the service.",
+)
+@click.option(
+    "--clinic", "clinic_name", metavar="NAME_OR_ID", help="The clinic that gets the key; required for the role clinic."
+)
 @click.option("--days", type=click.IntRange(1, MOST_DAYS), help="Days until the key expires; never if unset.")
 @json_option
 @data_dir_option
 def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool, data_dir: Path) -> None:
-    """Make a key and print it: the only time that it can be seen.
+    """Make a key and print it. It cannot be shown again.
 
     \b
     Example:
@@ -139,7 +150,7 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
       dermqueue key add --clinic "Clinic North"
     """
     if (role == Role.CLINIC) != (clinic_name is not None):
-        raise click.UsageError("--clinic goes with the role clinic, and only with it.")
+        raise click.UsageError("--clinic is required for the role clinic, and not allowed for any other.")
     with changing(data_dir, "key.added") as (session, now):
         clinic_id = access.find_clinic(session, clinic_name) if clinic_name else None
         made = access.add_key(session, Role(role), clinic_id, now, access.expires_after(days, now))
@@ -150,7 +161,7 @@ def key_add(role: str, clinic_name: str | None, days: int | None, as_json: bool,
 @json_option
 @data_dir_option
 def key_list(as_json: bool, data_dir: Path) -> None:
-    """Print every key: its prefix, role, clinic, when it was used last and until when it is valid."""
+    """List all keys: prefix, role, last use, validity, clinic."""
     with open_database_of(data_dir).reading() as session:
         names = {one.id: one.name for one in access.list_clinics(session)}
         keys = access.list_keys(session, read_clock(session))
@@ -178,13 +189,16 @@ def _validity(key: Key) -> str:
     type=click.IntRange(0, MOST_DAYS),
     default=7,
     show_default=True,
-    help="So long the old key stays valid.",
+    help="Days that the old key stays valid.",
 )
 @click.option("--days", type=click.IntRange(1, MOST_DAYS), help="Days until the new key expires; never if unset.")
 @json_option
 @data_dir_option
 def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, data_dir: Path) -> None:
-    """Print a new key in place of PREFIX's; the old one expires when the overlap is over."""
+    """Replace the key PREFIX: print a new one, and let the old one expire after the overlap.
+
+    PREFIX is the part between the key's first two underscores; the whole key works, too.
+    """
     overlap = timedelta(days=overlap_days)
     with changing(data_dir, "key.rotated") as (session, now):
         made = access.rotate_key(session, prefix, now, overlap, access.expires_after(days, now))
@@ -196,10 +210,13 @@ def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, 
 @json_option
 @data_dir_option
 def key_revoke(prefix: str, as_json: bool, data_dir: Path) -> None:
-    """End a key's validity at once. PREFIX is what stands between the key's underscores; the whole key works too."""
+    """Revoke a key at once.
+
+    PREFIX is the part between the key's first two underscores; the whole key works, too.
+    """
     with changing(data_dir, "key.revoked") as (session, now):
         access.revoke_key(session, prefix, now)
-    click.echo("{}" if as_json else "The key is revoked.")
+    click.echo("{}" if as_json else "Key revoked.")
 
 
 COMMANDS = (clinic, key)

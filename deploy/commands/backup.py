@@ -1,4 +1,4 @@
-"""Commands that save the local stack to a file and make a stack of such a file."""
+"""Commands that back up the local stack to a file and restore it from one."""
 
 import signal
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from deploy.terminal import make_console, make_progress, print_event
 @data_dir_option
 @click.pass_context
 def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
-    """Save the local stack to FILE: its database, its keys, every photograph and heatmap.
+    """Back up the local stack to FILE: its database, its keys, every photograph and heatmap.
 
-    The stack may run meanwhile, and cases may flow; FILE holds them as they were at one moment. FILE holds patients'
-    photographs and API keys, and nothing of it is encrypted. Uploads that no case was made of are left out.
+    The stack may keep running and accepting cases; FILE holds its state at one moment. FILE holds patients'
+    photographs and API keys, unencrypted. Uploads of which no case was made are left out.
 
-    Exits with 1 if a photograph or heatmap is missing; the rest is saved all the same. Servers given by URL are saved
+    Exits with 1 if a photograph or heatmap is missing; the rest is saved all the same. Back up servers given by URL
     with their own tools.
 
     \b
@@ -31,7 +31,7 @@ def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half written is removed
     report = _with_progress(lambda track: back_up(data_dir, file, print_event, track))
     click.echo(f"{_describe(report)} saved in {file} ({file.stat().st_size / 1e6:.1f} MB).")
-    click.echo("It holds patients' photographs and API keys, unencrypted: guard it as you guard the stack.")
+    click.echo("It holds patients' photographs and API keys, unencrypted: protect it as you protect the stack.")
     _explain_missing(ctx, report)
 
 
@@ -40,12 +40,13 @@ def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
 @data_dir_option
 @click.pass_context
 def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
-    """Make a new local stack in DATA_DIR of a backup.
+    """Restore a backup into a new local stack in DATA_DIR.
 
-    FILE is checked as a whole before anything is written, and in the end every photograph and heatmap is read back.
-    If it is cut off, run it again. Exits with 1 if a photograph or heatmap is missing. Cases that were deleted after
-    the backup are there again: delete them again. Keys that were revoked since then are valid again: revoke them again,
-    and remove the webhooks that were removed.
+    The whole FILE is checked before anything is written, and at the end every photograph and heatmap is read back.
+    If the command is interrupted, run it again. Exits with 1 if a photograph or heatmap is missing.
+
+    Whatever was ended after the backup is back: delete the deleted cases, revoke the revoked keys and remove the
+    removed webhooks again.
 
     \b
     Example:
@@ -55,8 +56,8 @@ def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
     report = _with_progress(lambda track: restore(file, data_dir, print_event, track))
     click.echo(f"{_describe(report)} restored and read back. Next: dermqueue up --data-dir {data_dir}")
     click.echo(
-        "What was ended after the backup is back: deleted cases, revoked keys (dermqueue key list), removed webhooks"
-        " (dermqueue webhook list). End it again."
+        "Whatever was ended after the backup is back: deleted cases, revoked keys (dermqueue key list), removed"
+        " webhooks (dermqueue webhook list). End it again."
     )
     _explain_missing(ctx, report)
 

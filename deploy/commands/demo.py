@@ -1,4 +1,4 @@
-"""The demonstration: the whole way of a few sample photographs, on this machine."""
+"""The demonstration: a few sample photographs, from start to finish, on this machine."""
 
 import signal
 import time
@@ -28,14 +28,14 @@ SAMPLES = Path(__file__).parent.parent / "samples"
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("demo-results"),
     show_default=True,
-    help="Where the heatmaps are written.",
+    help="The folder to write the heatmaps to.",
 )
 @click.pass_context
 def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> None:
-    """Submit the sample photographs, wait, and print what came out.
+    """Submit the sample photographs, wait for the results and print them.
 
-    Uses the stack that runs on DATA_DIR, or starts one and stops it at the end. The samples are eight CC0 dermoscopy
-    images of the ISIC archive, four melanomas and four nevi.
+    Uses the stack that runs in DATA_DIR, or starts one and stops it at the end. The samples are eight CC0 dermoscopy
+    images from the ISIC archive, four melanomas and four nevi.
     """
     console = make_console()
     files = sorted(SAMPLES.glob("*.jpg"))
@@ -60,9 +60,9 @@ def _running_stack(data_dir: Path, port: int | None) -> Iterator[None]:
         except ConfigurationInvalid as error:
             if error.code != "data_dir_in_use" or not (data_dir / CONNECTION).exists():
                 raise
-            click.echo(f"Using the stack that runs on {data_dir}.")
+            click.echo(f"Using the stack that runs in {data_dir}.")
         else:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stops what was started
             stack.start()
         yield
 

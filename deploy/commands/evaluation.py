@@ -1,4 +1,4 @@
-"""Commands that measure a bundle."""
+"""The command that evaluates a bundle or a cross-validation."""
 
 from pathlib import Path
 
@@ -13,45 +13,51 @@ from shared.domain import CLASSES
 
 
 @click.command()
-@click.option("--bundle", help=f"What is measured: {BUNDLE_NAMES}.")
-@data_option(help="A folder of images and the CSV of their diagnoses, as the ISIC archive has them; can be repeated.")
+@click.option("--bundle", help=f"The bundle to evaluate: {BUNDLE_NAMES}.")
+@data_option(
+    help="A folder of images and the CSV of their diagnoses, laid out as in the ISIC archive; can be repeated."
+)
 @click.option(
-    "--predictions", type=file_type, help="Instead of both: what `dermqueue cross-validate` wrote, predictions.csv."
+    "--predictions",
+    type=file_type,
+    help="Instead of --bundle and --data: the predictions.csv that `dermqueue cross-validate` wrote.",
 )
 @click.option(
     "--metadata",
     type=file_type,
     multiple=True,
-    help="A CSV with image_id, age (or age_approximate), sex or fitzpatrick: figures by group. Can be repeated.",
+    help="A CSV with image_id, age (or age_approximate), sex or fitzpatrick, for figures by group; can be repeated.",
 )
-@click.option("--disturb", is_flag=True, help="Also read every image disturbed: its light, distance, focus and more.")
+@click.option("--disturb", is_flag=True, help="Also measure robustness to changes of light, distance, focus and more.")
 @click.option(
     "--masks",
     type=folder_type,
-    help="Folder of the lesions' masks, white inside, each named as its image or with _segmentation behind: how much of"
-    " the heatmap of melanoma lies inside.",
+    help="A folder of lesion masks, white inside, each named like its image, or with _segmentation appended: also"
+    " measure how much of the heatmap of melanoma lies inside.",
 )
 @click.option(
     "--against",
     metavar="BUNDLE|CSV",
-    help="Compare with another bundle, named as --bundle is, or with other predictions.",
+    help="Compare with another bundle, given like --bundle, or with other predictions.",
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with pictures there.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with plots to this folder."
+)
 @data_dir_option
 def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, data_dir) -> None:
-    """Measure a bundle on labelled images, or a cross-validation by its predictions.
+    """Evaluate a bundle on labelled images, or a cross-validation by its predictions.
 
-    Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95 %
-    interval; of images with diagnoses that no bundle knows, how well the melanoma probability ranks malignant ones
-    (melanoma, basal and squamous cell carcinoma) above the others. With --out also writes report.json, report.md, and
-    the ROC curve, calibration and confusion as pictures.
-    Of bundles that name them, and of cross-validations, also the plausible diagnoses: how often the true one is among
-    them, and how many there are. Never measure on images that the bundle was trained or calibrated on: the figures
-    would flatter.
+    Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95%
+    interval; for images with diagnoses that no bundle knows, how well the melanoma probability ranks malignant ones
+    (melanoma, basal and squamous cell carcinoma) above the others; for cross-validations, and bundles with plausible
+    diagnoses, how often the true one is among these, and how many there are. --out also writes report.json,
+    report.md, and plots of the ROC curve, calibration and confusion.
 
-    --disturb brings each image to 256 px, as everything that a bundle reads, and changes brightness and contrast by
-    30 %, the light's colour, scale (0.6, 1.4), place, focus, JPEG quality and rotation, or draws hairs or a ruler on
-    it; the same images are changed alike each time. It reads every image fifteen times more.
+    Never evaluate on images that the bundle was trained or calibrated on: the figures would be too optimistic.
+
+    --disturb resizes each image to 256 px, like everything that a bundle reads, and changes brightness and contrast by
+    30%, the light's colour, scale (0.6, 1.4), position, focus, JPEG quality and rotation, or draws hairs or a ruler on
+    it; an image is changed in the same way each time. It reads every image fifteen more times.
 
     \b
     Examples:
@@ -69,7 +75,7 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
     if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
         raise click.UsageError("Give either --bundle and --data, or --predictions.")
     if predictions and against and not Path(against).is_file():
-        raise click.UsageError(f"With --predictions, --against must be such a file, too; {against} is none.")
+        raise click.UsageError(f"With --predictions, --against must be a file of predictions, too; {against} is not.")
     if predictions and (disturb or masks):
         raise click.UsageError("--disturb and --masks need a --bundle.")
     people = read_people(metadata)
@@ -77,7 +83,7 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
     if predictions:
         first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))
     else:
-        # Both are loaded before an hour is spent on one.
+        # Load both before spending an hour on one.
         model, other = _load(bundle, data_dir), against and _load(against, data_dir)
         first, second = _read_with(model, data), other and _read_with(other, data)
     report = evaluate(first, people, second)
@@ -107,7 +113,7 @@ def _read_with(model, sources):
 
 
 def print_report(report) -> None:
-    """Print what was measured as tables."""
+    """Print the figures as tables."""
     from worker.training.report import tables
     from worker.training.words import count_in_words
 

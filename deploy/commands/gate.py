@@ -1,4 +1,4 @@
-"""Commands of the quality gate: what a bundle knows of its training images, and how often warnings are right."""
+"""Commands of the quality gate: teach a bundle what its training images are like, and measure its warnings."""
 
 import click
 from rich.console import Console
@@ -13,7 +13,9 @@ _kinds_type = (str, folder_type)
 
 @click.group()
 def gate() -> None:
-    """Teach and measure the warnings on photographs: dark, blurred, glare, no lesion in view, hairy, not dermoscopic.
+    """Teach and measure the quality warnings on photographs.
+
+    They are: dark, blurred, glare, no lesion in view, hairy, not dermoscopic.
 
     \b
     Examples:
@@ -23,37 +25,42 @@ def gate() -> None:
 
 
 @gate.command("learn")
-@click.option("--bundle", type=folder_type, required=True, help="The bundle's folder, which is changed.")
-@data_option(required=True, help="The images that the bundle was trained on, or a part of them.")
+@click.option("--bundle", type=folder_type, required=True, help="The bundle's folder, changed in place.")
+@data_option(required=True, help="The images that the bundle was trained on, or some of them.")
 def learn(bundle, data) -> None:
-    """Let a bundle know the features of its training images; `dermqueue bundle` does it for new ones.
+    """Teach a bundle what its training images are like; `dermqueue bundle` does this for new bundles.
 
-    Writes features.safetensors, and says so in the manifest and on the card; a result then warns of photographs that
-    are not like these. The weights stay as they are, and the bundle gets another digest.
+    Writes features.safetensors, and records it in the manifest and on the card; results then warn of photographs that
+    are unlike these images. The weights stay as they are, but the bundle's digest changes.
     """
     from worker.training.bundling import add_familiarity
 
     with progress() as on_progress:
         add_familiarity(bundle, data, on_progress)
-    click.echo(f"The bundle in {bundle} knows its training images. Now: dermqueue gate measure --help")
+    click.echo(f"The bundle in {bundle} knows its training images. Next: dermqueue gate measure --help")
 
 
 @gate.command("measure")
-@click.option("--bundle", required=True, help=f"What is measured: {BUNDLE_NAMES}.")
+@click.option("--bundle", required=True, help=f"The bundle to measure: {BUNDLE_NAMES}.")
 @click.option(
-    "--images", type=_kinds_type, multiple=True, metavar="KIND FOLDER", help="Images of a kind; can be repeated."
+    "--images", type=_kinds_type, multiple=True, metavar="KIND FOLDER", help="Images of one kind; can be repeated."
 )
 @click.option(
     "--worse",
     type=_kinds_type,
     multiple=True,
     metavar="KIND FOLDER",
-    help="Good images, to be blurred and lit badly first; can be repeated.",
+    help="Good images, to be made worse (blurred, badly lit) first; can be repeated.",
 )
-@click.option("--note", is_flag=True, help="Write the shares of --images that are not dermoscopic into the bundle.")
+@click.option(
+    "--note", is_flag=True, help="Record in the bundle which share of --images is flagged as not dermoscopic."
+)
 @data_dir_option
 def measure(bundle, images, worse, note, data_dir) -> None:
-    """Print which share of images of each kind is warned of or rejected, with intervals of 95 %, and by which code."""
+    """Measure how often images of each kind get a warning or are rejected.
+
+    Prints the shares with 95% intervals, and the codes.
+    """
     from worker.model import choose_device, load_model
     from worker.training.bundling import note_flags
     from worker.training.gate import flag_images, flag_worse
@@ -61,7 +68,7 @@ def measure(bundle, images, worse, note, data_dir) -> None:
     if not (images or worse):
         raise click.UsageError("Give --images or --worse.")
     if note and is_remote(bundle):
-        raise click.UsageError("--note writes into the bundle, and one in S3 is only read: give its folder.")
+        raise click.UsageError("--note writes to the bundle, and one in S3 is only read: give a folder.")
     with opened_bundle(bundle, data_dir) as folder:
         model = load_model(folder, choose_device("auto"))
         with progress() as on_progress:
@@ -70,11 +77,11 @@ def measure(bundle, images, worse, note, data_dir) -> None:
         _print_flags([*flags, *made_worse])
         if note:
             note_flags(folder, flags)
-            click.echo(f"What was measured stands in {folder}.")
+            click.echo(f"The figures are recorded in {folder}.")
 
 
 def _print_flags(flags) -> None:
-    table = Table("images", "n", "flagged", "95 % interval", "by code")
+    table = Table("images", "n", "flagged", "95% interval", "by code")
     for each in flags:
         figure, codes = each.flagged, sorted({code for said in each.codes for code in said})
         by_code = ", ".join(f"{code} {each.of(code).value:.1%}" for code in codes)

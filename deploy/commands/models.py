@@ -1,4 +1,4 @@
-"""Commands that make a bundle of a trained network, and that list, show, verify and choose bundles."""
+"""Commands that make a bundle from a trained network, and that list, show, verify and choose bundles."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from shared.errors import ModelUnusable
     "--predictions",
     type=file_type,
     required=True,
-    help="The predictions.csv of a cross-validation by the same recipe: it is calibrated and measured on them.",
+    help="The predictions.csv of a cross-validation with the same recipe, to calibrate and measure the bundle on.",
 )
 @data_option(
     required=True,
-    help="Labelled images, which set the scale of the heatmaps' colours: those it was trained on will do.",
+    help="Labelled images, which set the heatmaps' colour scale: the training images will do.",
 )
 @click.option("--name", required=True, help="The bundle's name.")
 @click.option("--version", required=True, help="The bundle's version.")
@@ -35,21 +35,21 @@ from shared.errors import ModelUnusable
     "sources",
     multiple=True,
     required=True,
-    help="A data set or starting weights with licence and attribution, for the card; one option for each.",
+    help="A data set or the initial weights, with licence and attribution, for the card; one option for each.",
 )
 @click.option(
     "--metadata",
     type=file_type,
     multiple=True,
-    help="A CSV with image_id, age and sex: the card then says how it fares by age and sex.",
+    help="A CSV with image_id, age and sex: the card then has figures by age and sex.",
 )
-@click.option("--experiments", type=file_type, help="A Markdown file on what was tried, to lie beside the card.")
+@click.option("--experiments", type=file_type, help="A Markdown file on what was tried, to keep beside the card.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The bundle's folder.")
 def bundle(weights, run, predictions, data, name, version, licence, sources, metadata, experiments, out) -> None:
-    """Make a bundle, which a worker can load, of a run's weights and a cross-validation's predictions.
+    """Make a bundle from a run's weights and a cross-validation's predictions.
 
-    The predictions give temperature, operating points and the card's figures, each image being judged by a network
-    that had not seen it and by thresholds that were chosen on other images.
+    A worker can load it. The predictions give temperature, operating points and the card's figures: each image is
+    judged by a network that had not seen it, with thresholds that were chosen on other images.
 
     \b
     Example:
@@ -66,12 +66,12 @@ def bundle(weights, run, predictions, data, name, version, licence, sources, met
     description = Description(name, version, licence, sources, read_people(metadata), experiments)
     with progress() as on_step:
         write_bundle(out, weights, trained, read_predictions(predictions), data, description, on_step)
-    click.echo(f"The bundle is in {out}. Look at {out / 'card.md'}, then: dermqueue model use {out}")
+    click.echo(f"The bundle is in {out}. Read {out / 'card.md'}, then: dermqueue model use {out}")
 
 
 @click.group()
 def model() -> None:
-    """List, show, verify and choose bundles: what a worker loads.
+    """List, show, verify and choose bundles, the models that workers load.
 
     A MODEL is a shipped bundle's name, the name of one in DATA_DIR/models, a bundle's folder, or s3://bucket/prefix.
 
@@ -84,10 +84,10 @@ def model() -> None:
 
 
 @model.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 def model_list(as_json: bool, data_dir: Path) -> None:
-    """List the shipped bundles, those in DATA_DIR/models, and the one in use, which is marked with a star."""
+    """List the shipped bundles, those in DATA_DIR/models, and the one in use, marked with a star."""
     chosen = resolve_bundle(chosen_model(data_dir), data_dir)
     folders = [folder for place in (SHIPPED_BUNDLES, data_dir / MODELS) for folder in sorted(place.glob("*/"))]
     found = {resolve_bundle(str(folder), data_dir): folder for folder in folders} | {chosen: find_bundle(chosen)}
@@ -102,9 +102,9 @@ def model_list(as_json: bool, data_dir: Path) -> None:
 
 
 def _look_into(name: str, folder: Path) -> dict:
-    """Return a bundle's manifest, or why it cannot be told."""
+    """Return a bundle's manifest, or why it cannot be read."""
     if is_remote(name):
-        return {"manifest": None, "problem": "lies in S3; `dermqueue model show` fetches it"}
+        return {"manifest": None, "problem": "is in S3; `dermqueue model show` fetches it"}
     try:
         return {"manifest": read_manifest(folder).model_dump(mode="json"), "problem": None}
     except ModelUnusable as error:
@@ -120,7 +120,7 @@ def _line(manifest: dict) -> str:
 
 @model.command("show")
 @click.argument("name", metavar="MODEL")
-@click.option("--json", "as_json", is_flag=True, help="The manifest, bundle.json, in place of the card.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest, bundle.json, instead of the card.")
 @data_dir_option
 def model_show(name: str, as_json: bool, data_dir: Path) -> None:
     """Print a bundle's card: its data, figures with intervals, operating points and limits."""
@@ -133,30 +133,30 @@ def model_show(name: str, as_json: bool, data_dir: Path) -> None:
 @click.argument("name", metavar="MODEL")
 @data_dir_option
 def model_verify(name: str, data_dir: Path) -> None:
-    """Check a bundle's digests, load it and let it read an image; exit 1 if anything is wrong."""
-    click.echo(f"{_verify(name, data_dir)} is whole, loads, and gives finite numbers.")
+    """Check a bundle's digests, load it and run it on an image; exit with 1 if anything is wrong."""
+    click.echo(f"{_verify(name, data_dir)} is intact, loads, and gives finite numbers.")
 
 
 @model.command("use")
 @click.argument("name", metavar="MODEL")
 @data_dir_option
 def model_use(name: str, data_dir: Path) -> None:
-    """Verify a bundle and keep it as the one that `dermqueue up` starts with.
+    """Verify a bundle and make it the one that `dermqueue up` starts with.
 
-    Workers that are started one by one take it from DERMQUEUE_MODEL, as on other machines.
+    Workers that are started separately, as on other machines, take it from DERMQUEUE_MODEL.
     """
     resolved = resolve_bundle(name, data_dir)
     verified = _verify(resolved, data_dir)
     is_running = choose_model(data_dir, resolved)
-    click.echo(f"{verified} is what the stack of {data_dir} starts with from now on.")
+    click.echo(f"The stack in {data_dir} starts with {verified} from now on.")
     if is_running:
-        click.echo("A stack is running there, with the model that it has: stop it with Ctrl-C and start it again.")
+        click.echo("A stack is running there, still with its current model: stop it with Ctrl-C and start it again.")
     if os.environ.get(MODEL_VARIABLE, resolved) != resolved:
-        click.echo(f"But {MODEL_VARIABLE} is set to {os.environ[MODEL_VARIABLE]}, which wins: unset it.", err=True)
+        click.echo(f"But {MODEL_VARIABLE} is set to {os.environ[MODEL_VARIABLE]} and overrides it: unset it.", err=True)
 
 
 def _verify(name: str, data_dir: Path) -> str:
-    """Return a bundle's name and version after it has read an image of noise; raise `ModelUnusable` if it cannot."""
+    """Return a bundle's name and version after running it on an image of noise; raise `ModelUnusable` if it fails."""
     import numpy as np
 
     from worker.model import choose_device, load_model  # torch is loaded only where it is used

@@ -1,4 +1,4 @@
-"""Commands of those who run the service: the audit trail, failed cases, the daily purge. They speak to the database."""
+"""Commands for operators: the audit trail, failed cases, the daily purge. They use the database directly."""
 
 from pathlib import Path
 from uuid import UUID
@@ -20,12 +20,14 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--case", "case_id", type=click.UUID, help="Only what was done to this case.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at the most.")
+@click.option("--case", "case_id", type=click.UUID, help="Only entries about this case.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many entries at most."
+)
 @json_option
 @data_dir_option
 def audit_list(case_id: UUID | None, limit: int, as_json: bool, data_dir: Path) -> None:
-    """Print the newest entries: position, time, who, what, which case."""
+    """List the newest entries: position, time, action, case, actor."""
     from api.admin_schemas import AuditPageOut
 
     with open_database_of(data_dir).reading() as session:
@@ -39,13 +41,15 @@ def audit_list(case_id: UUID | None, limit: int, as_json: bool, data_dir: Path) 
 
 
 @audit.command("verify")
-@click.option("--head", "expected_head", metavar="HASH", help="A hash that was noted down before; it must still stand.")
+@click.option(
+    "--head", "expected_head", metavar="HASH", help="A hash that was noted earlier and must still be in the chain."
+)
 @data_dir_option
 def audit_verify(expected_head: str | None, data_dir: Path) -> None:
-    """Compute every entry's hash anew; exit 1 if one was altered or removed.
+    """Recompute every entry's hash; exit with 1 if an entry was altered or removed.
 
-    Removing the newest entries leaves a sound chain. Note the printed hash elsewhere (the daily purge writes it to the
-    worker's log, too) and give it as --head later: it must then still be part of the chain.
+    Removing the newest entries leaves a valid chain. So note the printed hash elsewhere (the daily purge also writes it
+    to the worker's log) and give it as --head later: it must then still be part of the chain.
     """
     with open_database_of(data_dir).reading() as session:
         report = trail.verify_trail(session, expected_head)
@@ -53,20 +57,20 @@ def audit_verify(expected_head: str | None, data_dir: Path) -> None:
         click.echo(fault, err=True)
     click.echo(f"{report.entries} entries, newest hash {report.head}")
     if report.faults:
-        raise click.ClickException("The audit trail is not what was written.")
+        raise click.ClickException("The audit trail was altered.")
 
 
 @click.group()
 def failed() -> None:
-    """List cases that a human must look at, give them another try."""
+    """List failed cases, which a person must look at, and give them another try."""
 
 
 @failed.command("list")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at the most.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many cases at most.")
 @json_option
 @data_dir_option
 def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
-    """Print the newest failed cases: id, when it failed, why."""
+    """List the newest failed cases: id, time, reason."""
     from api.admin_schemas import FailedCaseOut, FailedListOut
 
     with open_database_of(data_dir).reading() as session:
@@ -83,7 +87,7 @@ def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
 @json_option
 @data_dir_option
 def failed_requeue(case_id: UUID, as_json: bool, data_dir: Path) -> None:
-    """Give a failed case three new attempts, alone, at the end of its clinic's queue."""
+    """Give a failed case three new attempts, in batches of its own, at the end of its clinic's queue."""
     with changing(data_dir, "case.requeued", case_id) as (session, now):
         case = cases.requeue_case(session, case_id, now)
     Doorbell(make_celery(load_settings(data_dir))).ring()
@@ -92,15 +96,16 @@ def failed_requeue(case_id: UUID, as_json: bool, data_dir: Path) -> None:
 
         click.echo(FailedCaseOut.of(case).model_dump_json())
         return
-    click.echo("The case waits again.")
+    click.echo("The case is queued again.")
 
 
 @click.command()
 @data_dir_option
 def purge(data_dir: Path) -> None:
-    """Remove now what the daily purge would: cases past their clinic's retention, expired uploads, orphaned objects.
+    """Run the daily purge now.
 
-    A case's objects are erased by the next sweep of a running worker.
+    Removes cases past their clinic's retention, expired uploads and orphaned objects. A case's objects are erased by
+    the next sweep of a running worker.
     """
     from worker.housekeeping import Housekeeping
 

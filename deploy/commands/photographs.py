@@ -1,4 +1,4 @@
-"""Commands of a clinic: submit photographs, watch them, fetch results."""
+"""Commands for a clinic: submit photographs, watch them, fetch results."""
 
 import json
 import time
@@ -26,7 +26,9 @@ def connection_options(command):
     """Add --url, --key and --data-dir: where the API is."""
     for option in (
         click.option("--key", envvar="DERMQUEUE_KEY", help="An API key; else the local stack's. [env: DERMQUEUE_KEY]"),
-        click.option("--url", envvar="DERMQUEUE_URL", help="The API; else the local stack's. [env: DERMQUEUE_URL]"),
+        click.option(
+            "--url", envvar="DERMQUEUE_URL", help="The API's URL; else the local stack's. [env: DERMQUEUE_URL]"
+        ),
         data_dir_option,
     ):
         command = option(command)
@@ -36,16 +38,22 @@ def connection_options(command):
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=file_type)
 @click.option("--wait", is_flag=True, help="Wait for the results and print them.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one case a line, in the order of FILES.")
-@click.option("--priority", type=click.Choice([p.value for p in Priority]), default="routine", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one case per line, in the order of FILES.")
+@click.option(
+    "--priority",
+    type=click.Choice([p.value for p in Priority]),
+    default="routine",
+    show_default=True,
+    help="Urgent cases are analysed before all routine ones.",
+)
 @click.option("--reference", help="Your own name for the case(s); the file's name if unset. No personal data.")
 @connection_options
 @click.pass_context
 def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -> None:
     """Submit photographs, one case each.
 
-    Where a clinic has as many cases waiting as it may have, this waits until some are finished, and goes on.
-    Exits with 1 if one was refused, or, with --wait, ended without a result.
+    If the clinic has reached its limit of waiting cases, this waits until some are finished, then continues.
+    Exits with 1 if a photograph was refused or, with --wait, a case ended without a result.
 
     \b
     Examples:
@@ -59,7 +67,8 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
         try:
             cases = follow_cases(client, cases, console)
         except (Refused, KeyboardInterrupt) as error:
-            console.print(f"Not waited for to the end: {error}. The cases go on; these are their ids:", markup=False)
+            reason = f": {error}" if isinstance(error, Refused) else ""
+            console.print(f"No longer waiting{reason}. The cases continue; these are their ids:", markup=False)
             for file, case in zip(files, cases, strict=True):
                 console.print(f"{file.name}: {case['id'] or case['state']}", markup=False)
     if as_json:
@@ -74,9 +83,7 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
 
 @click.command()
 @click.option("--once", is_flag=True, help="Print the table once and exit.")
-@click.option(
-    "--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many of the newest cases."
-)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many cases to show.")
 @connection_options
 def watch(once, limit, url, key, data_dir) -> None:
     """Watch the newest cases until Ctrl-C."""
@@ -102,11 +109,27 @@ def watch(once, limit, url, key, data_dir) -> None:
 @click.command()
 @click.argument("case_id")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="The folder to write to.")
-@click.option("--class", "class_name", type=click.Choice(CLASSES), default="melanoma", show_default=True)
-@click.option("--style", type=click.Choice(["overlay", "heatmap", "raw"]), default="overlay", show_default=True)
+@click.option(
+    "--class",
+    "class_name",
+    type=click.Choice(CLASSES),
+    default="melanoma",
+    show_default=True,
+    help="The diagnosis whose heatmap to fetch.",
+)
+@click.option(
+    "--style",
+    type=click.Choice(["overlay", "heatmap", "raw"]),
+    default="overlay",
+    show_default=True,
+    help="The heatmap on the photograph, alone, or as raw numbers.",
+)
 @connection_options
 def fetch(case_id, out, class_name, style, url, key, data_dir) -> None:
-    """Fetch a case's result and heatmap as files: CASE_ID.json and CASE_ID-<class>-<style>.png (raw: .npy)."""
+    """Fetch a case's result and heatmap as files.
+
+    Writes CASE_ID.json and CASE_ID-<class>-<style>.png (raw: .npy).
+    """
     client = Client(find_connection(url, key, data_dir))
     case = client.read_case(case_id)
     out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +180,7 @@ def submit_files(
                 cases.append(case)
                 progress.advance(task)
         except BaseException:  # Ctrl-C above all
-            client.stop()  # or the pool would be waited for, and it may wait for room
+            client.stop()  # or we would wait for the pool's calls, which may wait for room
             raise
     return cases
 
@@ -193,7 +216,7 @@ def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[s
 
 
 def explain_problems(console: Console, names: Sequence[str], cases: Sequence[dict]) -> None:
-    """Print why a case has no result: what to do about it stands in the API's sentence."""
+    """Print why cases have no result; the API's sentences say what to do about it."""
     for name, case in zip(names, cases, strict=True):
         if case["error"]:
             console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]", markup=False)

@@ -1,4 +1,4 @@
-"""The command that takes a bundle out of the house, for a phone or a browser."""
+"""The command that exports a bundle for a phone or a browser."""
 
 import shutil
 from pathlib import Path
@@ -15,24 +15,29 @@ from shared.photograph import decode_photograph
 
 
 @click.command()
-@click.option("--bundle", required=True, help=f"What is exported: {BUNDLE_NAMES}.")
-@click.option("--format", "file_format", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--bundle", required=True, help=f"The bundle to export: {BUNDLE_NAMES}.")
 @click.option(
-    "--int8", is_flag=True, help="Store weights as whole numbers and in half precision: 6 MB for a light network."
+    "--format", "file_format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="The file's format."
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file, such as portable.onnx.")
+@click.option(
+    "--int8", is_flag=True, help="Store weights as 8-bit integers and in half precision: 6 MB for a light network."
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, such as portable.onnx."
+)
 @click.option(
     "--web",
     type=click.Path(file_okay=False, path_type=Path),
-    help="A folder with the file and a page that reads photographs by it, in the browser: for any file server.",
+    help="The folder to write, with the file and a page that reads photographs with it in the browser, for any file"
+    " server.",
 )
 @data_dir_option
 def export(bundle, file_format, int8, out, web, data_dir) -> None:
-    """Write a bundle as one file that ONNX Runtime runs with nothing of ours.
+    """Export a bundle as one file that ONNX Runtime can run without any of our code.
 
     Its input is the photograph's pixels, its outputs are the probabilities of a result and the class activation maps.
     Labels, preprocessing, operating points, heatmap scales, licence and the bundle's digest are in its metadata.
-    The file is held against torch on the sample photographs first, and not written if it disagrees.
+    The file is first compared with torch on the sample photographs, and not written if the two disagree.
 
     \b
     Examples:
@@ -41,7 +46,7 @@ def export(bundle, file_format, int8, out, web, data_dir) -> None:
       dermqueue export --bundle bundles/portable --int8 --web portable/
     """
     if not out and not web:
-        raise click.UsageError("Say where: --out FILE, --web FOLDER or both.")
+        raise click.UsageError("Give --out FILE, --web FOLDER or both.")
     with opened_bundle(bundle, data_dir) as folder, TemporaryDirectory() as made:
         if web:
             _refuse_retouching(folder)
@@ -50,20 +55,22 @@ def export(bundle, file_format, int8, out, web, data_dir) -> None:
         size = f"{file.stat().st_size / 1e6:.1f} MB"
         if out:
             shutil.copyfile(file, out)
-            click.echo(f"{out} has {size} and answers as torch does. It is no diagnosis.")
+            click.echo(f"{out} ({size}) gives the same results as torch. They are not a diagnosis.")
         if web:
             from api.pages.portable import write_folder  # as is Flask
 
             write_folder(web, file)
-            click.echo(f"{web} is a page with a model of {size} that answers as torch does. It is no diagnosis.")
+            click.echo(
+                f"{web} holds a page whose model ({size}) gives the same results as torch. They are not a diagnosis."
+            )
 
 
 def _refuse_retouching(bundle: Path) -> None:
     if read_manifest(bundle).preprocessing.retouches:
         raise InputUnusable(
             "web_unfit",
-            "This bundle has hairs painted over or dim photographs brightened, which the page does not do. Export one"
-            " whose recipe sets neither `cleaned` nor `least_light`, such as portable, or write it to --out alone.",
+            "This bundle needs hairs painted over or dim photographs brightened, which the page does not do. Export one"
+            " whose recipe sets neither `cleaned` nor `least_light`, such as portable, or use --out alone.",
         )
 
 

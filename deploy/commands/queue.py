@@ -1,4 +1,4 @@
-"""Commands of the admin's daily work: the queue, the workers, the webhooks. They speak to the database directly."""
+"""Commands for an admin's daily work: the queue, the workers, the webhooks. They use the database directly."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,18 +14,18 @@ from shared.webhook_address import check_webhook_url
 
 
 @click.command()
-@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True, help="How far back to look.")
+@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True, help="Hours to look back.")
 @click.option(
     "--minutes",
     type=click.IntRange(1, 10_080),
     default=30,
     show_default=True,
-    help="Within which the backlog should be clear.",
+    help="Minutes within which to clear the backlog.",
 )
 @json_option
 @data_dir_option
 def queue(hours: int, minutes: int, as_json: bool, data_dir: Path) -> None:
-    """Print what waits and runs, what the last hours have got done, and how many workers the backlog needs."""
+    """Print the queue, the last hours' results, and how many workers the backlog needs."""
     from api.admin_schemas import QueueQuery
     from api.overview import describe_queue
 
@@ -37,21 +37,21 @@ def queue(hours: int, minutes: int, as_json: bool, data_dir: Path) -> None:
         return
     click.echo(f"{found.waiting} waiting, {found.running} running, oldest {_age(found.oldest, now)}")
     needed = "unknown until a worker has measured its rate" if found.workers_needed is None else found.workers_needed
-    click.echo(f"workers needed to be clear in {minutes} minutes: {needed}")
+    click.echo(f"workers needed to clear the backlog in {minutes} minutes: {needed}")
     for load in found.clinics:
         click.echo(
             f"{load.waiting:>7} waiting {load.running:>5} running  oldest {_age(load.oldest, now):<9}  {load.name}"
         )
     for hour in found.hours:
         counts = f"{hour.succeeded:>7} succeeded {hour.rejected:>5} rejected {hour.failed:>5} failed"
-        click.echo(f"{hour.start:%Y-%m-%d %H:%M}  {counts}  median {hour.median_s:.1f} s, 95 % {hour.p95_s:.1f} s")
+        click.echo(f"{hour.start:%Y-%m-%d %H:%M}  {counts}  median {hour.median_s:.1f} s, p95 {hour.p95_s:.1f} s")
 
 
 @click.command()
 @json_option
 @data_dir_option
 def workers(as_json: bool, data_dir: Path) -> None:
-    """Print the workers of the last day: device, batch size, rate, model, last heartbeat."""
+    """List the workers seen in the last day: name, state, device, batch size, rate, model."""
     from api.admin_schemas import WorkerOut, WorkersOut
     from shared.store.workers import list_workers
 
@@ -70,14 +70,14 @@ def workers(as_json: bool, data_dir: Path) -> None:
 
 @click.group()
 def webhook() -> None:
-    """Tell clinics of their cases' final states."""
+    """Manage webhooks, which tell clinics of their cases' final states."""
 
 
 @webhook.command("list")
 @json_option
 @data_dir_option
 def webhook_list(as_json: bool, data_dir: Path) -> None:
-    """Print every webhook and how its messages fare."""
+    """List all webhooks: id, state, messages by outcome, last error, clinic, URL."""
     from api.webhook_schemas import WebhookListOut, WebhookOut
 
     with open_database_of(data_dir).reading() as session:
@@ -94,11 +94,13 @@ def webhook_list(as_json: bool, data_dir: Path) -> None:
 
 @webhook.command("add")
 @click.argument("url")
-@click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", required=True, help="Whose cases it is told of.")
+@click.option(
+    "--clinic", "clinic_name", metavar="NAME_OR_ID", required=True, help="The clinic whose cases it is told of."
+)
 @json_option
 @data_dir_option
 def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> None:
-    """Tell a clinic's final states to URL and print the secret of the signatures: the only time that it can be seen."""
+    """Send a clinic's final states to URL, and print the signing secret. It cannot be shown again."""
     from api.webhook_schemas import WebhookMadeOut
 
     check_webhook_url(url, load_settings(data_dir).local_webhooks)
@@ -111,20 +113,20 @@ def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> No
 @click.argument("webhook_id", type=click.UUID)
 @data_dir_option
 def webhook_remove(webhook_id: UUID, data_dir: Path) -> None:
-    """Forget a webhook and what was on its way to it."""
+    """Remove a webhook and its messages."""
     with changing(data_dir, "webhook.removed") as (session, _):
         webhooks.remove_webhook(session, None, webhook_id)
-    click.echo("The webhook is removed.")
+    click.echo("Webhook removed.")
 
 
 @webhook.command("enable")
 @click.argument("webhook_id", type=click.UUID)
 @data_dir_option
 def webhook_enable(webhook_id: UUID, data_dir: Path) -> None:
-    """Use a webhook again that was disabled; what ended meanwhile is not told."""
+    """Enable a disabled webhook; it is not told of cases that ended meanwhile."""
     with changing(data_dir, "webhook.enabled") as (session, _):
         webhooks.enable_webhook(session, None, webhook_id)
-    click.echo("The webhook is enabled.")
+    click.echo("Webhook enabled.")
 
 
 def _age(moment: datetime | None, now: datetime) -> str:

@@ -26,7 +26,7 @@ def up(data_dir: Path, port: int) -> None:
     """Run everything on this machine until Ctrl-C.
 
     Starts the servers that no DERMQUEUE_* variable names (Valkey, an S3 server, SQLite), the API, a worker and beat,
-    and starts again what dies. When all is ready, DATA_DIR/connection.json holds the address and one key per role.
+    and restarts what dies. Once everything is ready, DATA_DIR/connection.json holds the address and one key per role.
     """
     with local_stack(data_dir, port, print_event) as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,13 +59,13 @@ def api(data_dir: Path, host: str, port: int) -> None:
 @click.option(
     "--progress-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Touched whenever a task is done; `dermqueue worker-health` looks at it.",
+    help="A file to touch whenever a task is done; `dermqueue worker-health` looks at it.",
 )
 @click.pass_context
 def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> None:
     """Run one analysis worker. Start one per GPU; all share the queue.
 
-    SIGTERM finishes the batch in hand. The model is chosen by DERMQUEUE_MODEL, the device by DERMQUEUE_DEVICE.
+    On SIGTERM it finishes its current batch. DERMQUEUE_MODEL chooses the model, DERMQUEUE_DEVICE the device.
     """
     from worker.main import run_worker  # torch is loaded only where it analyses
 
@@ -80,12 +80,15 @@ def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> No
 @click.argument("progress_file", type=click.Path(dir_okay=False, path_type=Path))
 @data_dir_option
 def worker_health(progress_file: Path, data_dir: Path) -> None:
-    """Exit 1 if the worker that touches PROGRESS_FILE gets nothing done while cases wait, for three leases."""
+    """Exit with 1 if a worker is stuck.
+
+    It is if cases wait, but for three leases nothing gets done by the worker that touches PROGRESS_FILE.
+    """
     settings = load_settings(data_dir)
     limit_s = 3 * settings.lease_s
     if has_stalled(progress_file, limit_s, open_database(settings.database_url), Doorbell(make_celery(settings))):
-        raise click.ClickException(f"Cases wait, and this worker has got nothing done for {limit_s:.0f} s.")
-    click.echo("The worker gets its work done, or there is none that it could do.")
+        raise click.ClickException(f"Cases wait, but this worker has got nothing done for {limit_s:.0f} s.")
+    click.echo("The worker is making progress, or there is nothing that it could do.")
 
 
 @click.command()
@@ -93,11 +96,11 @@ def worker_health(progress_file: Path, data_dir: Path) -> None:
 @click.option(
     "--schedule-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where it is kept what ran when: the daily purge, if it was missed, is made up for. For machines that are off"
-    " at night.",
+    help="A file that records what ran when, so that a missed daily purge is made up for. For machines that are off at"
+    " night.",
 )
 def beat(data_dir: Path, schedule_file: Path | None) -> None:
-    """Run the clock that starts sweeps, webhooks' messages and purges. One is enough; two do no harm."""
+    """Run the scheduler of sweeps, webhook messages and purges. One is enough; two do no harm."""
     scheduler = "celery.beat:PersistentScheduler" if schedule_file else "celery.beat:Scheduler"
     celery = make_celery(load_settings(data_dir))
     celery.Beat(scheduler=scheduler, schedule=str(schedule_file), loglevel="INFO", quiet=True).run()
@@ -105,13 +108,13 @@ def beat(data_dir: Path, schedule_file: Path | None) -> None:
 
 @click.group()
 def db() -> None:
-    """Bring the database's tables up to date, or compare them."""
+    """Upgrade the database's tables, or check them."""
 
 
 @db.command("upgrade")
 @data_dir_option
 def db_upgrade(data_dir: Path) -> None:
-    """Run every migration that the database has not seen."""
+    """Apply every pending migration."""
     upgrade(open_database(load_settings(data_dir).database_url))
     click.echo("The database is up to date.")
 
@@ -119,12 +122,12 @@ def db_upgrade(data_dir: Path) -> None:
 @db.command("check")
 @data_dir_option
 def db_check(data_dir: Path) -> None:
-    """Say whether the database's tables are what this version expects; exit 1 if not."""
+    """Check that the database's tables are what this version expects; exit with 1 if not."""
     database = open_database(load_settings(data_dir).database_url)
     check_upgraded(database)
     if drift := find_drift(database):
         raise click.ClickException(f"The tables differ from what this version expects: {drift}")
-    click.echo("The database is what this version expects.")
+    click.echo("The tables are what this version expects.")
 
 
 COMMANDS = (up, api, worker, worker_health, beat, db)

@@ -14,18 +14,18 @@ from deploy.terminal import progress
 _out_type = click.Path(file_okay=False, path_type=Path)
 
 _WEIGHTS_HELP = (
-    "Where to start: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
+    "Initial weights: ImageNet weights of the recipe's network (ResNet-50 v1 with torchvision's key names,"
     " EfficientNet-Lite0 with EfficientNet-PyTorch's), or the weights.safetensors of an earlier run or bundle"
 )
 
 
 def _training_options(command: Callable) -> Callable:
-    """Add what both commands take."""
+    """Add the options that both commands take."""
     options = (
         data_option(
             required=True,
-            help="A folder of images and the CSV of their diagnoses; repeat it to join several. The columns tell which"
-            " layout it is: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000 or PAD-UFES-20.",
+            help="A folder of images and the CSV of their diagnoses; repeat it to join several. The columns tell the"
+            " layout: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000 or PAD-UFES-20.",
         ),
         click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
         click.option(
@@ -33,15 +33,14 @@ def _training_options(command: Callable) -> Callable:
             "changes",
             multiple=True,
             metavar="KEY=VALUE",
-            help="Another value for one thing in the recipe, such as epochs=20 or loss.mixup_alpha=0.4; can be"
-            " repeated.",
+            help="Override one value of the recipe, such as epochs=20 or loss.mixup_alpha=0.4; can be repeated.",
         ),
         click.option(
             "--teacher",
             "teachers",
             type=file_type,
             multiple=True,
-            help="A cross-validation's predictions.csv: their probabilities become part of the target, as large as"
+            help="A cross-validation's predictions.csv, whose probabilities become part of the target: as much as"
             " loss.teacher_share. Several are averaged.",
         ),
     )
@@ -58,22 +57,22 @@ def _training_options(command: Callable) -> Callable:
     type=(folder_type, file_type),
     multiple=True,
     metavar="IMAGES LABELS",
-    help="Images that are not trained on: their loss and accuracy after every epoch.",
+    help="Images that are not trained on, to measure loss and accuracy on after every epoch.",
 )
 @click.option(
     "--teacher-bundle",
     metavar="MODEL",
-    help="A bundle that is asked about every image as it is trained on, augmented, in place of --teacher:"
-    f" {BUNDLE_NAMES}. Not for `cross-validate`: it would have learnt from the images kept aside.",
+    help="Instead of --teacher: a bundle that predicts every image as it is trained on, augmented:"
+    f" {BUNDLE_NAMES}. Not for `cross-validate`: it would have learnt from the held-out images.",
 )
 @click.option("--out", type=_out_type, required=True, help="The run's folder.")
 @data_dir_option
 def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, out, data_dir) -> None:
     """Train one network on all its data.
 
-    OUT gets weights.safetensors (an average over the last steps' weights), history.csv and curves.png (loss and
-    accuracy), tensorboard/, and run.json, which says how it was done. A run that was interrupted, however roughly, goes
-    on from its last epoch when the same command is given again. Nothing is chosen on the validation data.
+    Writes to OUT: weights.safetensors (an average over the last steps' weights), history.csv and curves.png (loss and
+    accuracy), tensorboard/, and run.json, which records how it was done. If a run is interrupted, however abruptly, the
+    same command resumes it from its last epoch. Nothing is chosen on the validation data.
 
     Shipped recipes: default; paper (Rokad and Nagarajan 2019, taken literally); pretrain (every diagnosis of a larger
     data set, to start another training from); portable (a light network, taught by a bundle).
@@ -104,7 +103,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
         train_network(chosen, weights, out, images, _with_loss(on_step), val, teacher_predictions, teacher)
     click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
     if chosen.target == "class":
-        click.echo("`dermqueue bundle` makes of them, and of a cross-validation, what a worker can load.")
+        click.echo("`dermqueue bundle` makes a bundle from them and a cross-validation, which a worker can load.")
 
 
 @click.command("cross-validate")
@@ -112,33 +111,36 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     "--weights",
     type=click.Path(exists=True, path_type=Path),
     required=True,
-    help=f"{_WEIGHTS_HELP} that has not seen these lesions: what has would make the figures flatter; or an earlier"
-    " cross-validation's folder: each fold goes on from its own network there.",
+    help=f"{_WEIGHTS_HELP}; weights that have seen these lesions would make the figures too optimistic. Or an earlier"
+    " cross-validation's folder: each fold continues from its own network there.",
 )
 @_training_options
 @click.option(
     "--unlabelled",
     type=folder_type,
     metavar="IMAGES",
-    help="Self-training: each fold's network first says what these images show, whatever is known of them, and another"
-    " one learns from those of which it is surest, too.",
+    help="Self-training: each fold's network first predicts these images, whatever is known of them, and another one"
+    " also learns from those of which it is surest.",
 )
-@click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="As many networks are trained.")
-@click.option("--out", type=_out_type, required=True, help="Folder of the runs, one below it for each fold.")
+@click.option(
+    "--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Number of folds, and so of networks."
+)
+@click.option("--out", type=_out_type, required=True, help="The folder of the runs, with a subfolder for each fold.")
 def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, out) -> None:
-    """Train one network per fold and let each judge the images that it has not seen.
+    """Train one network per fold and let each predict the images that it has not seen.
 
-    The folds have each class alike; near-duplicates, and images of one lesion or patient where the CSV names it, are
-    never divided. The network that a fold gets is its last epoch's average: nothing is chosen on the images kept
-    aside, so what OUT/predictions.csv says of them is honest, and serves `dermqueue evaluate`, `dermqueue bundle` and
+    The folds are stratified by class; near-duplicates, and images of one lesion or patient where the CSV names it, are
+    never separated. A fold's network is the average of its last epoch: nothing is chosen on the held-out images, so
+    their predictions in OUT/predictions.csv are honest, and serve `dermqueue evaluate`, `dermqueue bundle` and
     --teacher.
-    Choose recipes by this, never on images that the figures are to be reported on. A student's own figures flatter a
-    little where its teachers had learnt from the images that are kept aside from it.
 
-    Folds are trained one after another, each as `dermqueue train` does; an interrupted call goes on where it was.
+    Choose recipes by this, never on images that the figures are to be reported on. A student's own figures are a little
+    too optimistic where its teachers had learnt from the images that are held out from it.
+
+    Folds are trained one after another, each as `dermqueue train` does; an interrupted call resumes where it was.
 
     Baselines, which never become bundles, can be measured on the same folds: the recipe svm (a support vector machine
-    upon an ImageNet network's features, read anew by each call), --unlabelled (self-training).
+    on an ImageNet network's features, read anew by each call), --unlabelled (self-training).
 
     \b
     Examples:
@@ -164,7 +166,7 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
         on_image = partial(on_step, "reading images")
         images = _read(data, chosen, on_image)
         if images.groups == images.ids:
-            click.echo("No lesion or patient is named: only near-duplicates are kept in one fold.", err=True)
+            click.echo("The labels name no lesion or patient: only near-duplicates are kept in one fold.", err=True)
         others = read_unlabelled(unlabelled, on_image) if unlabelled else None
         predictions = run_folds(chosen, weights, out, images, folds, _with_loss(on_step), teacher_predictions, others)
     for name, value in challenge_figures(predictions).items():
@@ -173,7 +175,7 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
 
 
 def _load_teacher(bundle: str, data_dir: Path):
-    """Load what is asked about every image, with torch where that is faster for its bfloat16."""
+    """Load the bundle that teaches, with torch where bfloat16 makes that faster."""
     from worker.model import choose_device, load_model
     from worker.training.precision import bfloat16_pays
 
@@ -183,7 +185,7 @@ def _load_teacher(bundle: str, data_dir: Path):
 
 
 def _read(sources, recipe, on_image):
-    """Read the images to train on, and say what is among them."""
+    """Read the images to train on, and print how many there are of each class."""
     from shared.domain import CLASSES
     from worker.training.dataset import read_images
     from worker.training.words import count_in_words
@@ -203,7 +205,7 @@ def _read_alike(sources, recipe, classes, on_image):
 
 
 def _with_loss(on_step: Callable[..., None]) -> Callable[[int, int, float], None]:
-    """Return what moves the bar of training, which says the loss."""
+    """Return the callback that moves the bar of training and shows the loss."""
 
     def move(done: int, total: int, loss: float) -> None:
         on_step("training", done, total, "reading features" if math.isnan(loss) else f"training, loss {loss:.3f}")

@@ -1,4 +1,4 @@
-"""A program that the supervisor keeps alive, and what all of them need: their binary, and a port that is free."""
+"""A program that the supervisor keeps alive, and what every program needs: its binary and a free port."""
 
 import random
 import signal
@@ -11,9 +11,8 @@ from pathlib import Path
 
 from shared.errors import ConfigurationInvalid
 
-# Below Linux's ephemeral range (32768 to 60999), and so is each port + 10000: no outgoing connection can sit on such a
-# port while a stack that remembers it is down.
-# In steps of as many as one server takes.
+# Below Linux's ephemeral range (32768 to 60999), and so is each port + 10000: no outgoing connection can occupy such a
+# port while a stack that remembers it is down. In steps of as many ports as one server takes.
 CANDIDATE_PORTS = range(15_000, 22_000, 5)
 
 
@@ -21,10 +20,10 @@ CANDIDATE_PORTS = range(15_000, 22_000, 5)
 class Program:
     """What to start, how to tell that it is ready, how to stop it.
 
-    `env` is the child's complete environment: nothing is inherited. `is_ready` is cheap and answers False for "not
-    yet"; without one, the next program does not wait and nobody says that this one is ready. `is_broken` is told what
-    the program logs once it is ready, and whether to start it again is its answer. `user_id` is the user to run as,
-    which only root may choose.
+    `env` is the child's complete environment: nothing is inherited. `is_ready` is cheap and returns False for "not
+    yet"; without one, the next program does not wait and no event says that this one is ready. `is_broken` gets what
+    the program logs once it is ready, and returns whether to restart it. `user_id` is the user to run as, which only
+    root may choose.
     """
 
     name: str
@@ -53,18 +52,18 @@ def packaged_binary(distribution: str, name: str) -> Path:
     for file in files:
         if file.name == name:
             return Path(file.locate()).resolve()
-    raise ConfigurationInvalid("program_missing", f"The package {distribution} holds no {name} for this machine.")
+    raise ConfigurationInvalid("program_missing", f"The package {distribution} has no {name} for this machine.")
 
 
 def find_free_port(offsets: Iterable[int] = (0,)) -> int:
     """Find a port that is free together with the ports at the given offsets from it, on 127.0.0.1.
 
-    It is found once: until this process ends, it holds the UDP port of that number, which no server here takes. So two
-    stacks that begin at once choose different ports, though nobody listens yet.
+    It is found once: until this process ends, it holds the UDP port of that number, which no server here uses. So two
+    stacks that start at once choose different ports, though nothing listens yet.
     """
     offsets = tuple(offsets)
     for port in random.sample(CANDIDATE_PORTS, len(CANDIDATE_PORTS)):  # nosec B311  # a port is no secret
-        if all(is_free(port + offset) for offset in offsets) and _speak_for(port):
+        if all(is_free(port + offset) for offset in offsets) and _reserve(port):
             return port
     raise ConfigurationInvalid("no_free_port", "This machine has no free port left for an embedded server.")
 
@@ -72,7 +71,7 @@ def find_free_port(offsets: Iterable[int] = (0,)) -> int:
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on this port of 127.0.0.1."""
     with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: closed connections take no port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: closed connections occupy no port
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -80,7 +79,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _speak_for(port: int) -> bool:
+def _reserve(port: int) -> bool:
     mark = socket.socket(type=socket.SOCK_DGRAM)
     try:
         mark.bind(("127.0.0.1", port))

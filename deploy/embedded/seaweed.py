@@ -1,4 +1,4 @@
-"""An S3 server of our own: where the photographs lie when no object store is given by URL."""
+"""The embedded S3 server, which stores the photographs when no object store is given by URL."""
 
 import hashlib
 import secrets
@@ -16,7 +16,7 @@ from shared.errors import ConfigurationInvalid
 
 # Five servers in one process, on neighbouring ports; S3 is the only one that we talk to. Each also takes its port
 # + 10000 for gRPC, whether or not it is asked to. The master keeps its state in a folder named after its port, so a
-# stack that starts again should keep its ports.
+# restarted stack should keep its ports.
 SERVERS = ("s3", "master", "volume", "filer", "admin")
 PORT_OFFSETS = (*range(len(SERVERS)), *range(10_000, 10_000 + len(SERVERS)))
 
@@ -37,10 +37,10 @@ def seaweed_url(first_port: int) -> str:
 def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key: str, bucket: str) -> Program:
     """Return the program, which keeps its data in `data_dir/seaweed` and holds `bucket` as soon as it is ready.
 
-    What is put with AES256 is encrypted under the key in `data_dir/seaweed.key`, which is made before the first start
-    and never written into the store. The file may be a link to another medium. Where it is not, whoever takes the whole
-    data folder has the key too, and only a copy of the store's folder alone is safe. With the key elsewhere, a stolen
-    disk still gives away the objects' names (ids and digests), sizes and times, and SQLite's rows.
+    Objects stored with AES256 are encrypted under the key in `data_dir/seaweed.key`, which is made before the first
+    start and never written into the store. The file may be a link to another medium. If it is not, whoever takes the
+    whole data folder has the key, too; only a copy of the store's folder alone is safe. With the key elsewhere, a
+    stolen disk still reveals the objects' names (ids and digests), sizes and times, and SQLite's rows.
 
     Raises:
         ConfigurationInvalid: `encryption_key_missing`; `encryption_key_wrong`.
@@ -54,19 +54,19 @@ def seaweed_program(data_dir: Path, first_port: int, access_key: str, secret_key
         argv=_argv(folder, first_port, bucket),
         env=_environment(folder, access_key, secret_key, encryption_key),
         is_ready=lambda: _takes_and_gives(client, bucket),
-        # Its index, once it met a full disk, refuses every change until the process is another, even with room again.
+        # Once its index has met a full disk, it refuses every change until a restart, even with room again.
         is_broken=lambda news: DISK_FULL in news and shutil.disk_usage(folder).free > ROOM_BYTES,
         stop_timeout_s=60.0,  # usually 2 s, but its volume server has taken 27
     )
 
 
 def store_folder(data_dir: Path) -> Path:
-    """Return where the server keeps what it is sent. It answers once the kernel has it, and not the disk."""
+    """Return the server's data folder. It acknowledges a write once the kernel has it, not the disk."""
     return data_dir.resolve() / "seaweed"
 
 
 def _ensure_encryption_key(path: Path, store_exists: bool) -> str:
-    """Return the key, 256 bits in hex. A second key would make all that was stored under the first one unreadable."""
+    """Return the key, 256 bits in hex. A second key would make everything stored under the first one unreadable."""
     if path.exists():
         key = path.read_text().strip()
         _refuse_another_key(path, key)
@@ -74,8 +74,8 @@ def _ensure_encryption_key(path: Path, store_exists: bool) -> str:
     if store_exists or path.is_symlink():
         raise ConfigurationInvalid(
             "encryption_key_missing",
-            f"{path} is not there. Without this key nothing that is stored can be read: bring it back, or mount its"
-            " medium, or choose another --data-dir.",
+            f"{path} is missing. Without this key nothing that is stored can be read: restore it, mount its medium, or"
+            " choose another --data-dir.",
         )
     key = secrets.token_hex(32)
     write_private(path, key + "\n")
@@ -92,8 +92,8 @@ def _refuse_another_key(path: Path, key: str) -> None:
     elif digest.read_text().strip() != found:
         raise ConfigurationInvalid(
             "encryption_key_wrong",
-            f"{path} holds another key than the one that this store began with: what is stored could not be read. Bring"
-            " the right key back.",
+            f"{path} does not hold the key that this store was created with: what is stored could not be read. Restore"
+            " the right key.",
         )
 
 
@@ -122,11 +122,11 @@ def _environment(folder: Path, access_key: str, secret_key: str, encryption_key:
     token_key = secrets.token_hex(32)
     doors = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
     return {
-        # It reads a security.toml and credentials from the home folder, where the user's own must not be found.
+        # It reads a security.toml and credentials from the home folder, and must not find the user's own.
         "HOME": str(folder),
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
-        # Without it, the server makes a key of its own and keeps it beside the data.
+        # Without it, the server makes its own key and keeps it beside the data.
         "WEED_S3_SSE_KEK": encryption_key,
         "GOMEMLIMIT": MEMORY_LIMIT,
         **{f"WEED_JWT_{door}_KEY": token_key for door in doors},
@@ -151,7 +151,7 @@ def _probing_client(first_port: int, access_key: str, secret_key: str) -> BaseCl
 
 
 def _takes_and_gives(client: BaseClient, bucket: str) -> bool:
-    """Send an object through. S3 and its bucket answer about a second before the volumes that hold the bytes do."""
+    """Send an object through: S3 and its bucket answer about a second before the volumes that hold the bytes do."""
     try:
         client.put_object(Bucket=bucket, Key=PROBE_KEY, Body=b"ready")
         client.get_object(Bucket=bucket, Key=PROBE_KEY)["Body"].read()

@@ -1,4 +1,4 @@
-"""Keep a list of programs alive in the foreground: start in order, restart what dies, stop the last start first.
+"""Keeps a list of programs alive in the foreground: start in order, restart what dies, stop the last start first.
 
 There are no threads. One loop of the main thread does everything, because the kernel ties a child's life to the thread
 that started it, and only the main thread lives as long as the process.
@@ -50,7 +50,7 @@ class Supervisor:
     """Owns the processes that it starts. A context manager: leaving it stops them, also those of a failed start."""
 
     def __init__(self, data_dir: Path, on_event: OnEvent):
-        """Take the folder whose `logs/` holds a file per program, and the callback that hears what happens."""
+        """Take the folder whose `logs/` holds a file per program, and the callback for events."""
         self._log_dir = data_dir / "logs"
         self._on_event = on_event
         self._starts: list[list[_Child]] = []
@@ -136,7 +136,7 @@ class Supervisor:
         elif not child.ready:
             self._became_ready(child)
         elif child.program.is_broken is not None and child.program.is_broken(self._read_on(child)):
-            self._on_event(child.program.name, "broken", "says that it cannot go on as it is; it is started again")
+            self._on_event(child.program.name, "broken", "reports that it cannot go on; restarting it")
             _kill_group(child.process)
 
     def _became_ready(self, child: _Child) -> bool:
@@ -155,13 +155,13 @@ class Supervisor:
             child.backoff_s = FIRST_BACKOFF_S
         reason = _describe(child.process.returncode)
         last_words = "".join(f". {line}" for line in self._log_tail(child.program, 1))
-        self._on_event(child.program.name, "died", f"{reason}; starts again in {child.backoff_s:.1f} s{last_words}")
+        self._on_event(child.program.name, "died", f"{reason}; restarting in {child.backoff_s:.1f} s{last_words}")
         child.ready = False
         child.restart_at_s = now_s + child.backoff_s
         child.backoff_s = min(2 * child.backoff_s, LONGEST_BACKOFF_S)
 
     def _has_ended(self, child: _Child, told_at_s: float) -> bool:
-        """Tell whether a program has obeyed; once its time is up, kill it. Either way nothing of it is left then."""
+        """Tell whether a program has stopped, and kill it once its time is up. Afterwards nothing of it is left."""
         waited_s = time.monotonic() - told_at_s
         if child.process.poll() is None:
             if waited_s < child.program.stop_timeout_s:
@@ -179,7 +179,7 @@ class Supervisor:
 
     def _read_on(self, child: _Child) -> str:
         with self._log_path(child.program).open("rb") as log:
-            if log.seek(0, os.SEEK_END) < child.log_read_bytes:  # it was cut, as logrotate does
+            if log.seek(0, os.SEEK_END) < child.log_read_bytes:  # it was truncated, as logrotate does
                 child.log_read_bytes = 0
             log.seek(child.log_read_bytes)
             news = log.read()
@@ -194,7 +194,7 @@ class Supervisor:
 
 
 def _kill_group(process: subprocess.Popen) -> None:
-    """Kill what is left of the child and of the processes that it started, which may hold its port."""
+    """Kill what is left of the child and of the processes that it started, which may still hold its port."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

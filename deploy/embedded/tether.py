@@ -1,7 +1,7 @@
-"""Become another program, one that is killed when the process that started it dies.
+"""Becomes another program, one that is killed when the process that started it dies.
 
 The supervisor starts each program through this script and not through a `preexec_fn`, which may deadlock in a process
-that has threads. The wish to die with the parent survives `exec`, but not a change of user: hence the order below.
+that has threads. The parent-death signal survives `exec`, but not a change of user: hence the order below.
 Called by its path, without our packages, as: tether.py PARENT_PID USER_ID|- PROGRAM [ARGUMENT]...
 """
 
@@ -23,7 +23,7 @@ def become_tethered(parent_pid: int, user_id: int | None, argv: list[str]) -> No
         sys.exit("The kernel refused to tie this program's life to its parent's.")
     if os.getppid() != parent_pid:
         sys.exit("The parent died before the program could start.")
-    # Python ignores these two, and what is ignored would stay ignored in the program.
+    # Python ignores these two signals, and they would stay ignored in the program.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     os.execvp(argv[0], argv)  # nosec B606  # our own programs; a shell would be one more process

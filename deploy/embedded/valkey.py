@@ -1,4 +1,4 @@
-"""A Valkey server of our own: the queue's broker when none is given by URL."""
+"""The embedded Valkey server: the queue's broker when none is given by URL."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from deploy.embedded.program import Program, packaged_binary
 from deploy.private_files import write_private
 
 # Valkey's own snapshots stay on beside the append-only file. `noeviction`: a full broker must refuse a message, not
-# forget one.
+# drop one.
 CONFIGURATION = """\
 bind 127.0.0.1
 port {port}

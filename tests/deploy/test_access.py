@@ -35,7 +35,7 @@ def test_before_cases_are_kept_for_a_shorter_time_it_says_how_many_will_be_erase
         done = dermqueue("clinic", "set", NAME, "--retention-days", days, input=answer)
         with database.reading() as session:
             kept_days = access.read_clinic(session, clinic_id).retention_days
-        return f"Cases of {NAME} that the next purge erases for good: 1. Go on?" in done.stderr, kept_days
+        return f"Cases of {NAME} that the next purge will erase for good: 1. Continue?" in done.stderr, kept_days
 
     fail_a_case(database, clinic_id)
     with database.writing() as session:

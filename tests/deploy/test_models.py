@@ -63,7 +63,7 @@ def test_a_bundle_shows_its_card_or_its_manifest(tmp_path, bundle):
 
 def test_a_whole_bundle_is_verified(tmp_path, bundle):
     done = model(tmp_path, "verify", bundle)
-    assert (done.exit_code, done.stdout) == (0, "tiny 1 is whole, loads, and gives finite numbers.\n")
+    assert (done.exit_code, done.stdout) == (0, "tiny 1 is intact, loads, and gives finite numbers.\n")
 
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, WEIGHTS_NAME, CARD_NAME])
@@ -111,7 +111,7 @@ def test_whoever_chooses_while_a_stack_runs_is_told_to_start_it_again(tmp_path, 
 
 def test_a_variable_that_will_win_is_pointed_out(tmp_path, bundle, monkeypatch):
     monkeypatch.setenv("DERMQUEUE_MODEL", DEFAULT)
-    assert f"DERMQUEUE_MODEL is set to {DEFAULT}, which wins" in model(tmp_path, "use", bundle).output
+    assert f"DERMQUEUE_MODEL is set to {DEFAULT} and overrides it" in model(tmp_path, "use", bundle).output
     assert listed(tmp_path)[DEFAULT]["in_use"]
 
 

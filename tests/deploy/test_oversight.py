@@ -57,7 +57,7 @@ def test_a_sound_trail_is_verified_with_its_length_and_a_hash_to_note(dermqueue,
 @pytest.mark.parametrize(
     ("tampering", "sentence"),
     [
-        ("UPDATE audit_events SET action = 'x' WHERE position = 2", "Entry 2 does not follow"),
+        ("UPDATE audit_events SET action = 'x' WHERE position = 2", "Entry 2 does not match"),
         ("DELETE FROM audit_events WHERE position = 2", "Entries 2 to 2 are missing."),
         ("DELETE FROM audit_events WHERE position = 3", "The expected hash is not in the chain"),
     ],
@@ -71,7 +71,7 @@ def test_a_trail_that_was_tampered_with_ends_the_command_with_1_and_says_where(
         session.execute(text(tampering))
     told = refused(dermqueue("audit", "verify", "--head", head))
     assert sentence in told
-    assert "The audit trail is not what was written." in told
+    assert "The audit trail was altered." in told
 
 
 def test_failed_cases_are_listed_with_the_reason_and_no_others(dermqueue, database, clinic_id):
@@ -90,7 +90,7 @@ def test_a_requeued_case_waits_alone_with_new_attempts_is_rung_for_and_on_record
     case_id = fail_a_case(database, clinic_id)
     with Redis.from_url(servers["broker_url"]) as broker:
         broker.delete(ANALYZE_QUEUE)
-        assert printed(dermqueue("failed", "requeue", str(case_id))) == ["The case waits again."]
+        assert printed(dermqueue("failed", "requeue", str(case_id))) == ["The case is queued again."]
         assert broker.llen(ANALYZE_QUEUE) == 1
     row = row_of(database, case_id)
     assert (row.state, row.alone, row.attempts, row.error_code) == (State.QUEUED, True, 0, None)
@@ -101,7 +101,7 @@ def test_a_requeued_case_waits_alone_with_new_attempts_is_rung_for_and_on_record
 
 def test_only_a_failed_case_is_requeued(dermqueue, database, clinic_id):
     waiting = add_case(database, clinic_id)
-    assert "only a failed one can be analysed again. [case_not_failed]" in refused(
+    assert "only a failed case can be analysed again. [case_not_failed]" in refused(
         dermqueue("failed", "requeue", str(waiting.id))
     )
     assert "[case_not_found]" in refused(dermqueue("failed", "requeue", str(uuid4())))
@@ -114,7 +114,7 @@ def test_the_purge_deletes_what_is_past_its_retention_at_once(dermqueue, databas
     with database.writing() as session:
         long_ago = read_clock(session) - timedelta(days=31)
         session.execute(update(CaseRow).where(CaseRow.id == outdated).values(finished_at=long_ago))
-    assert printed(dermqueue("clinic", "set", NAME, "--retention-days", "30", "--yes")) == ["The limits are changed."]
+    assert printed(dermqueue("clinic", "set", NAME, "--retention-days", "30", "--yes")) == ["Limits changed."]
     with caplog.at_level(logging.INFO):
         printed(dermqueue("purge"))
     assert "purged cases=1" in caplog.text

@@ -15,7 +15,7 @@ def test_the_queue_is_told_in_words_and_in_json(dermqueue, database, clinic_id):
     add_case(database, clinic_id)
     told = printed(dermqueue("queue"))
     assert told[0].startswith("1 waiting, 0 running, oldest 0 min")
-    assert told[1] == "workers needed to be clear in 30 minutes: unknown until a worker has measured its rate"
+    assert told[1] == "workers needed to clear the backlog in 30 minutes: unknown until a worker has measured its rate"
     assert told[2].endswith(NAME)
     assert "0 succeeded     0 rejected     1 failed" in told[3]
     found = as_json(dermqueue("queue", "--minutes", "5", "--json"))

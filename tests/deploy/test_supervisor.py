@@ -127,7 +127,7 @@ def test_a_killed_program_starts_again_and_the_callback_says_so(stage: Stage):
     first, neighbour = stage.pid("phoenix"), stage.pid("neighbour")
     stage.kill_and_await_revival("phoenix")
 
-    assert ("phoenix", "died", "signal 9; starts again in 0.5 s") in stage.events
+    assert ("phoenix", "died", "signal 9; restarting in 0.5 s") in stage.events
     assert not is_running(first)
     assert is_running(stage.pid("phoenix"))
     assert stage.pid("neighbour") == neighbour
@@ -165,16 +165,16 @@ def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage, tmp_path: Pat
     start_hapless(stage, tmp_path, 3)
     stage.run_until(lambda: stage.count("hapless", "died") == 3)
     assert [detail for _, event, detail in stage.events if event == "died"] == [
-        "exit code 3; starts again in 0.5 s",
-        "exit code 3; starts again in 1.0 s",
-        "exit code 3; starts again in 2.0 s",
+        "exit code 3; restarting in 0.5 s",
+        "exit code 3; restarting in 1.0 s",
+        "exit code 3; restarting in 2.0 s",
     ]
 
 
 def test_a_program_that_dies_is_told_of_with_the_last_line_of_its_log(stage: Stage, tmp_path: Path):
     start_hapless(stage, tmp_path, 1, "reading", "the bundle is damaged")
     stage.run_until(lambda: stage.count("hapless", "died") == 1)
-    assert stage.events[-1][2] == "exit code 1; starts again in 0.5 s. the bundle is damaged"
+    assert stage.events[-1][2] == "exit code 1; restarting in 0.5 s. the bundle is damaged"
 
 
 def test_the_pause_is_short_again_for_a_program_that_had_recovered(
@@ -183,7 +183,7 @@ def test_the_pause_is_short_again_for_a_program_that_had_recovered(
     monkeypatch.setattr(supervisor, "RECOVERED_AFTER_S", 0.0)
     start_hapless(stage, tmp_path, 3)
     stage.run_until(lambda: stage.count("hapless", "died") == 2)
-    assert stage.events[-1][2] == "exit code 3; starts again in 0.5 s"
+    assert stage.events[-1][2] == "exit code 3; restarting in 0.5 s"
 
 
 def test_a_program_that_ends_before_it_is_ready_fails_the_start_and_shows_its_log(stage: Stage, tmp_path: Path):

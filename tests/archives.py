@@ -1,6 +1,6 @@
-"""Zip archives of photographs, sound and not, made in memory.
+"""Zip archives of photographs, good and bad, made in memory.
 
-`archives_with_a_bad_file` and `bad_archives` list them by name, with what must come of them.
+`archives_with_a_bad_file` and `bad_archives` list them by name, with the expected outcome.
 """
 
 import functools
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tests import images
 
 GOOD = {"first.jpg": images.telling_jpeg(images.lesion()), "folder/second.png": images.encode(images.lesion(), "PNG")}
-"""What every archive with a bad file holds beside it."""
+"""What every archive with a bad file also holds."""
 
 LOCAL_HEADER, DIRECTORY_ENTRY, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 MEBIBYTE = 2**20
@@ -93,7 +93,7 @@ JPEG = GOOD["first.jpg"]
 
 @functools.cache
 def archives_with_a_bad_file() -> dict[str, tuple[bytes, list[str]]]:
-    """Return archives that hold GOOD and more, with the codes that the rest earns, in its order."""
+    """Return archives that hold GOOD and more, with the error codes of the rest, in order."""
     nested, packed = zipped(GOOD), deflated(JPEG)
     damaged = packed[:9000] + bytes(64) + packed[9064:]
     names = {
@@ -142,7 +142,7 @@ def archives_with_a_bad_file() -> dict[str, tuple[bytes, list[str]]]:
 
 @functools.cache
 def bad_archives() -> dict[str, tuple[bytes, int, str]]:
-    """Return archives that are refused as a whole, with the statuses and codes that they earn."""
+    """Return archives that are refused as a whole, with their statuses and error codes."""
     sound, many = zipped(GOOD), {f"{n}.jpg": b"" for n in range(10_000)}
     zip64 = b"PK\x06\x06" + bytes(52) + b"PK\x06\x07" + bytes(16)
     packed = zeros(8 * MEBIBYTE)

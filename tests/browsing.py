@@ -1,4 +1,4 @@
-"""Browsing as a person does: signing in with a key, and looking at a page for what is wrong with it."""
+"""Browsing as a person does: signing in with a key, and checking a page for faults."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def serving(server: BaseServer) -> Iterator[str]:
 
 
 def enter_key(page: Page, key: str) -> None:
-    """Leave the page at the first one that this key's role is shown."""
+    """Sign in, and leave the page at the first one that this key's role is shown."""
     page.goto("/app/sign-in")
     page.get_by_label("Your key").fill(key)
     page.get_by_role("button", name="Sign in").click()

@@ -1,4 +1,4 @@
-"""Real servers for the whole suite, and Chromium: started here, once, they die with it."""
+"""Real servers for the whole suite, and Chromium: started here once, they die with it."""
 
 import os
 import secrets
@@ -60,7 +60,7 @@ def servers(tmp_path_factory) -> Iterator[dict]:
 
 @pytest.fixture(scope="session")
 def upgraded_postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL database that every migration has run on; tests work on copies of it."""
+    """The URL of a PostgreSQL database with every migration applied; tests work on copies of it."""
     with running_postgres() as url:
         template = open_database(url)
         upgrade(template)
@@ -70,7 +70,7 @@ def upgraded_postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_sqlite(tmp_path_factory) -> Path:
-    """The file of a SQLite database that every migration has run on; tests work on copies of it."""
+    """The file of a SQLite database with every migration applied; tests work on copies of it."""
     path = tmp_path_factory.mktemp("upgraded") / "template.sqlite3"
     template = open_database(f"sqlite:///{path}")
     upgrade(template)
@@ -122,11 +122,11 @@ def store(settings) -> ObjectStore:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium, the system's own. Without one the tests fail: the pages were not tried."""
+    """The system's Chromium. Without one the tests fail: the pages were not tested."""
     program = shutil.which("chromium")
     assert program, "There is no Chromium on this machine: apt-get install chromium"
     with sync_playwright() as playwright:
-        # Its own sandbox does not start for root, as whom CI runs; what it opens here are our pages alone.
+        # Its own sandbox does not start for root, as which CI runs; it opens only our own pages here.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -1,4 +1,4 @@
-"""Rows, photographs and variables for tests, with the least that each needs."""
+"""Minimal rows, photographs and variables for tests."""
 
 import hashlib
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""Photographs and things that are none, made in memory: what clinics send, well and badly.
+"""Photographs and other files, made in memory: what clinics send, good and bad.
 
 `good_photographs`, `refused_at_intake` and `refused_when_decoded` list them by name for tests that go through all.
 """
@@ -54,7 +54,7 @@ def exif(orientation: int = 6) -> bytes:
 
 
 def swapped_profile() -> bytes:
-    """Return an ICC profile that is sRGB with red and green exchanged: what it does to a picture is plain to see."""
+    """Return an ICC profile that is sRGB with red and green swapped, so that its effect on a picture is obvious."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")
 
@@ -65,7 +65,7 @@ def jpeg_segment(kind: int, body: bytes) -> bytes:
 
 
 def telling_jpeg(image: Image.Image, orientation: int = 6, **options) -> bytes:
-    """Return a JPEG as a phone writes it and more: EXIF, XMP, IPTC, comment, previews, vendor's parts, a trailer."""
+    """Return a JPEG with what a phone writes and more: EXIF, XMP, IPTC, comment, previews, vendor parts, a trailer."""
     plain = encode(image, "JPEG", quality=92, exif=exif(orientation), comment=SECRET, **options)
     extra = (
         jpeg_segment(0xE0, b"JFXX\0\x10" + SECRET)
@@ -145,13 +145,13 @@ def animation(file_format: str) -> bytes:
 
 
 def truncated(data: bytes) -> bytes:
-    """Return the first two thirds of a file, as a broken transfer leaves it."""
+    """Return the first two thirds of a file, as after a broken transfer."""
     return data[: len(data) * 2 // 3]
 
 
 @functools.cache
 def good_photographs() -> dict[str, tuple[bytes, str]]:
-    """Return files that must be taken and decoded, with their media types."""
+    """Return files that must be accepted and decoded, with their media types."""
     image = lesion()
     see_through = image.convert("RGBA")
     see_through.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -180,7 +180,7 @@ def good_photographs() -> dict[str, tuple[bytes, str]]:
 
 @functools.cache
 def refused_at_intake() -> dict[str, tuple[bytes, str]]:
-    """Return files that the header alone condemns, with the codes that they earn."""
+    """Return files that are refused by their header alone, with their error codes."""
     image = lesion()
     return {
         "nothing": (b"", "image_empty"),
@@ -203,7 +203,7 @@ def refused_at_intake() -> dict[str, tuple[bytes, str]]:
 
 @functools.cache
 def refused_when_decoded() -> dict[str, tuple[bytes, str]]:
-    """Return files whose header is sound and whose pixels are not, with the codes that they earn."""
+    """Return files whose header is sound but whose pixels are not, with their error codes."""
     image = lesion()
     png = bytearray(encode(image, "PNG"))
     png[len(png) // 2 : len(png) // 2 + 64] = bytes(64)

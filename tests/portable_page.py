@@ -28,7 +28,7 @@ tiny (uint8[N,224,224,3] pixels) => (float[N,3] probabilities, float[N,3,7,7] ma
 
 
 def write_tiny_model(version: str = "1") -> bytes:
-    """Return a file as `dermqueue export` writes it. Melanoma is what is red, keratosis what is green, nevus blue."""
+    """Return a file as `dermqueue export` writes it. Red stands for melanoma, green for keratosis, blue for nevus."""
     model = parser.parse_model(_NETWORK)
     steps = [
         {"resize": [256, 256], "filter": "bicubic", "of": "the whole frame, upright, sRGB"},
@@ -60,7 +60,7 @@ def open_portable(page: Page, address: str) -> None:
 
 
 def read(page: Page, data: bytes, media_type: str = "image/png") -> list[float]:
-    """Choose a photograph, and return the probabilities that the page shows of it, as its bars are long."""
+    """Choose a photograph, and return the probabilities that the page shows for it, by the length of its bars."""
     choose(page, data, media_type)
     expect(page.locator("#result")).to_be_visible()
     bars = page.locator("#scales rect:not(.ground)")

@@ -1,4 +1,4 @@
-"""Measures something again and again while something else goes on."""
+"""Repeated measurements in the background."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ Measured = TypeVar("Measured")
 
 @contextmanager
 def sampled(measure: Callable[[], Measured], every_s: float) -> Iterator[list[Measured]]:
-    """Measure at once, every so many seconds while the block runs, and at its end.
+    """Measure at once, at intervals while the block runs, and at its end.
 
     An error of `measure` is raised when the block is over.
     """

@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, and what an import may load."""
+"""The layers: which package may import which, and what an import may load."""
 
 import ast
 import subprocess

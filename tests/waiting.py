@@ -1,4 +1,4 @@
-"""The patience to wait for what other processes do."""
+"""Waiting for other processes, with a limit."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 _ENDED = {"Z", None}
-"""States of a process that is no more: dead and not reaped yet, or gone."""
+"""States of a process that has ended: dead but not reaped yet, or gone."""
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: float = 0.02) -> None:
-    """Return as soon as the condition holds, looked at so often; fail when it does not in time."""
+    """Poll the condition and return as soon as it holds; fail if it does not in time."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not so after {timeout_s} s"

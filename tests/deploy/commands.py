@@ -1,4 +1,4 @@
-"""What the tests of commands have in common: how a command went, and what it finds."""
+"""What the tests of commands share: checks of how a command ended, and data for it to find."""
 
 import json
 from uuid import UUID

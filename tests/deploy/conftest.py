@@ -17,7 +17,7 @@ from tests.factories import add_clinic
 
 @pytest.fixture
 def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]]:
-    """Run a command; what it opened for good, as a process of its own may, is closed at the end."""
+    """Run a command; what it left open, as a process of its own may, is closed at the end."""
     names = ("database_url", "broker_url", "s3_bucket", "s3_endpoint_url", "s3_access_key")
     variables = {f"DERMQUEUE_{name.upper()}": str(getattr(settings, name)) for name in names}
     variables["DERMQUEUE_S3_SECRET_KEY"] = settings.s3_secret_key.get_secret_value()

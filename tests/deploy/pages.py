@@ -1,4 +1,4 @@
-"""The documentation's pages and what stands in them."""
+"""The documentation's pages and their fenced blocks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class Block:
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """Return a page's fenced blocks in their order."""
+    """Return a page's fenced blocks in order."""
     return [_block(token) for token in MarkdownIt().parse(page.read_text()) if token.type == "fence"]
 
 

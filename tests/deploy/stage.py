@@ -12,7 +12,7 @@ from deploy.embedded.supervisor import Supervisor
 
 
 class Stage:
-    """Runs programs under a supervisor and remembers what the supervisor said about them."""
+    """Runs programs under a supervisor and records the supervisor's events."""
 
     def __init__(self, data_dir: Path):
         self.events: list[tuple[str, str, str]] = []
@@ -31,7 +31,7 @@ class Stage:
         self.supervisor.start(programs, self.stop_event)
 
     def run_until(self, condition: Callable[[], bool]) -> None:
-        """Let the supervisor do its work until the condition holds after one of its events."""
+        """Run the supervisor until the condition holds after one of its events."""
         self._stop_at = condition
         self.supervisor.run_until(self.stop_event)
 
@@ -42,11 +42,11 @@ class Stage:
         self.run_until(lambda: self.count(name, "ready") > times_ready)
 
     def pid(self, name: str) -> int:
-        """Return the process that the supervisor started last under this name."""
+        """Return the id of the process that the supervisor started last under this name."""
         return [int(detail.split()[1]) for who, event, detail in self.events if (who, event) == (name, "started")][-1]
 
     def count(self, name: str, event: str) -> int:
-        """Count how often the supervisor told this event of this program."""
+        """Count how often the supervisor reported this event of this program."""
         return self.told().count((name, event))
 
     def told(self) -> list[tuple[str, str]]:

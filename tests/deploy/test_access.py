@@ -13,7 +13,7 @@ from tests.deploy.commands import NAME, as_json, fail_a_case, printed, refused
 from tests.factories import add_key
 
 
-def test_a_clinics_limits_are_set_listed_and_taken_away(dermqueue, database, clinic_id):
+def test_a_clinics_limits_are_set_listed_and_removed(dermqueue, database, clinic_id):
     def limits() -> tuple[int | None, int | None]:
         with database.reading() as session:
             return session.execute(select(ClinicRow.waiting_limit, ClinicRow.retention_days)).one()
@@ -29,7 +29,7 @@ def test_a_clinics_limits_are_set_listed_and_taken_away(dermqueue, database, cli
     assert all(word in line for word in ("waiting limit default", "kept for ever"))
 
 
-def test_before_cases_are_kept_for_a_shorter_time_it_says_how_many_will_be_erased(dermqueue, database, clinic_id):
+def test_before_a_retention_is_shortened_it_says_how_many_cases_will_be_erased(dermqueue, database, clinic_id):
     def set_to(days: str, answer: str = "") -> tuple[bool, int | None]:
         """Return whether the question was asked, and for how many days cases are kept after the answer."""
         done = dermqueue("clinic", "set", NAME, "--retention-days", days, input=answer)
@@ -48,18 +48,18 @@ def test_before_cases_are_kept_for_a_shorter_time_it_says_how_many_will_be_erase
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([NAME], "Say which limit"),
+        ([NAME], "Give --waiting-limit"),
         ([NAME, "--waiting-limit", "0"], "not in the range"),
         ([NAME, "--waiting-limit", str(2**31)], "not in the range"),
         ([NAME, "--retention-days", "soon"], "not a valid integer"),
         ([NAME, "--retention-days", "1000000"], "not in the range"),  # before the year 0
     ],
 )
-def test_a_limit_that_is_none_is_refused(dermqueue, clinic_id, arguments, sentence):
+def test_an_invalid_limit_is_refused(dermqueue, clinic_id, arguments, sentence):
     assert sentence in refused(dermqueue("clinic", "set", *arguments), 2)
 
 
-def test_limits_of_a_clinic_that_is_not_there_are_refused(dermqueue):
+def test_limits_of_a_clinic_that_does_not_exist_are_refused(dermqueue):
     told = refused(dermqueue("clinic", "set", "Clinic West", "--waiting-limit", "5"))
     assert "There is no clinic 'Clinic West'." in told
 
@@ -74,7 +74,7 @@ def test_a_key_for_so_many_days_expires_then(dermqueue, database, clinic_id):
     assert "not in the range" in refused(dermqueue("key", "add", "--role", "admin", "--days", "9999999"), 2)
 
 
-def test_the_list_of_keys_says_whose_they_are_and_whether_they_open_and_no_secret(dermqueue, database, clinic_id):
+def test_the_list_of_keys_shows_whose_they_are_and_whether_they_are_valid_but_no_secret(dermqueue, database, clinic_id):
     valid, revoked = add_key(database, Role.CLINIC, clinic_id), add_key(database, Role.ADMIN)
     with database.writing() as session:
         now = read_clock(session)
@@ -98,7 +98,7 @@ def test_the_list_of_keys_says_whose_they_are_and_whether_they_open_and_no_secre
         assert secret not in done.output
 
 
-def test_a_rotation_prints_a_key_that_opens_and_says_how_long_the_old_one_does(dermqueue, database, clinic_id):
+def test_a_rotation_prints_a_valid_key_and_limits_the_old_one(dermqueue, database, clinic_id):
     old = add_key(database, Role.CLINIC, clinic_id)
     prefix = old.split("_")[1]
     (new,) = printed(dermqueue("key", "rotate", prefix))
@@ -124,7 +124,7 @@ def test_a_change_that_is_refused_is_not_on_record(dermqueue, database, clinic_i
         assert trail.list_entries(session, None, None, 9) == []
 
 
-def test_what_the_commands_do_to_clinics_and_keys_is_told_in_json_and_on_record(dermqueue, database):
+def test_what_the_commands_do_to_clinics_and_keys_is_printed_as_json_and_on_record(dermqueue, database):
     added = as_json(dermqueue("clinic", "add", NAME, "--json"))
     changed = as_json(dermqueue("clinic", "set", NAME, "--waiting-limit", "7", "--json"))
     assert changed == added | {"waiting_limit": 7}

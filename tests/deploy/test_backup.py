@@ -1,4 +1,4 @@
-"""What a backup saves and what restore makes of it. Whole stacks go through both in `tests/journey/test_backup.py`."""
+"""What a backup saves and what a restore makes of it. `tests/journey/test_backup.py` does both with whole stacks."""
 
 import json
 import stat
@@ -46,7 +46,7 @@ def database_url(data_dir) -> str:
 
 @pytest.fixture
 def saved_cases(data_dir, settings, database, store) -> Iterator[list[Case]]:
-    """Three cases, the first one analysed, on a folder on which a stack runs as far as a backup can tell."""
+    """Three cases, the first one analysed, in a folder in which a stack runs as far as a backup can tell."""
     values = settings.model_dump(mode="json", exclude_unset=True)
     values["s3_secret_key"] = settings.s3_secret_key.get_secret_value()
     lines = (f"DERMQUEUE_{name.upper()}={value}\n" for name, value in values.items())
@@ -61,7 +61,7 @@ def saved_cases(data_dir, settings, database, store) -> Iterator[list[Case]]:
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    """Where the backup is written: in a folder with nothing else."""
+    """The backup's path, in a folder with nothing else."""
     (tmp_path / "safe").mkdir()
     return tmp_path / "safe" / "stack.tar"
 
@@ -176,7 +176,7 @@ def test_a_backup_is_never_written_over_another_file(save, file):
     assert file.read_text() == "yesterday's"
 
 
-def test_a_backup_that_is_cut_short_leaves_nothing(save, file):
+def test_an_interrupted_backup_leaves_nothing(save, file):
     def store_goes_away(items, what):
         raise Unavailable("storage_unavailable", "It is away.")
 
@@ -185,14 +185,14 @@ def test_a_backup_that_is_cut_short_leaves_nothing(save, file):
     assert list(file.parent.iterdir()) == []
 
 
-def test_a_backup_that_has_no_place_says_so(save, file):
+def test_a_backup_that_cannot_be_written_says_so(save, file):
     file.parent.rmdir()
     with pytest.raises(BackupError, match="No such file or directory") as caught:
         save()
     assert caught.value.code == "backup_not_written"
 
 
-def test_a_folder_on_which_no_stack_has_run_has_nothing_to_save(data_dir, file):
+def test_a_folder_in_which_no_stack_has_run_has_nothing_to_save(data_dir, file):
     with pytest.raises(ConfigurationInvalid, match="no embedded stack has written"):
         backup.back_up(data_dir, file, lambda *event: None, lambda items, what: items)
     assert not data_dir.exists()
@@ -237,7 +237,7 @@ def test_an_older_backup_is_upgraded_and_what_was_lost_already_is_named(
     restored.engine.dispose()
 
 
-def test_a_restore_that_was_cut_off_is_taken_up_by_the_same_command(save, saved_cases, file, tmp_path):
+def test_an_interrupted_restore_is_resumed_by_the_same_command(save, saved_cases, file, tmp_path):
     save()
     target = tmp_path / "restored"
 

@@ -1,4 +1,4 @@
-"""The backup file: what is not whole, not ours or not for this version is refused before anything is written."""
+"""The backup file: what is damaged, foreign or not for this version is refused before anything is written."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def whole(file) -> Path:
 
 
 def forge(file: Path, members: list[tuple[str | tarfile.TarInfo, bytes]], **manifest) -> None:
-    """Replace a backup by one of these members, and with the manifest that fits them but for the given fields."""
+    """Replace a backup by one of these members, with a manifest that matches them except for the given fields."""
     names = [getattr(name, "name", name) for name, _ in members]
     digests = {name: hashlib.sha256(data).hexdigest() for name, (_, data) in zip(names, members, strict=True)}
     facts = {"format": 1, "version": "0", "migration": "0001", "cases": 0, "objects": 0, "sha256": digests}
@@ -62,7 +62,7 @@ def test_what_was_written_is_read_back(whole):
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9999])
-def test_a_backup_that_was_cut_is_refused(whole, tmp_path, share):
+def test_a_truncated_backup_is_refused(whole, tmp_path, share):
     with tarfile.open(whole) as tar:
         last = tar.getmembers()[-1]
     whole.write_bytes(whole.read_bytes()[: int(share * (last.offset_data + last.size))])
@@ -81,7 +81,7 @@ def test_a_backup_with_one_bit_changed_is_refused(whole, tmp_path, name, part):
 
 
 @pytest.mark.parametrize("data", [b"a photograph, not a tar", b"\x1f\x8b\x08\0 compressed", bytes(10_240)])
-def test_what_is_no_backup_is_refused(file, tmp_path, data):
+def test_what_is_not_a_backup_is_refused(file, tmp_path, data):
     file.write_bytes(data)
     assert_refused(file, tmp_path, "backup_damaged")
 
@@ -115,7 +115,7 @@ def special(kind: bytes) -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     "foreign", [*PATHS, *REPEATED, *map(special, KINDS)], ids=lambda foreign: getattr(foreign, "type", foreign)
 )
-def test_a_backup_with_a_member_that_none_of_ours_has_is_refused(file, tmp_path, foreign):
+def test_a_backup_with_a_foreign_member_is_refused(file, tmp_path, foreign):
     forge(file, [("dermqueue.sqlite3", b""), ("keys.json", b""), (foreign, b"")])
     assert_refused(file, tmp_path, "backup_damaged")
     assert not list(tmp_path.rglob("evil"))

@@ -15,7 +15,7 @@ IMAGES = ("--data", ".", EMPTY)
 
 @pytest.fixture
 def mine(tmp_path) -> Path:
-    """A folder in the data folder `tmp_path` that is named as bundles there are."""
+    """A folder in the data folder `tmp_path`, where bundles are found by name."""
     folder = tmp_path / "models" / "mine"
     folder.mkdir(parents=True)
     return folder
@@ -32,7 +32,7 @@ def test_a_name_is_a_shipped_bundles_else_that_of_one_in_the_data_folder_else_a_
     assert [resolve_bundle(path, tmp_path) for path in (".", "runs/one")] == [str(tmp_path), str(tmp_path / "runs/one")]
 
 
-def test_what_lies_in_s3_is_named_by_its_address(tmp_path):
+def test_a_bundle_in_s3_is_named_by_its_address(tmp_path):
     assert resolve_bundle("s3://models/mine", tmp_path) == "s3://models/mine"
 
 

@@ -1,4 +1,4 @@
-"""The client is patient: with a service that is away for a moment, and without end with one that has no room."""
+"""The client is patient: for a while with a service that is away, and without end with one that has no room."""
 
 import json
 import os
@@ -27,7 +27,7 @@ TAKEN = (202, "")
 
 
 class Script(BaseHTTPRequestHandler):
-    """Gives the server's answers one after the other; the last one again and again."""
+    """Gives the server's answers one after the other, then repeats the last one."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -50,7 +50,7 @@ class Script(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api() -> Iterator[ThreadingHTTPServer]:
-    """An API that answers as it is told in `answers`, and counts what it is `asked`."""
+    """An API that gives the `answers` that it is told to, and counts how often it was `asked`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Script) as server:
         server.answers, server.asked, server.keys, server.retry_after = [TAKEN], 0, set(), "0"
         server.was_asked = Event()
@@ -83,20 +83,20 @@ def test_without_room_it_goes_on_asking_for_as_long_as_it_takes(api, submit):
     assert len(api.keys) == 1
 
 
-def test_other_trouble_between_is_counted_anew(api, submit):
+def test_errors_in_between_are_counted_afresh(api, submit):
     api.answers = [*[AWAY] * (TRIES - 1), NO_ROOM, *[AWAY] * (TRIES - 1), TAKEN]
     assert submit()["id"] == "7"
 
 
 @pytest.mark.parametrize("trouble", [AWAY, WRONG_KEYS], ids=lambda trouble: trouble[1])
-def test_other_trouble_is_given_up_after_some_tries(api, submit, trouble):
+def test_other_errors_end_the_call_after_some_attempts(api, submit, trouble):
     api.answers = [trouble]
     with pytest.raises(Refused, match=trouble[1]):
         submit()
     assert api.asked == TRIES
 
 
-def test_what_is_refused_is_not_tried_again(api, submit):
+def test_a_refused_request_is_not_retried(api, submit):
     api.answers = [(422, "image_too_small"), TAKEN]
     with pytest.raises(Refused, match="image_too_small"):
         submit()
@@ -117,7 +117,7 @@ def test_it_waits_as_long_as_it_is_told(api, client, submit, monkeypatch):
     assert pauses == [30, client_module._LONGEST_PAUSE_S]
 
 
-def test_who_waits_for_room_can_be_stopped(api, client, submit):
+def test_a_wait_for_room_can_be_stopped(api, client, submit):
     api.answers, api.retry_after = [NO_ROOM], "3600"
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(submit)
@@ -145,7 +145,7 @@ def test_ctrl_c_ends_the_waiting_of_all(api, client, photograph):
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_api_that_is_not_there_is_given_up(monkeypatch, tmp_path):
+def test_an_unreachable_api_ends_the_call(monkeypatch, tmp_path):
     monkeypatch.setattr(client_module, "_LONGEST_PAUSE_S", 0)
     nowhere = Client(Connection(f"http://127.0.0.1:{find_free_port()}", "dq_key"))
     with pytest.raises(Refused, match="api_unreachable"):
@@ -153,13 +153,13 @@ def test_an_api_that_is_not_there_is_given_up(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("status", [408, 502, 504])
-def test_after_a_broken_line_and_while_a_proxys_service_starts_anew_it_is_sent_again(api, submit, status):
+def test_a_request_is_resent_after_a_broken_connection_and_while_a_proxys_service_restarts(api, submit, status):
     api.answers = [(status, ""), TAKEN]
     assert submit()["id"] == "7"
     assert (api.asked, len(api.keys)) == (2, 1)
 
 
-def test_who_does_not_wait_to_the_end_is_told_the_ids(api, photograph, monkeypatch):
+def test_an_interrupted_wait_prints_the_ids(api, photograph, monkeypatch):
     def give_up(*_) -> Iterator[dict]:
         raise Refused("api_unreachable", "The API does not answer.")
 

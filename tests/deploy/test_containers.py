@@ -1,4 +1,4 @@
-"""The files around the images, as the tools that read them see them."""
+"""The files around the images, checked by the tools that read them."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_hadolint_finds_nothing_in_a_containerfile(file):
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_caddy_takes_its_configuration(tmp_path):
+def test_caddy_accepts_its_configuration(tmp_path):
     caddy = (str(SCRIPTS / "caddy"), "validate", "--adapter", "caddyfile", "--config", str(CONTAINERS / "Caddyfile"))
     found = run(*caddy, SITE_HOST="dermqueue.example", FILES_HOST="files.dermqueue.example", HOME=str(tmp_path))
     assert found.returncode == 0, found.stderr

@@ -1,4 +1,4 @@
-"""The documentation's site: its links, and that what its pages name is there."""
+"""The documentation's site: its links work, and what its pages name exists."""
 
 import json
 import os

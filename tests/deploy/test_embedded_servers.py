@@ -1,4 +1,4 @@
-"""The embedded servers themselves: they keep what they took, and they open to nobody without the secret."""
+"""The embedded servers themselves: they keep what they accepted, and serve nobody without the secret."""
 
 import random
 import socket
@@ -92,7 +92,7 @@ def object_store(port: int, encryption: str) -> ObjectStore:
 
 
 def files_that_hold(folder: Path, pattern: bytes) -> list[str]:
-    """Name the files in which these bytes stand."""
+    """Return the files that contain these bytes."""
     return [file.name for file in folder.rglob("*") if file.is_file() and pattern in file.read_bytes()]
 
 
@@ -106,7 +106,7 @@ def status_of(url: str) -> int:
             return error.code
 
 
-def test_a_fsynced_key_survives_the_brokers_violent_death(valkey: Stage, valkey_port: int):
+def test_a_fsynced_key_survives_a_kill_of_the_broker(valkey: Stage, valkey_port: int):
     with Redis.from_url(valkey_url(valkey_port, PASSWORD)) as client:
         client.set("doorbell", "case-1")
         assert client.execute_command("WAITAOF", 1, 0, 5000)[0] == 1
@@ -121,7 +121,7 @@ def test_the_broker_refuses_a_wrong_password_and_none(valkey: Stage, valkey_port
         client.ping()
 
 
-def test_the_broker_forgets_nothing_when_memory_is_short(valkey: Stage, valkey_port: int):
+def test_the_broker_drops_nothing_when_memory_is_short(valkey: Stage, valkey_port: int):
     with Redis.from_url(valkey_url(valkey_port, PASSWORD)) as client:
         assert client.config_get("maxmemory-policy", "appendonly", "bind") == {
             "maxmemory-policy": "noeviction",
@@ -141,7 +141,7 @@ def test_the_brokers_password_is_in_a_file_that_only_we_can_read(tmp_path: Path)
     assert PASSWORD not in repr(broker)
 
 
-def test_the_store_gives_back_what_it_took(seaweed: Stage, seaweed_port: int):
+def test_the_store_returns_what_it_was_sent(seaweed: Stage, seaweed_port: int):
     client = s3_client(seaweed_port)
     client.put_object(Bucket="cases", Key="a/photograph", Body=b"\xff\xd8 bytes")
     assert client.get_object(Bucket="cases", Key="a/photograph")["Body"].read() == b"\xff\xd8 bytes"
@@ -155,7 +155,7 @@ def test_the_store_refuses_a_wrong_secret(seaweed: Stage, seaweed_port: int):
     assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
-def test_none_of_the_stores_doors_gives_a_photograph_away_unsigned(seaweed: Stage, seaweed_port: int):
+def test_none_of_the_stores_ports_serves_a_photograph_unsigned(seaweed: Stage, seaweed_port: int):
     s3_client(seaweed_port).put_object(Bucket="cases", Key="private", Body=b"a lesion")
     filer_port = seaweed_port + SERVERS.index("filer")
     assert status_of(f"http://127.0.0.1:{seaweed_port}/cases/private") == 403
@@ -166,7 +166,7 @@ def test_the_store_is_not_ready_without_its_bucket(seaweed: Stage, seaweed_port:
     assert not seaweed_program(tmp_path, seaweed_port, "key", SECRET_KEY, "another").is_ready()
 
 
-def test_an_encrypted_object_survives_the_stores_violent_death(seaweed: Stage, seaweed_port: int):
+def test_an_encrypted_object_survives_a_kill_of_the_store(seaweed: Stage, seaweed_port: int):
     client = s3_client(seaweed_port)
     photograph = random.Random(3).randbytes(9_000_000)  # more than two of the store's chunks
     client.put_object(Bucket="cases", Key="survivor", Body=photograph, ServerSideEncryption="AES256")
@@ -219,7 +219,7 @@ def test_the_encryption_key_is_made_once_and_only_we_can_read_it(tmp_path: Path)
     assert file.read_text().strip() not in f"{first!r} {first.argv}"
 
 
-def test_a_store_whose_key_is_away_is_not_started_with_another_one(tmp_path: Path):
+def test_a_store_whose_key_is_missing_is_not_started_with_another_one(tmp_path: Path):
     port, file, elsewhere = find_free_port(PORT_OFFSETS), tmp_path / "seaweed.key", tmp_path / "medium"
     file.symlink_to(elsewhere)
     with pytest.raises(ConfigurationInvalid, match="encryption_key_missing"):
@@ -253,11 +253,11 @@ def test_a_port_is_free_only_when_its_companions_are(monkeypatch: pytest.MonkeyP
     assert find_free_port((0, 1)) == port
 
 
-def test_the_servers_of_two_that_were_found_never_overlap():
+def test_the_ports_of_two_servers_that_were_found_never_overlap():
     assert program.CANDIDATE_PORTS.step >= len(SERVERS)
 
 
-def test_a_port_that_was_found_is_no_other_process_s_though_nobody_listens(monkeypatch: pytest.MonkeyPatch):
+def test_a_port_that_was_found_is_given_to_no_other_process_though_nothing_listens(monkeypatch: pytest.MonkeyPatch):
     port = find_free_port()
     monkeypatch.setattr(program, "CANDIDATE_PORTS", [port])
     with pytest.raises(ConfigurationInvalid, match="no_free_port"):

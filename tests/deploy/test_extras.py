@@ -30,7 +30,7 @@ NEED = (
 
 
 def try_without(*packages: str) -> dict[str, tuple[int, str]]:
-    """Return what each of these commands ended with and said, in a process that does not find the packages."""
+    """Return each command's exit code and output, in a process that does not find the packages."""
     command = [sys.executable, "-c", PROGRAM, *packages]
     done = subprocess.run(command, input=json.dumps(NEED), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ def as_json(line: logging.LogRecord) -> dict:
     return json.loads(text)
 
 
-def test_an_event_is_written_with_its_fields_and_the_ids_that_hold():
+def test_an_event_is_written_with_its_fields_and_the_current_ids():
     with logged_with(request_id="12ab"), logged_with(case_id=7, clinic_id=None):
         line = as_json(record("task_postponed task=%s times=%d", "a b", 2))
     assert line.pop("at").endswith("+00:00")

@@ -58,18 +58,18 @@ def seconds(duration: str) -> int:
 
 
 @pytest.mark.parametrize("file", COMPOSE, ids=lambda file: file.name)
-def test_the_compose_files_are_what_the_compose_specification_allows(file):
+def test_the_compose_files_are_valid_by_the_compose_specification(file):
     # Merge keys are YAML's, and the parser is that of the specification alone.
     PyCompose.from_yaml(yaml.dump(yaml.safe_load(file.read_text()))).validate()
 
 
 @pytest.mark.parametrize("manifest", OURS, ids=id_of)
-def test_a_manifest_is_what_kubernetes_allows(manifest):
+def test_a_manifest_is_valid_for_kubernetes(manifest):
     kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
 
 
 @pytest.mark.parametrize("manifest", KEDAS, ids=id_of)
-def test_what_is_kedas_is_what_its_definitions_know(manifest):
+def test_kedas_resources_match_its_definitions(manifest):
     read = getattr(keda, manifest["kind"]).model_validate(manifest)
     assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
 
@@ -120,7 +120,7 @@ def test_the_health_routes_answer_where_they_are_asked(settings):
     assert found == {"/healthz": 200, "/readyz": 200}
 
 
-def test_whoever_is_told_to_stop_has_time_to_finish():
+def test_a_process_that_is_told_to_stop_has_time_to_finish():
     lease_s = float(find("ConfigMap", "dermqueue")["data"]["DERMQUEUE_LEASE_S"])
     pods = {name: find("Deployment", name)["spec"]["template"]["spec"] for name in ("api", "worker")}
     before_s = int(pods["api"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
@@ -133,7 +133,7 @@ def test_whoever_is_told_to_stop_has_time_to_finish():
     )
 
 
-def test_a_worker_is_asked_for_its_progress_where_it_notes_it():
+def test_a_workers_progress_is_checked_where_it_is_recorded():
     container = container_of(find("Deployment", "worker"))
     file = container["args"][-1]
     assert file.startswith(container["volumeMounts"][0]["mountPath"])
@@ -141,7 +141,7 @@ def test_a_worker_is_asked_for_its_progress_where_it_notes_it():
 
 
 @pytest.mark.parametrize("pod", PODS, ids=id_of)
-def test_no_pod_may_more_than_it_needs(pod):
+def test_no_pod_has_more_rights_than_it_needs(pod):
     spec, container = pod["spec"]["template"]["spec"], container_of(pod)
     assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert spec["automountServiceAccountToken"] is spec["enableServiceLinks"] is False
@@ -153,7 +153,7 @@ def test_no_pod_may_more_than_it_needs(pod):
 
 
 @pytest.mark.parametrize("file", CONTAINERFILES, ids=lambda file: file.name)
-def test_an_image_runs_as_nobody_in_particular_and_says_whether_it_is_well(file):
+def test_an_image_runs_without_privileges_and_has_a_health_check(file):
     last_stage = file.read_text().rpartition("\nFROM ")[2]
     assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", last_stage, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK ", last_stage, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`dermqueue model`: what there is, what it is, whether it is whole, and which one the next start takes."""
+"""`dermqueue model`: which bundles there are, what they hold, whether they are intact, which one a start takes."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ DEFAULT = Settings.model_fields["model"].default
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    """A bundle that nobody changes."""
+    """A bundle that no test changes."""
     figures = {"auc_melanoma": Figure(value=0.9, low=0.85, high=0.94, n=100)}
     return write_random_bundle(tmp_path_factory.mktemp("bundles") / "mine", figures=figures)
 
@@ -34,7 +34,7 @@ def listed(data_dir: Path) -> dict[str, dict]:
 
 
 def next_start(data_dir: Path) -> str:
-    """Return the model of a stack that starts on this folder."""
+    """Return the model of a stack that starts in this folder."""
     return prepare_servers(data_dir)[0].model
 
 
@@ -61,13 +61,13 @@ def test_a_bundle_shows_its_card_or_its_manifest(tmp_path, bundle):
     assert manifest["operating_points"][0]["name"] == "screening"
 
 
-def test_a_whole_bundle_is_verified(tmp_path, bundle):
+def test_an_intact_bundle_is_verified(tmp_path, bundle):
     done = model(tmp_path, "verify", bundle)
     assert (done.exit_code, done.stdout) == (0, "tiny 1 is intact, loads, and gives finite numbers.\n")
 
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, WEIGHTS_NAME, CARD_NAME])
-def test_a_bundle_without_one_of_its_files_fails_and_is_not_taken(tmp_path, bundle, name):
+def test_a_bundle_without_one_of_its_files_fails_and_is_not_chosen(tmp_path, bundle, name):
     broken = tmp_path / "broken"
     broken.mkdir()
     for other in {MANIFEST_NAME, WEIGHTS_NAME, CARD_NAME} - {name}:
@@ -101,7 +101,7 @@ def test_a_bundle_in_the_stacks_folder_is_chosen_by_its_name(tmp_path, bundle):
     assert Path(next_start(tmp_path)) == bundle
 
 
-def test_whoever_chooses_while_a_stack_runs_is_told_to_start_it_again(tmp_path, bundle):
+def test_choosing_while_a_stack_runs_says_to_start_it_again(tmp_path, bundle):
     with own_folder(tmp_path):
         running = model(tmp_path, "use", bundle)
     assert "start it again" in running.output
@@ -109,7 +109,7 @@ def test_whoever_chooses_while_a_stack_runs_is_told_to_start_it_again(tmp_path, 
     assert "start it again" not in model(tmp_path, "use", bundle).output
 
 
-def test_a_variable_that_will_win_is_pointed_out(tmp_path, bundle, monkeypatch):
+def test_a_variable_that_overrides_the_choice_is_pointed_out(tmp_path, bundle, monkeypatch):
     monkeypatch.setenv("DERMQUEUE_MODEL", DEFAULT)
     assert f"DERMQUEUE_MODEL is set to {DEFAULT} and overrides it" in model(tmp_path, "use", bundle).output
     assert listed(tmp_path)[DEFAULT]["in_use"]

@@ -1,4 +1,4 @@
-"""The commands of those who oversee the service: the audit trail, failed cases, the purge."""
+"""The operators' commands: the audit trail, failed cases, the purge."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ def row_of(database, case_id: UUID) -> CaseRow:
         return row
 
 
-def test_the_trail_is_listed_newest_first_and_of_one_case_if_wished(dermqueue, database):
+def test_the_trail_is_listed_newest_first_and_optionally_of_one_case(dermqueue, database):
     case_id = uuid4()
     note(database, "case.succeeded")
     note(database, "case.rejected", case_id=case_id)

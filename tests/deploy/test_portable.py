@@ -1,4 +1,4 @@
-"""`dermqueue export`, and the program on its page that runs the file with nothing of ours."""
+"""`dermqueue export`, and the program on its documentation page that runs the file without our code."""
 
 import json
 import re
@@ -40,13 +40,13 @@ def test_an_export_to_nowhere_is_refused(tmp_path):
     assert (done.exit_code, "--out FILE, --web FOLDER" in done.output) == (2, True)
 
 
-def test_a_bundle_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_bundle_is_refused(tmp_path):
     done = CliRunner().invoke(main, ["export", "--bundle", str(tmp_path), "--out", str(tmp_path / "a.onnx")])
     assert done.exit_code == 1
     assert "bundle_missing" in done.output
 
 
-def test_no_page_is_made_of_a_bundle_that_has_hairs_painted_over(tmp_path):
+def test_no_page_is_made_from_a_bundle_that_has_hairs_painted_over(tmp_path):
     bundle = write_light_bundle(tmp_path / "light", side=64, cleaned=True)
     done = CliRunner().invoke(main, ["export", "--bundle", str(bundle), "--web", str(tmp_path / "web")])
     assert done.exit_code == 1

@@ -10,7 +10,7 @@ from deploy.private_files import create_private, write_private
 
 @pytest.fixture
 def _open_umask():
-    """A umask that takes nothing away."""
+    """A umask that removes no permissions."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -33,7 +33,7 @@ def test_a_key_has_reached_the_disk_before_anything_is_encrypted_with_it(tmp_pat
     assert synced == [str(tmp_path / "store.partial"), str(tmp_path)]
 
 
-def test_a_file_that_is_there_is_not_opened(tmp_path):
+def test_an_existing_file_is_not_opened(tmp_path):
     (tmp_path / "stack.tar").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
         create_private(tmp_path / "stack.tar")

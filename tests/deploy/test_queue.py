@@ -10,7 +10,7 @@ from tests.deploy.commands import NAME, as_json, fail_a_case, printed, refused
 from tests.factories import add_case
 
 
-def test_the_queue_is_told_in_words_and_in_json(dermqueue, database, clinic_id):
+def test_the_queue_is_printed_as_text_and_as_json(dermqueue, database, clinic_id):
     fail_a_case(database, clinic_id)
     add_case(database, clinic_id)
     told = printed(dermqueue("queue"))
@@ -22,7 +22,7 @@ def test_the_queue_is_told_in_words_and_in_json(dermqueue, database, clinic_id):
     assert (found["waiting"], found["clear_in_minutes"], found["hours"][0]["failed"]) == (1, 5, 1)
 
 
-def test_workers_are_told_in_words_and_in_json(dermqueue, database):
+def test_workers_are_printed_as_text_and_as_json(dermqueue, database):
     with database.writing() as session:
         now = read_clock(session)
         models.activate_model(session, "d" * 64, {"name": "made-up", "version": "1.0"}, "# Card", now)

@@ -83,7 +83,7 @@ def test_a_backlog_asks_for_workers(backlog, workers, wanted):
     assert scaler.decide(backlog, workers, now_s=0) == wanted
 
 
-def test_workers_go_once_fewer_were_enough_for_a_while_and_the_last_one_when_there_was_nothing_for_longer():
+def test_workers_go_once_fewer_were_enough_for_a_while_and_the_last_one_after_a_longer_time_without_work():
     scaler = Autoscaler(RULE)
     assert scaler.decide(600, 2, now_s=0) == 6
     assert scaler.decide(200, 6, now_s=10) == 6

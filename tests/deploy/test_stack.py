@@ -50,7 +50,7 @@ def test_a_server_that_is_given_is_not_embedded(tmp_path, monkeypatch, variable)
     assert keeps_data_elsewhere()
 
 
-def test_an_embedded_server_that_was_given_up_for_another_is_not_taken_for_it(tmp_path, monkeypatch):
+def test_an_embedded_server_that_was_replaced_by_another_is_not_mistaken_for_it(tmp_path, monkeypatch):
     prepare_servers(tmp_path)
     with monkeypatch.context() as given:
         given.setenv("DERMQUEUE_DATABASE_URL", "postgresql://db.example/derm")
@@ -69,11 +69,11 @@ def test_a_port_on_which_something_listens_is_refused_before_anything_is_started
         stack.start()
 
 
-def test_what_a_killed_stack_left_is_not_taken_for_one_that_runs(tmp_path):
+def test_what_a_killed_stack_left_is_not_mistaken_for_a_running_one(tmp_path):
     (tmp_path / CONNECTION).write_text("{}")
     with socket.create_server(("127.0.0.1", 0)) as other:
         done = CliRunner().invoke(main, ["demo", "--data-dir", str(tmp_path), "--port", str(other.getsockname()[1])])
-    assert "port_in_use" in done.output  # so it went about starting a stack of its own
+    assert "port_in_use" in done.output  # so it tried to start a stack of its own
     assert not (tmp_path / CONNECTION).exists()
 
 
@@ -86,7 +86,7 @@ def test_a_stack_that_is_stopped_while_it_starts_is_not_called_broken(tmp_path):
     "command",
     [("up", "--data-dir", "/dev/null/stack"), ("up", "--port", "99999")],
 )
-def test_a_folder_or_a_port_that_cannot_be_used_is_told_in_a_sentence(command):
+def test_a_folder_or_a_port_that_cannot_be_used_is_reported_in_a_sentence(command):
     done = CliRunner().invoke(main, command)
     assert done.exit_code in (1, 2)
     assert "Error: " in done.output

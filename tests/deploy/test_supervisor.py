@@ -122,7 +122,7 @@ def test_the_last_start_stops_first_and_what_it_started_stops_side_by_side(stage
     assert not any(is_running(pid) for pid in pids)
 
 
-def test_a_killed_program_starts_again_and_the_callback_says_so(stage: Stage):
+def test_a_killed_program_is_restarted_and_the_callback_says_so(stage: Stage):
     stage.start(python("phoenix", SLEEP, is_ready=lambda: True), python("neighbour", SLEEP))
     first, neighbour = stage.pid("phoenix"), stage.pid("neighbour")
     stage.kill_and_await_revival("phoenix")
@@ -133,7 +133,7 @@ def test_a_killed_program_starts_again_and_the_callback_says_so(stage: Stage):
     assert stage.pid("neighbour") == neighbour
 
 
-def test_a_program_whose_log_says_that_it_is_broken_is_started_again_once(stage: Stage, tmp_path: Path):
+def test_a_program_whose_log_says_that_it_is_broken_is_restarted_once(stage: Stage, tmp_path: Path):
     trouble = tmp_path / "trouble"
     trouble.touch()
 
@@ -149,7 +149,7 @@ def test_a_program_whose_log_says_that_it_is_broken_is_started_again_once(stage:
     assert not is_running(first)
 
 
-def test_what_a_program_logs_is_read_from_the_start_once_its_log_was_cut(stage: Stage, tmp_path: Path):
+def test_a_programs_log_is_read_from_the_start_once_it_was_truncated(stage: Stage, tmp_path: Path):
     trouble, log = tmp_path / "trouble", tmp_path / "logs" / "invalid.log"
     log.parent.mkdir()
     log.write_text("said before\n" * 99)
@@ -171,7 +171,7 @@ def test_the_pause_grows_while_a_program_keeps_dying(stage: Stage, tmp_path: Pat
     ]
 
 
-def test_a_program_that_dies_is_told_of_with_the_last_line_of_its_log(stage: Stage, tmp_path: Path):
+def test_a_program_that_dies_is_reported_with_the_last_line_of_its_log(stage: Stage, tmp_path: Path):
     start_hapless(stage, tmp_path, 1, "reading", "the bundle is damaged")
     stage.run_until(lambda: stage.count("hapless", "died") == 1)
     assert stage.events[-1][2] == "exit code 1; restarting in 0.5 s. the bundle is damaged"

@@ -9,7 +9,7 @@ import sys
 from deploy.terminal import print_event, progress
 
 
-def test_a_full_disk_does_not_end_whoever_tells_what_the_supervisor_does(monkeypatch):
+def test_a_full_disk_does_not_end_whoever_prints_the_supervisors_events(monkeypatch):
     class FullDisk(io.StringIO):
         def flush(self) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -19,7 +19,7 @@ def test_a_full_disk_does_not_end_whoever_tells_what_the_supervisor_does(monkeyp
     assert sys.stdout.getvalue() == "worker     started process 1\n"
 
 
-def test_each_thing_has_its_bar_and_a_new_one_when_it_begins_anew(capsys):
+def test_each_task_has_its_bar_and_a_new_one_when_it_starts_over(capsys):
     with progress() as on_step:
         on_step("decoding", 3, 3)
         on_step("training", 7, 9, "training, loss 0.500")  # what a resumed run goes on from

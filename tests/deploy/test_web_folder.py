@@ -38,7 +38,7 @@ VENDORED = Path(portable.__file__).parent / "on_device" / "onnxruntime"
 SAMPLE = (SAMPLES / "ISIC_0000030.jpg").read_bytes()
 PROBABILITY = 0.005
 LEVELS = 0.5
-"""How far page and server may be apart with one file: a probability, and the mean over an overlay's levels of 255."""
+"""Tolerances between page and server with the same file: of a probability, and of an overlay's mean level of 255."""
 ROUNDED = 0.02
 """How far the page's probability may be from the server's with the bundle itself: the file has rounded its weights."""
 UNREADABLE = [
@@ -51,7 +51,7 @@ UNREADABLE = [
 
 
 class Server(SimpleHTTPRequestHandler):
-    """A file server that knows nothing of us, and is quiet."""
+    """A quiet file server without any of our code."""
 
     def log_message(self, *_) -> None: ...
 
@@ -105,7 +105,7 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
 
 @cache
 def twenty_photographs() -> dict[str, tuple[bytes, str]]:
-    """Return files with their media types: the samples, and what cameras and people make of such."""
+    """Return files with their media types: the samples, and variants as cameras and people make them."""
     found = {file.name: (file.read_bytes(), "image/jpeg") for file in sorted(SAMPLES.glob("*.jpg"))}
     opened = [Image.open(io.BytesIO(data)).reduce(2) for data, _ in found.values()]
     width, height = opened[2].size

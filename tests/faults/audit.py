@@ -1,4 +1,4 @@
-"""What became of every accepted case, as SQL and the object store tell it and not the API."""
+"""What became of every accepted case, according to SQL and the object store, not the API."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Trace:
 
     @property
     def ending(self) -> tuple[State, str | None]:
-        """What a clinic is told once it is final; it must never change."""
+        """What the clinic sees once the case is final; it must never change."""
         return self.state, self.overlay_key
 
 
@@ -87,7 +87,7 @@ def _is_kept(trace: Trace | None, keys: set[str]) -> bool:
 
 
 def until_first_end(healed_at: datetime) -> Recovery:
-    """How long after a fault was healed the next case came out."""
+    """Return what measures how long after a fault was healed the next case ended."""
 
     def measure(traces: Sequence[Trace]) -> float | None:
         later = [t.finished_at for t in traces if t.finished_at and t.finished_at >= healed_at]
@@ -97,7 +97,7 @@ def until_first_end(healed_at: datetime) -> Recovery:
 
 
 def until_work_moves_again(struck: Sequence[str], killed_at: datetime) -> Recovery:
-    """How long after a worker was killed the first of the cases that it held came out."""
+    """Return what measures how long after a worker was killed the first of the cases that it held ended."""
 
     def measure(traces: Sequence[Trace]) -> float | None:
         ends = [t.finished_at for t in traces if t.id in struck and t.finished_at]

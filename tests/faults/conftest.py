@@ -27,7 +27,7 @@ def outcomes(request) -> list[Outcome]:
 
 @pytest.fixture(scope="package", params=["embedded", "postgresql"])
 def rig(request, outcomes) -> Iterator[Rig]:
-    """One of each flavour serves every test: what a test broke heals before it ends."""
+    """One rig of each flavour serves every test: what a test breaks is healed before it ends."""
     # Not pytest's folder: PostgreSQL, which does not run as root, must reach it.
     with tempfile.TemporaryDirectory(prefix="dermqueue-faults-") as name:
         folder = Path(name)

@@ -1,6 +1,6 @@
 """An ordinary command that dies in the middle of commits that change cases.
 
-Called as: dying.py TIMES FILE COMMAND [OPTION]... The file has a byte for each death.
+Called as: dying.py TIMES FILE COMMAND [OPTION]... The file gets a byte for each death.
 """
 
 import random
@@ -17,7 +17,7 @@ LONGEST_COMMIT_S = 0.003
 
 
 def die_in_commits(times: int, deaths: Path) -> None:
-    """Let the kernel end this process at a random moment of some such commits, or just after, until it has so often."""
+    """Let the kernel kill this process at a random moment of such commits, or just after; `times` times in all."""
 
     @event.listens_for(Engine, "before_cursor_execute")
     def note(connection: Connection, cursor, statement: str, *_) -> None:

@@ -12,7 +12,7 @@ from deploy.embedded.supervisor import Supervisor
 
 
 class Keeper:
-    """Starts programs and starts again what dies, until the context is left.
+    """Starts programs and restarts what dies, until the context is left.
 
     The kernel ties a child's life to the thread that started it, so one thread does everything.
     """
@@ -36,7 +36,7 @@ class Keeper:
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Start nothing again inside the block."""
+        """Restart nothing inside the block."""
         self._pulse.free.clear()
         try:
             yield
@@ -48,11 +48,11 @@ class Keeper:
         return any(program.name == name for program in self._programs)
 
     def pid(self, name: str) -> int:
-        """Return the process that was started last under this name."""
+        """Return the id of the process that was started last under this name."""
         return [int(detail.split()[1]) for who, event, detail in self._events if (who, event) == (name, "started")][-1]
 
     def count(self, name: str, event: str) -> int:
-        """Count how often the supervisor told this event of this program."""
+        """Count how often the supervisor reported this event of this program."""
         return sum((who, what) == (name, event) for who, what, _ in self._events)
 
     def _keep(self) -> None:

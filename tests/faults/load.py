@@ -1,4 +1,4 @@
-"""Clinics that send photographs while something breaks, and remember what they were told."""
+"""Clinics that send photographs while something breaks, and record the answers."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ PHOTOGRAPHS = tuple(sorted(SAMPLES.glob("*.jpg")))
 
 @dataclass(frozen=True)
 class Clinic:
-    """A clinic of this load alone, and where it sends its photographs."""
+    """A clinic that belongs to this load only, and where it sends its photographs."""
 
     id: UUID
     connection: Connection

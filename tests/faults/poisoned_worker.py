@@ -1,4 +1,4 @@
-"""An ordinary command that one photograph ends or holds up, as a defect in a decoder written in C would.
+"""An ordinary command that one photograph kills or hangs, as a bug in a decoder written in C would.
 
 Called as: poisoned_worker.py kill|hang SHA256 COMMAND [OPTION]...
 """
@@ -16,7 +16,7 @@ EFFECTS = {"kill": lambda: os.kill(os.getpid(), signal.SIGKILL), "hang": threadi
 
 
 def poison(effect: str, sha256: str) -> None:
-    """Let the effect come over this process as soon as it decodes the photograph with this digest."""
+    """Apply the effect to this process as soon as it decodes the photograph with this digest."""
     decode = worker.analysis.decode_photograph
 
     def decode_unless_poisoned(data: bytes, *how):

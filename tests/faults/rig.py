@@ -37,11 +37,11 @@ from tests.waiting import halt, is_running, wait_until
 CLINICS = 4
 POLL_S = 0.2
 PAUSE_PER_QUESTION = 9
-"""Asking about 10,000 cases takes a second of processor time: the pause is so many times as long as the question."""
+"""A query about 10,000 cases takes a second of processor time: the pause is this many times as long as the query."""
 READY = {"worker": "celery.apps.worker celery@", "beat": "beat: Starting"}
-"""What those say that no supervisor can ask whether they are ready."""
+"""The log lines that show readiness of programs that no supervisor can ask."""
 HASTY = {"DERMQUEUE_LEASE_S": str(LEASE_S), "DERMQUEUE_BATCH_SIZE": str(BATCH_SIZE)}
-"""Settings of a system that is to be broken: it should show soon what it makes of that."""
+"""Settings of a system that is to be broken: it should react soon."""
 
 
 OUTAGES = {"api_unreachable", "database_unavailable", "intake_busy", "storage_unavailable"}
@@ -72,23 +72,23 @@ class Rig:
         self._await_ready_again(dict.fromkeys(names, 0))
 
     def kill(self, name: str) -> datetime:
-        """`kill -9` a program as soon as it runs, and return when that was; its supervisor starts it again."""
+        """`kill -9` a program as soon as it runs, and return when that was; its supervisor restarts it."""
         self._killed[name] = self._times_ready(name)
         wait_until(lambda: self._send_signal(name, signal.SIGKILL), timeout_s=30)
         return datetime.now(UTC)
 
     def pid(self, name: str) -> int:
-        """Return the process that was started last under this name."""
+        """Return the id of the process that was started last under this name."""
         return self._keeper_of(name).pid(name)
 
     def log_of(self, name: str) -> str:
-        """Return what a program has said so far."""
+        """Return a program's log so far."""
         log = self.stack.data_dir / "logs" / f"{name}.log"
         return log.read_text(errors="replace") if log.exists() else ""
 
     @contextmanager
     def away(self, *names: str, how: signal.Signals = signal.SIGKILL) -> Iterator[None]:
-        """End programs of one supervisor, start none again inside the block, and then wait until each is back."""
+        """End programs of one supervisor, restart none inside the block, and then wait until each is back."""
         keeper = self._keeper_of(names[0])
         before = {name: self._times_ready(name) for name in names}
         with keeper.holding():
@@ -101,7 +101,7 @@ class Rig:
 
     @contextmanager
     def frozen(self, name: str, when: Callable[[], object] = lambda: True) -> Iterator[None]:
-        """Stop a program's clockwork inside the block, at a moment when it holds no lock in the database."""
+        """Freeze a program inside the block, at a moment when it holds no lock in the database."""
         wait_until(lambda: self._freeze(name, when), timeout_s=60)
         try:
             yield
@@ -146,7 +146,7 @@ class Rig:
         clinics: int = CLINICS,
         connections: int = 2 * CLINICS,
     ) -> Load:
-        """Return the load of new clinics that submit so many photographs, each clinic to the next of the `urls`."""
+        """Return the load of new clinics that submit photographs, each clinic to the next of the `urls`."""
         urls = urls or [self.stack.connection["base_url"]]
         senders = []
         for number in range(clinics):
@@ -173,7 +173,7 @@ class Rig:
         return traces
 
     def await_ends(self, load: Load, wanted: int, among: Sequence[str] | None = None) -> None:
-        """Wait until so many of the load's cases, or of those that are given, have come out."""
+        """Wait until a number of the load's cases, or of the given ones, have ended."""
 
         def count() -> int:
             return sum(t.state.is_final and (among is None or t.id in among) for t in self.observe(load))
@@ -200,7 +200,7 @@ class Rig:
         return outcome
 
     def _poll(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Ask now and then, sparing the machine for the system, and tell whether it became so in time."""
+        """Poll sparingly, to leave the machine to the system, and tell whether the condition held in time."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             asked_s = time.monotonic()
@@ -231,7 +231,7 @@ class Rig:
         return False
 
     def _holds_no_lock(self) -> bool:
-        """Tell whether every case can be locked at once: what a frozen program holds, it holds until it is thawed."""
+        """Tell whether every case can be locked at once: a frozen program keeps its locks until it is thawed."""
         if self.flavour == "embedded":
             with closing(sqlite3.connect(self.database.engine.url.database, timeout=0.3)) as connection:
                 return _succeeds(lambda: connection.execute("BEGIN IMMEDIATE"), sqlite3.OperationalError)

@@ -12,8 +12,8 @@ SEED = 20170301
 class Sizes:
     """`cases` are submitted during an ordinary fault, and what goes away stays away for `away_s`.
 
-    Once a server is back, cases come out again within `recovery_s`; the short form allows for a machine that is busy.
-    A storm of kills and the rush of many clinics have numbers of their own.
+    Once a server is back, cases end again within `recovery_s`; the short form allows for a busy machine. A storm of
+    kills and the rush of many clinics have numbers of their own.
     """
 
     cases: int

@@ -23,7 +23,7 @@ def mount_small_disk(folder: Path, size_bytes: int) -> None:
     """
     user_id, group_id = os.geteuid(), os.getegid()
     call("unshare", CLONE_NEWNS if user_id == 0 else CLONE_NEWNS | CLONE_NEWUSER)
-    if user_id != 0:  # root may mount anyway, and must stay able to run PostgreSQL as another user
+    if user_id != 0:  # root can mount anyway, and must remain able to run PostgreSQL as another user
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user_id} {user_id} 1")
         Path("/proc/self/gid_map").write_text(f"{group_id} {group_id} 1")

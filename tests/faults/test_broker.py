@@ -1,4 +1,4 @@
-"""The broker, killed, wiped and away. Its messages are doorbells: losing every one of them must cost no case."""
+"""The broker, killed, wiped and away. Its messages only wake workers: losing all of them must cost no case."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Full disks: nothing new is accepted, nothing that was accepted is lost, and with room again everything goes on."""
+"""Full disks: nothing new is accepted, nothing that was accepted is lost, and with room again everything continues."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ SMALL_DISK_BYTES = 700_000_000
 CHUNK_BYTES = 64 * 1024
 FILLED_AGAIN_AFTER_S = 0.05
 ROOM_SEEN_WITHIN_S = 70
-"""SeaweedFS looks once a minute."""
+"""SeaweedFS checks once a minute."""
 
 
 @pytest.mark.only_on("embedded")
@@ -71,9 +71,9 @@ def is_refused(rig: Rig) -> bool:
 
 @contextmanager
 def failing_writes(rig: Rig) -> Iterator[None]:
-    """Let nobody write the database's files beyond their beginning inside the block.
+    """Make every write to the database's files beyond their beginning fail inside the block.
 
-    Not for PostgreSQL: the limit would hold for its shared memory, too.
+    Not for PostgreSQL: the limit would apply to its shared memory, too.
     """
     limit_files(rig, f"{LONGEST_FILE_BYTES}")
     try:
@@ -99,7 +99,7 @@ def limit_files_of(pid: int, longest: str) -> None:
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Leave no room on the folder's disk inside the block, also when somebody gives some back."""
+    """Leave no room on the folder's disk inside the block, even when somebody frees some."""
     filler, over = folder / "filler", threading.Event()
 
     def fill() -> None:

@@ -10,7 +10,7 @@ from tests.faults.sizes import BATCH_SIZE
 from tests.sampling import sampled
 
 FLAT = 1.1
-"""How many times the memory of the first half of a rush the API may take in the second."""
+"""The most memory that the API may use in the second half of a rush, as a multiple of the first half's."""
 SAMPLED_EVERY_S = 0.1
 
 
@@ -36,12 +36,12 @@ def test_a_clinic_that_floods_holds_another_up_by_three_batches_at_most(rig, siz
     rig.settle(flood, "a clinic floods", timeout_s=300)
     rig.settle(other, "a single case behind the flood")
     (single,) = rig.observe(other)
-    # Those that the worker's two threads had in hand, and one that the other thread begins and ends beside its own.
+    # Those that the worker's two threads held, and one that the other thread begins and ends beside its own.
     assert count_served_between(rig.observe(flood), single) <= 3 * BATCH_SIZE
 
 
 def count_served_between(others: Sequence[Trace], single: Trace) -> int:
-    """Count the cases that were there first and came out between this one's submission and its own batch's end."""
+    """Count the cases that were there first and ended between this one's submission and its own batch's end."""
     return sum(single.submitted_at < trace.finished_at < single.finished_at for trace in others)
 
 

@@ -1,4 +1,4 @@
-"""A migration forward while the version before it goes on serving, and starts again on the newer database."""
+"""A migration while the previous version keeps serving, and then restarts on the newer database."""
 
 import os
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def downgrade():
 
 
 @pytest.mark.briefly_on("postgresql")
-def test_the_version_before_serves_during_a_migration_and_starts_again_after_it(rig, sizes, tmp_path):
+def test_the_previous_version_serves_during_a_migration_and_restarts_after_it(rig, sizes, tmp_path):
     with ExitStack() as until_settled:
         with rig.submitting(sizes.cases) as load:
             rig.await_ends(load, 1)
@@ -60,7 +60,7 @@ def test_the_version_before_serves_during_a_migration_and_starts_again_after_it(
 
 @contextmanager
 def migrated(database: Database, folder: Path) -> Iterator[str]:
-    """Run a migration that no code knows yet, and take it back at the end; yields its number."""
+    """Run a migration that no code knows yet, and undo it at the end; yields its number."""
     newest = max(file.name[:4] for file in VERSIONS.glob("[0-9]*.py"))
     revision = f"{int(newest) + 1:04}"
     (folder / f"{revision}_next.py").write_text(NEXT_MIGRATION.format(revision=revision, down_revision=newest))

@@ -1,4 +1,4 @@
-"""Photographs that end the process that decodes them, or hold it up for ever."""
+"""Photographs that kill the process that decodes them, or hang it for ever."""
 
 import hashlib
 import itertools
@@ -39,7 +39,7 @@ def test_a_photograph_that_kills_its_worker_fails_after_three_attempts_and_its_n
 
 
 def requeue(rig, case_id: str) -> None:
-    """Give the case to a worker that can decode it, as an admin does once the defect is mended."""
+    """Give the case to a worker that can decode it, as an admin does once the bug is fixed."""
     with rig.stack.client("admin_key") as admin:
         assert admin.post(f"/v1/admin/failed/{case_id}/requeue").status_code == 202
     with rig.stack.client("reviewer_key") as reviewer:

@@ -36,7 +36,7 @@ def clock(rig, shift_s: int) -> tuple[str, ...]:
 
 
 def submit_to_each(urls: list[str], clinic: Clinic) -> set[str]:
-    """Send one submission to all APIs at the same time, and return the cases that they say it made."""
+    """Send one submission to all APIs at the same time, and return the cases that they report."""
     headers = {"Authorization": f"Bearer {clinic.connection.key}", "Idempotency-Key": "the same"}
     files = {"image": PHOTOGRAPHS[0].read_bytes()}
 

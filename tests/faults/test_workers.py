@@ -21,7 +21,7 @@ LONGEST_BATCH_S = 0.5
 
 
 @pytest.mark.briefly_on("postgresql")
-def test_workers_killed_at_random_moments_lose_nothing_and_double_nothing(rig, sizes):
+def test_workers_killed_at_random_moments_lose_nothing_and_duplicate_nothing(rig, sizes):
     dice = random.Random(SEED)
     moments = sorted(dice.sample(range(sizes.storm_cases), sizes.storm_kills - 1))
     with rig.beside(rig.further("second worker")), rig.submitting(sizes.storm_cases) as load:
@@ -67,11 +67,11 @@ def test_cases_whose_doorbells_are_all_lost_are_found_as_soon_as_beat_and_a_work
 
 @pytest.mark.briefly_on("embedded")
 def test_the_result_of_a_worker_that_slept_through_its_lease_is_refused(rig, sizes):
-    # Of its own it has a long lease, and so a patient watchdog: otherwise that would end it before it answers late.
+    # Its own lease is long, and so its watchdog patient: otherwise that would end it before it answers late.
     sleeper = rig.further("sleeping worker", DERMQUEUE_LEASE_S="120")
     with rig.beside(sleeper):
         with ExitStack() as sleep:
-            # The other one before there is work: what it had in hand would be refused to it, and not to the sleeper.
+            # The other one starts before there is work: what it held would be refused to it, and not to the sleeper.
             with rig.frozen("worker"), rig.submitting(sizes.cases) as load:
                 sleep.enter_context(rig.frozen("sleeping worker", when=rig.in_hand))
                 struck = rig.in_hand()

@@ -22,7 +22,7 @@ DERMQUEUE = (sys.executable, str(Path(sysconfig.get_path("scripts")) / "dermqueu
 
 
 class RunningStack:
-    """`dermqueue up` on a folder of its own, and an ordinary HTTP client of the clinic."""
+    """`dermqueue up` in a folder of its own, and an ordinary HTTP client of the clinic."""
 
     def __init__(self, data_dir: Path, variables: dict[str, str]):
         self.data_dir, self.variables = data_dir, variables
@@ -67,7 +67,7 @@ class RunningStack:
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Keep the supervisor from noticing anything inside the block; the programs run on."""
+        """Halt the supervisor inside the block; the programs keep running."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -75,7 +75,7 @@ class RunningStack:
             self._process.send_signal(signal.SIGCONT)
 
     def count(self, name: str, event: str) -> int:
-        """Count how often the supervisor told this event of this program."""
+        """Count how often the supervisor reported this event of this program."""
         told = (line.split(maxsplit=2)[:2] for line in self.output.read_text().splitlines())
         return sum(words == [name, event] for words in told)
 
@@ -99,7 +99,7 @@ class RunningStack:
 
 @contextmanager
 def running_stack(data_dir: Path, variables: dict[str, str]) -> Iterator[RunningStack]:
-    """Run a stack for the block; it must stop in order."""
+    """Run a stack inside the block; it must stop cleanly."""
     stack = RunningStack(data_dir, variables)
     yield stack
     assert stack.stop() == 0, stack.output.read_text()

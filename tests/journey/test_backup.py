@@ -1,4 +1,4 @@
-"""A stack is saved while cases flow, and other stacks are made of what was saved: real processes, real servers."""
+"""A stack is backed up while cases flow, and the backups are restored into other stacks: real processes and servers."""
 
 import os
 import signal
@@ -20,17 +20,17 @@ pytestmark = pytest.mark.timeout(600)
 
 PHOTOGRAPHS = [file.read_bytes() for file in sorted(SAMPLES.glob("*.jpg"))]
 FLOOD = 30
-"""So many are submitted at most while the backup runs: an API page holds all cases of the test."""
+"""The most submitted while the backup runs, so that one page of the API holds all cases of the test."""
 
 
 @dataclass
 class Saved:
-    """What the first stack held and what was saved of it. Cases are listed by their ids."""
+    """What the first stack held and the backups of it. Cases are listed by their ids."""
 
     flowing: Path
     """A backup that was made while cases were submitted and analysed."""
     halted: Path
-    """One that was made while the worker stood still."""
+    """One that was made while the worker was halted."""
     asleep: Path
     """One that was made when the stack did not run."""
     deleted: str
@@ -57,7 +57,7 @@ def submit(stack: RunningStack, count: int) -> list[str]:
 
 @contextmanager
 def flood(stack: RunningStack) -> Iterator[list[str]]:
-    """Go on submitting, from a thread, while the block runs."""
+    """Keep submitting, from a thread, while the block runs."""
     enough, accepted = Event(), []
 
     def submit_on() -> None:
@@ -81,13 +81,13 @@ def halted_worker(stack: RunningStack) -> Iterator[list[str]]:
         wait_until(lambda: list_cases(stack.http, state="running"), timeout_s=30)
         try:
             worker = stack.pid("worker")
-        except ProcessLookupError:  # one that stood still for too long was ended by its watchdog: the next one comes
+        except ProcessLookupError:  # one that was halted for too long was ended by its watchdog: the next one comes
             continue
         halt(worker)
         held, further = list(list_cases(stack.http, state="running")), stack.submit(PHOTOGRAPHS[0])
         if held and further.status_code == 202:
             break
-        os.kill(worker, signal.SIGCONT)  # the batch was done by then, or it stood still with SQLite's lock in hand
+        os.kill(worker, signal.SIGCONT)  # the batch was done by then, or it was halted while holding SQLite's lock
     try:
         yield [*held, further.json()["id"]]
     finally:
@@ -134,7 +134,7 @@ def saved(tmp_path_factory) -> Saved:
 
 @contextmanager
 def restored(file: Path, tmp_path: Path) -> Iterator[RunningStack]:
-    """Make a stack of a backup and start it."""
+    """Restore a backup into a stack and start it."""
     dermqueue("restore", file, "--data-dir", tmp_path / "restored")
     stack = RunningStack(tmp_path / "restored", {})
     try:
@@ -162,12 +162,12 @@ def test_every_case_that_was_saved_while_cases_flowed_is_read_back_with_the_old_
         assert "newest hash" in dermqueue("audit", "verify", "--data-dir", stack.data_dir)
 
 
-def test_what_waited_or_was_in_a_workers_hands_is_analysed_by_the_restored_stack(saved, tmp_path):
+def test_what_waited_or_was_held_by_a_worker_is_analysed_by_the_restored_stack(saved, tmp_path):
     with restored(saved.halted, tmp_path) as stack:
         assert {case["state"] for case in stack.finish(saved.waiting)} == {"succeeded"}
 
 
-def test_a_stack_that_does_not_run_is_saved_all_the_same(saved, tmp_path):
+def test_a_stack_that_does_not_run_is_backed_up_all_the_same(saved, tmp_path):
     told = dermqueue("restore", saved.asleep, "--data-dir", tmp_path / "restored")
     count = len(saved.cases)
     assert f"{count} cases with {2 * count} photographs and heatmaps restored and read back" in told

@@ -24,7 +24,7 @@ def dermqueue(stack):
     return run
 
 
-def test_submit_waits_and_prints_one_case_a_line(dermqueue):
+def test_submit_waits_and_prints_one_case_per_line(dermqueue):
     done = dermqueue("submit", *map(str, PHOTOGRAPHS), "--wait", "--json")
     assert done.returncode == 0, done.stderr
     cases = [json.loads(line) for line in done.stdout.splitlines()]
@@ -32,7 +32,7 @@ def test_submit_waits_and_prints_one_case_a_line(dermqueue):
     assert {case["state"] for case in cases} == {"succeeded"}
 
 
-def test_submit_prints_a_table_and_says_that_it_is_no_diagnosis(dermqueue):
+def test_submit_prints_a_table_and_says_that_it_is_not_a_diagnosis(dermqueue):
     done = dermqueue("submit", str(PHOTOGRAPHS[0]), "--wait")
     assert PHOTOGRAPHS[0].name in done.stdout
     assert "succeeded" in done.stdout

@@ -1,4 +1,4 @@
-"""Every example of the guides and the README, as a reader pastes it, one after the other, on a running stack."""
+"""Every example of the guides and the README, pasted as a reader would, one after the other, on a running stack."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_every_example_runs_and_answers_as_the_page_shows(folder, page):
 
 
 def run(folder: Path, page: Path, commands: list[Block]) -> dict[int, str]:
-    """Return what each block said, by its line; they run in one shell."""
+    """Return each block's output by its line; all run in one shell."""
     script = "".join(f"{block.text}\nprintf '{_END}'\n" for block in commands)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
@@ -75,7 +75,7 @@ def assert_shown(said: str, answer: Block, page: Path) -> None:
 
 
 def find_difference(told: object, shown: object, path: str) -> str | None:
-    """Return where JSON is not as it is shown; of numbers with a fraction, any will do."""
+    """Return where JSON differs from what is shown; any number with a fraction matches another."""
     if shown == ANY:
         return None
     if type(told) is not type(shown):

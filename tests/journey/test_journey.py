@@ -74,13 +74,13 @@ def test_the_model_in_use_is_described(stack, shipped):
 
 
 @pytest.mark.parametrize("kind", ["image_truncated", "image_flat"])
-def test_what_only_decoding_can_tell_ends_as_rejected_with_its_code(stack, kind):
+def test_a_photograph_that_only_decoding_finds_broken_ends_as_rejected_with_its_code(stack, kind):
     data = next(data for data, code in images.refused_when_decoded().values() if code == kind)
     (case,) = stack.finish([stack.submit(data).json()["id"]])
     assert (case["state"], case["error"]["code"], case["result"]) == ("rejected", kind, None)
 
 
-def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_doubles_nothing(stack):
+def test_a_worker_that_is_killed_in_the_middle_loses_nothing_and_duplicates_nothing(stack):
     ids = [stack.submit(photograph_of(number)).json()["id"] for number in range(48)]
     stack.finish(ids[:1])
     stack.kill("worker")

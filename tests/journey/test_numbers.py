@@ -1,4 +1,4 @@
-"""The figures and logs of a running stack, and whether dashboard and alerts ask for figures that there are."""
+"""The metrics and logs of a running stack, and whether dashboard and alerts name metrics that exist."""
 
 import gzip
 import json
@@ -79,7 +79,7 @@ def stack(received, tmp_path_factory) -> Iterator[RunningStack]:
 
 
 def read_samples(stack: RunningStack) -> dict[str, list]:
-    """Return what the API and the worker show, by name."""
+    """Return the metrics of the API and the worker, by name."""
     with stack.client("admin_key") as admin:
         pages = [admin.get("/metrics").text]
     port = stack.variables["DERMQUEUE_METRICS_PORT"]
@@ -93,7 +93,7 @@ def read_samples(stack: RunningStack) -> dict[str, list]:
 
 
 def list_expressions() -> list[tuple[str, str]]:
-    """Return every expression of the dashboards and the alerts, with what it stands in."""
+    """Return every expression of the dashboards and the alerts, with the panel or alert that it belongs to."""
     rules = [
         (rule["alert"], rule["expr"])
         for group in yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
@@ -110,7 +110,7 @@ def list_expressions() -> list[tuple[str, str]]:
     return rules + panels
 
 
-def test_every_figure_that_dashboard_and_alerts_name_is_there_with_the_labels_that_they_ask_for(stack):
+def test_every_metric_that_dashboard_and_alerts_name_is_there_with_the_labels_that_they_ask_for(stack):
     samples, unknown = read_samples(stack), []
     for where, expression in list_expressions():
         for name, labels in re.findall(r"(dermqueue_\w+)(?:{(.*?)})?", expression):
@@ -124,7 +124,7 @@ def test_every_figure_that_dashboard_and_alerts_name_is_there_with_the_labels_th
     assert unknown == []
 
 
-def test_the_figures_of_the_apis_processes_are_one_sum(stack):
+def test_the_metrics_of_the_apis_processes_are_one_sum(stack):
     with stack.client("admin_key") as admin:
         for _ in range(40):
             with stack.client("clinic_key") as somebody:  # a connection of its own, for whichever process takes it
@@ -134,7 +134,7 @@ def test_the_figures_of_the_apis_processes_are_one_sum(stack):
     assert counts == [["40.0"]] * 3
 
 
-def test_one_id_leads_from_the_request_to_the_worker_and_every_line_is_json(stack):
+def test_one_id_connects_the_request_and_the_worker_and_every_line_is_json(stack):
     logs = {name: (stack.data_dir / "logs" / f"{name}.log").read_text() for name in ("api", "worker", "beat")}
     foreign = [line for log in logs.values() for line in log.splitlines() if not line.startswith("{")]
     assert foreign == []

@@ -1,4 +1,4 @@
-"""Parts of the stack that go away: the broker, the model, the stack itself."""
+"""Outages of parts of the stack: the broker, the model, the stack itself."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def start_stack(tmp_path):
         running[-1].stop()
 
 
-def test_cases_are_taken_while_the_broker_is_away_and_all_finish_after_it_is_back(start_stack):
+def test_cases_are_accepted_while_the_broker_is_away_and_all_finish_after_it_is_back(start_stack):
     stack = start_stack()
     stack.finish([stack.submit(PHOTOGRAPH).json()["id"]])
     broker = stack.pid("valkey")
@@ -43,7 +43,7 @@ def test_cases_are_taken_while_the_broker_is_away_and_all_finish_after_it_is_bac
     assert {case["state"] for case in cases} == {"succeeded"}
 
 
-def test_a_damaged_bundle_stops_the_worker_with_a_sentence_and_the_api_goes_on_taking_cases(start_stack, tmp_path):
+def test_a_damaged_bundle_stops_the_worker_with_a_sentence_and_the_api_still_accepts_cases(start_stack, tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(find_bundle(Settings.model_fields["model"].default), bundle)
     with (bundle / WEIGHTS_NAME).open("r+b") as weights:

@@ -1,4 +1,4 @@
-"""The documentation's pictures of the pages, taken from a running stack, and whether they still show what is there."""
+"""The documentation's screenshots, taken from a running stack, and whether they still show the pages as they are."""
 
 import calendar
 import io

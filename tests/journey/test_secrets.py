@@ -1,4 +1,4 @@
-"""What must stay between us: others cannot read our files, and no log holds a secret or what a clinic sent."""
+"""What must stay private: others cannot read our files, and no log holds a secret or what a clinic sent."""
 
 import json
 import socket
@@ -38,7 +38,7 @@ def test_whatever_a_running_stack_keeps_in_its_folder_is_its_owners_alone(stack)
 
 @pytest.fixture
 def stack_after_a_bad_day(tmp_path) -> RunningStack:
-    """A stack, by now stopped, that told all it could about submissions, refusals, defects and outages."""
+    """A stack, by now stopped, that logged all it could about submissions, refusals, bugs and outages."""
     with ExitStack() as everything:
         database = everything.enter_context(ExitStack())
         address = database.enter_context(running_postgres())
@@ -63,13 +63,13 @@ def stack_after_a_bad_day(tmp_path) -> RunningStack:
 
 
 def talkative(address: str) -> dict[str, str]:
-    """Return the variables of a stack whose database wants a password, or so it thinks, and whose programs tell all."""
+    """Return the variables of a stack that thinks its database needs a password, and whose programs log everything."""
     database = make_url(address).set(password=DATABASE_PASSWORD).render_as_string(hide_password=False)
     return {"DERMQUEUE_DATABASE_URL": database, "DERMQUEUE_LOG_LEVEL": "debug"}
 
 
 def submit(stack: RunningStack, attempt: str = "", photograph: bytes = PHOTOGRAPH, **fields: str) -> httpx.Response:
-    """Send all that a clinic would not like to find in a log; only without `attempt` has the request no key."""
+    """Send everything that a clinic would not want to see in a log; only without `attempt` has the request no key."""
     return stack.http.post(
         "/v1/cases",
         files={"image": (OF_THE_CLINIC["file name"], photograph)},

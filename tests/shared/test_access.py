@@ -1,4 +1,4 @@
-"""Keys open what they should and nothing else, and SQL never holds what would open anything."""
+"""Keys grant what they should and nothing else, and SQL never holds a usable key."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -101,11 +101,11 @@ def test_two_keys_have_nothing_in_common(database):
         lambda key: "",
     ],
 )
-def test_a_key_that_is_not_whole_opens_nothing(database, spoil):
+def test_an_incomplete_key_is_refused(database, spoil):
     assert refusal(database, spoil(add_key(database, Role.ADMIN))) == "key_unknown"
 
 
-def test_a_wrong_key_is_refused_by_an_error_of_its_own_which_holds_no_other_refusals_frames(database):
+def test_each_refusal_of_a_wrong_key_is_a_new_error_that_holds_no_frames_of_another(database):
     refusals = []
     for _ in range(2):
         with pytest.raises(NotAuthenticated) as caught:
@@ -114,7 +114,7 @@ def test_a_wrong_key_is_refused_by_an_error_of_its_own_which_holds_no_other_refu
     assert refusals[0] is not refusals[1]
 
 
-def test_a_key_with_anothers_secret_opens_nothing(database):
+def test_a_key_with_another_keys_secret_is_refused(database):
     first, second = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
     assert refusal(database, "_".join([*first.split("_", 2)[:2], second.split("_", 2)[2]])) == "key_unknown"
 
@@ -147,14 +147,14 @@ def test_only_a_valid_key_can_be_revoked(database):
         assert key.split("_", 2)[2] not in caught.value.detail
 
 
-def test_a_key_opens_until_it_expires_and_then_says_so_to_its_holder_alone(database):
+def test_a_key_is_valid_until_it_expires_and_only_its_holder_learns_that_it_expired(database):
     lasting, expired = add_expiring_key(database, 0.01), add_expiring_key(database, -0.01)
     assert authenticate(database, lasting).role is Role.ADMIN
     assert refusal(database, expired) == "key_expired"
     assert refusal(database, f"dq_{prefix_of(expired)}_wrong") == "key_unknown"
 
 
-def test_while_a_rotation_overlaps_both_keys_open_and_afterwards_only_the_new_one(database):
+def test_during_the_overlap_of_a_rotation_both_keys_are_valid_and_afterwards_only_the_new_one(database):
     clinic_id = add_clinic(database)
     old = add_key(database, Role.CLINIC, clinic_id)
     new = rotate(database, old, overlap_days=7)
@@ -183,7 +183,7 @@ def test_a_rotation_never_prolongs_a_key(database):
 
 
 @pytest.mark.parametrize("ended", ["revoked", "expired", "unknown"])
-def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ended):
+def test_a_key_that_is_no_longer_valid_is_neither_rotated_nor_revived(database, ended):
     key = add_expiring_key(database, -1 if ended == "expired" else 1)
     if ended == "revoked":
         revoke(database, key)
@@ -198,7 +198,7 @@ def test_a_key_that_has_ended_is_neither_rotated_nor_brought_back(database, ende
         assert len(access.list_keys(session, NOW)) == 1
 
 
-def test_when_a_key_was_last_used_stands_in_its_own_row(database):
+def test_the_last_use_of_a_key_is_recorded_in_its_own_row(database):
     used, other = add_key(database, Role.ADMIN), add_key(database, Role.ADMIN)
     for moment in (NOW, NOW + timedelta(seconds=1)):
         with database.writing() as session:
@@ -214,12 +214,12 @@ def test_sql_refuses_a_clinics_key_without_a_clinic_and_any_other_with_one(datab
         add_key(database, role, clinic_id)
 
 
-def test_sql_refuses_a_key_of_a_clinic_that_is_not_there(database):
+def test_sql_refuses_a_key_of_a_clinic_that_does_not_exist(database):
     with pytest.raises(IntegrityError):
         add_key(database, Role.CLINIC, uuid4())
 
 
-def test_a_clinics_name_is_given_once(database):
+def test_two_clinics_cannot_have_the_same_name(database):
     add_clinic(database, "North")
     with pytest.raises(Conflict) as caught:
         add_clinic(database, "North")
@@ -236,7 +236,7 @@ def test_a_clinic_is_found_by_its_name_and_by_its_id(database):
             access.find_clinic(session, "West")
 
 
-def test_a_clinics_limits_are_its_own_and_can_be_taken_away_one_by_one(database):
+def test_a_clinics_limits_are_its_own_and_can_be_removed_one_by_one(database):
     south, north = add_clinic(database, "South"), add_clinic(database, "North")
 
     def set_limits(**limits: int | None) -> list[tuple[int | None, int | None]]:

@@ -1,4 +1,4 @@
-"""Each of some hundred broken files meets the fate that the table gives it."""
+"""Each of some hundred broken files has the outcome that the table states."""
 
 import pytest
 from PIL import Image, ImageFile
@@ -10,13 +10,13 @@ from tests.fuzz.path import put_through
 
 
 @pytest.mark.parametrize("name", broken_images())
-def test_a_broken_file_meets_its_fate(name):
+def test_a_broken_file_has_its_outcome(name):
     data, fate = broken_images()[name]
     assert put_through(data) == fate
 
 
 @pytest.mark.parametrize("name", images.good_photographs())
-def test_a_good_photograph_is_taken(name):
+def test_a_good_photograph_is_accepted(name):
     assert put_through(images.good_photographs()[name][0]).startswith("taken")
 
 

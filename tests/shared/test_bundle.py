@@ -1,4 +1,4 @@
-"""A bundle is whole or it is refused, with a sentence that says what is wrong with it."""
+"""A bundle is intact or it is refused, with a sentence that says what is wrong with it."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def refusal(call, *arguments) -> ModelUnusable:
     return caught.value
 
 
-def test_a_whole_bundle_is_read_and_its_weights_are_verified(bundle):
+def test_an_intact_bundle_is_read_and_its_weights_are_verified(bundle):
     manifest = read_manifest(bundle)
     verify_weights(bundle, manifest)
     assert manifest.labels == CLASSES
@@ -63,7 +63,7 @@ def test_a_manifest_is_the_same_after_it_was_stored_in_sql(bundle):
     assert type(manifest).model_validate(json.loads(json.dumps(manifest.model_dump(mode="json")))) == manifest
 
 
-def test_a_bundle_of_before_plausible_diagnoses_is_read_and_one_that_names_them_for_two_classes_is_damaged(bundle):
+def test_a_bundle_from_before_plausible_diagnoses_is_read_and_one_with_two_thresholds_is_damaged(bundle):
     assert read_manifest(bundle).plausible_from is None
     write_manifest(bundle, plausible_from=[0.1, 0.2, 0.6])
     assert read_manifest(bundle).plausible_from == (0.1, 0.2, 0.6)
@@ -71,7 +71,7 @@ def test_a_bundle_of_before_plausible_diagnoses_is_read_and_one_that_names_them_
     assert refusal(read_manifest, bundle).code == "bundle_damaged"
 
 
-def test_a_folder_without_a_manifest_is_no_bundle(bundle):
+def test_a_folder_without_a_manifest_is_not_a_bundle(bundle):
     (bundle / MANIFEST_NAME).unlink()
     error = refusal(read_manifest, bundle)
     assert error.code == "bundle_missing"
@@ -79,7 +79,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(bundle):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "made-up"', "[]", "null"])
-def test_a_manifest_that_is_no_json_object_is_damaged(bundle, text):
+def test_a_manifest_that_is_not_a_json_object_is_damaged(bundle, text):
     (bundle / MANIFEST_NAME).write_text(text)
     error = refusal(read_manifest, bundle)
     assert error.code == "bundle_damaged"
@@ -139,7 +139,7 @@ def test_one_damaged_byte_in_the_weights_is_found(bundle):
     assert "DERMQUEUE_MODEL" in error.detail
 
 
-def test_weights_that_are_missing_are_a_damaged_bundle(bundle):
+def test_a_bundle_without_weights_is_damaged(bundle):
     manifest = read_manifest(bundle)
     (bundle / WEIGHTS_NAME).unlink()
     error = refusal(verify_weights, bundle, manifest)

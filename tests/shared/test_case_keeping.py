@@ -1,4 +1,4 @@
-"""Cases that are taken up again, counted and kept: what admins, limits and the housekeeping ask of the store."""
+"""Cases that are requeued, counted and retained: what admins, limits and housekeeping ask of the store."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -48,7 +48,7 @@ def delete(database: Database, case_id: UUID) -> None:
         cases.delete_case(session, None, case_id, at(5))
 
 
-def test_a_requeued_case_is_as_new_but_for_its_version_and_that_it_is_tried_alone(database, clinic_id):
+def test_a_requeued_case_is_like_new_except_for_its_version_and_being_tried_alone(database, clinic_id):
     case = submit(database, clinic_id)
     (lease,) = claim(database)
     fail(database, lease)
@@ -86,7 +86,7 @@ def test_only_a_failed_case_is_requeued(database, clinic_id, end):
         requeue(database, case.id)
 
 
-def test_a_failed_case_that_was_deleted_is_not_brought_back(database, clinic_id):
+def test_a_failed_case_that_was_deleted_is_not_requeued(database, clinic_id):
     case = submit(database, clinic_id)
     fail(database, *claim(database))
     delete(database, case.id)
@@ -105,7 +105,7 @@ def test_only_a_clinics_own_waiting_cases_are_counted_and_no_further_than_asked(
     assert count_waiting(database, uuid4()) == 0
 
 
-def test_cases_that_ended_long_ago_are_listed_oldest_first_and_only_so_many(database, clinic_id):
+def test_cases_that_ended_long_ago_are_listed_oldest_first_up_to_the_limit(database, clinic_id):
     ended = [submit(database, clinic_id, second).id for second in range(3)]
     for second, lease in enumerate(sorted(claim(database, seconds=3), key=lambda lease: ended.index(lease.case_id))):
         (record, reject, fail)[second](database, lease, 10 + second)

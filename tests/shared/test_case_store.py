@@ -99,7 +99,7 @@ def test_a_clinic_reads_back_what_it_sent(database, clinic_id):
     assert (found.finished_at, found.problem, found.analysis, found.model_name) == (None, None, None, None)
 
 
-def test_another_clinics_case_looks_like_one_that_never_was(database, clinic_id):
+def test_another_clinics_case_looks_like_one_that_never_existed(database, clinic_id):
     case, stranger = submit(database, clinic_id), clinic_caller(add_clinic(database))
     assert refused_as_not_found(database, stranger, case.id) == ["case_not_found"] * 3
     assert refused_as_not_found(database, stranger, uuid4()) == ["case_not_found"] * 3
@@ -122,7 +122,7 @@ def test_pages_show_every_case_once_and_newest_first_even_if_they_came_at_the_sa
     assert (order[0], sorted(order[1:-1]), order[-1]) == (sent[-1], sorted(sent[1:-1]), sent[0])
 
 
-def test_a_case_that_arrives_while_someone_turns_pages_moves_nothing(database, clinic_id):
+def test_a_case_that_arrives_during_paging_shifts_nothing(database, clinic_id):
     sent = [submit(database, clinic_id, second).id for second in range(4)]
     caller = clinic_caller(clinic_id)
     with database.reading() as session:
@@ -144,7 +144,7 @@ def test_a_list_can_be_narrowed_to_a_state_and_to_a_reference(database, clinic_i
     assert listed(database, caller, reference="A") == []
 
 
-def test_an_idempotency_key_finds_the_case_that_it_made_in_its_own_clinic_alone(database, clinic_id):
+def test_an_idempotency_key_finds_the_case_that_it_made_only_in_its_own_clinic(database, clinic_id):
     case = submit(database, clinic_id, idempotency_key="key-1", request_sha256="a" * 64)
     assert submission(database, clinic_id, "key-1") == (case, "a" * 64)
     assert submission(database, clinic_id, "key-2") is None
@@ -162,7 +162,7 @@ def test_an_idempotency_key_makes_one_case_in_each_clinic_and_none_never_collide
     assert len(listed(database, REVIEWER)) == 4
 
 
-def test_of_requests_that_arrive_together_with_one_key_exactly_one_makes_a_case(database, clinic_id):
+def test_of_simultaneous_requests_with_one_key_exactly_one_makes_a_case(database, clinic_id):
     together = threading.Barrier(4)
 
     def send(_) -> bool:
@@ -227,7 +227,7 @@ def test_a_case_without_a_result_has_no_heatmap(database, clinic_id):
         cases.read_activation_maps(session, case.id)
 
 
-def test_a_version_grows_with_every_change_that_can_be_seen_and_with_no_other(database, clinic_id):
+def test_a_version_grows_with_every_visible_change_and_with_no_other(database, clinic_id):
     case = submit(database, clinic_id)
     versions = [case.version]
 

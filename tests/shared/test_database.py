@@ -1,4 +1,4 @@
-"""One transaction per use case, on SQLite as on PostgreSQL, and trouble with the server in words of our own."""
+"""One transaction per use case, on SQLite as on PostgreSQL, and server errors in words of our own."""
 
 import threading
 import time
@@ -44,7 +44,7 @@ def test_what_was_written_is_there_for_the_next_transaction(database):
     assert clinics_of(database) == 1
 
 
-def test_any_exception_takes_the_whole_transaction_back_and_passes_through(database):
+def test_any_exception_rolls_back_the_whole_transaction_and_passes_through(database):
     def write_and_fail() -> None:
         with database.writing() as session:
             access.add_clinic(session, "Lost", datetime.now(UTC))
@@ -61,18 +61,18 @@ def test_the_clock_is_in_utc_whatever_the_servers_zone(database):
 
 
 @on_postgresql
-def test_the_tests_server_is_in_a_zone_with_summer_time(database):
+def test_the_tests_server_is_in_a_zone_with_daylight_saving(database):
     with database.reading() as session:
         assert session.scalar(text("SHOW timezone")) == "Europe/Berlin"
 
 
-def test_an_error_that_waiting_does_not_mend_is_not_called_unavailable(database):
+def test_an_error_that_a_retry_does_not_cure_is_not_called_unavailable(database):
     with pytest.raises(IntegrityError), database.writing() as session:
         session.execute(text("INSERT INTO clinics (id) VALUES (NULL)"))
 
 
 @on_sqlite
-def test_a_writer_who_waits_in_vain_for_another_is_told_that_the_database_is_away(database, monkeypatch):
+def test_a_writer_that_waits_too_long_for_another_is_told_that_the_database_is_unavailable(database, monkeypatch):
     monkeypatch.setattr("shared.database._BUSY_TIMEOUT_MS", 10)
     impatient = open_database(database.engine.url.render_as_string(hide_password=False))
     with database.writing() as writer:
@@ -83,14 +83,14 @@ def test_a_writer_who_waits_in_vain_for_another_is_told_that_the_database_is_awa
 
 
 @on_sqlite
-def test_a_writer_who_waits_in_vain_for_another_thread_of_its_process_is_told_so_too(database, monkeypatch):
+def test_a_writer_that_waits_too_long_for_another_thread_of_its_process_is_told_so_too(database, monkeypatch):
     monkeypatch.setattr("shared.database._BUSY_TIMEOUT_MS", 10)
     with database.writing(), pytest.raises(Unavailable):
         add_clinic(database)
     add_clinic(database)
 
 
-def test_an_error_that_ends_in_a_log_names_its_statement_and_no_value(database):
+def test_an_error_that_ends_up_in_a_log_names_its_statement_and_no_value(database):
     name = "Clinic of Mrs Doe"
     add_clinic(database, name)
     for others in ({"id": uuid4()}, {"id": uuid4(), "created_at": datetime.now(UTC)}):  # a column missing; a double
@@ -143,7 +143,7 @@ def test_a_reading_transaction_on_postgresql_cannot_write_and_leaves_no_trace_on
     assert clinics_of(database) == 1
 
 
-def test_whoever_looks_twice_sees_what_was_committed_in_between_and_leaves_no_trace_on_the_connection(database):
+def test_looking_twice_shows_what_was_committed_in_between_and_leaves_no_trace_on_the_connection(database):
     with database.looking() as connection:
         before = count_clinics(connection)
         add_clinic(database)
@@ -155,7 +155,7 @@ def test_whoever_looks_twice_sees_what_was_committed_in_between_and_leaves_no_tr
 
 
 @on_postgresql
-def test_a_connection_that_breaks_is_passing_trouble_and_the_next_transaction_gets_a_new_one(database):
+def test_a_broken_connection_is_a_transient_error_and_the_next_transaction_gets_a_new_one(database):
     def lose_the_connection() -> None:
         with database.writing() as session:
             victim = session.scalar(select(func.pg_backend_pid()))
@@ -170,9 +170,7 @@ def test_a_connection_that_breaks_is_passing_trouble_and_the_next_transaction_ge
 
 
 @on_postgresql
-def test_a_connection_that_lay_in_the_pool_for_long_is_replaced_if_it_is_dead_and_nobody_notices(
-    database, database_url, monkeypatch
-):
+def test_a_dead_connection_that_was_idle_in_the_pool_is_replaced_unnoticed(database, database_url, monkeypatch):
     with database.reading() as session:
         victim = session.scalar(select(func.pg_backend_pid()))
     other = open_database(database_url)
@@ -185,7 +183,7 @@ def test_a_connection_that_lay_in_the_pool_for_long_is_replaced_if_it_is_dead_an
 
 
 @on_postgresql
-def test_only_a_connection_that_lay_in_the_pool_for_long_is_tried(database, monkeypatch):
+def test_only_a_connection_that_was_idle_in_the_pool_for_a_while_is_pinged(database, monkeypatch):
     tried = []
     monkeypatch.setattr(database.engine.dialect, "do_ping", tried.append)
     for pause_s, times in ((60, 0), (0, 2)):
@@ -196,7 +194,7 @@ def test_only_a_connection_that_lay_in_the_pool_for_long_is_tried(database, monk
 
 
 @on_postgresql
-def test_a_transaction_that_stands_still_loses_its_connection_and_is_passing_trouble(database):
+def test_an_idle_transaction_loses_its_connection_which_is_a_transient_error(database):
     def stand_still() -> None:
         with database.writing() as session:
             assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
@@ -216,7 +214,7 @@ def make_table(database) -> None:
         session.execute(text("CREATE TABLE written (number integer)"))
 
 
-def test_a_standby_is_passing_trouble_and_once_it_is_the_primary_everything_is_written():
+def test_a_standby_is_a_transient_error_and_once_it_is_the_primary_everything_is_written():
     with running_postgres(standby=True) as url:
         database = open_database(url)
         for _ in range(2):  # over a new connection, and over one that has read
@@ -245,7 +243,7 @@ def test_a_server_that_was_made_read_only_is_left_for_another_connection(databas
 
 @pytest.mark.parametrize("transaction", ["reading", "looking", "writing"])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_database_that_is_away_is_passing_trouble_whose_sentence_gives_nothing_away(kind, transaction, tmp_path):
+def test_an_unreachable_database_is_a_transient_error_whose_sentence_gives_nothing_away(kind, transaction, tmp_path):
     url = {
         "sqlite": f"sqlite:///{tmp_path / 'no_such_folder' / 'cases.sqlite3'}",
         "postgresql": f"postgresql+psycopg://dermqueue@127.0.0.1:{find_free_port()}/cases",
@@ -262,7 +260,7 @@ def test_opening_a_database_connects_to_nothing(tmp_path):
     assert not path.exists()
 
 
-def test_the_clock_is_the_moment_in_utc_and_does_not_stand_still_within_a_transaction(database):
+def test_the_clock_is_the_current_time_in_utc_and_advances_within_a_transaction(database):
     with database.writing() as session, database.looking() as connection:
         first = read_clock(session)
         time.sleep(0.002)
@@ -274,7 +272,7 @@ def test_the_clock_is_the_moment_in_utc_and_does_not_stand_still_within_a_transa
     assert first < second < third
 
 
-def test_a_moment_comes_back_from_its_column_as_it_went_in(database):
+def test_a_timestamp_comes_back_from_its_column_as_it_went_in(database):
     moment = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
     with database.writing() as session:
         clinic_id = access.add_clinic(session, "Clinic", moment.astimezone())

@@ -1,4 +1,4 @@
-"""The doorbell, on a real Valkey: it rings where workers listen, and a broker that is away holds nobody up."""
+"""The doorbell, on a real Valkey: it rings where workers listen, and an unreachable broker holds nobody up."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ PASSWORD = "the-brokers_password"
 
 @pytest.fixture
 def database_url() -> str:
-    """No database takes part here, so nothing is tested once for each kind."""
+    """No database is involved here, so nothing is tested once per kind."""
     return "sqlite:///not_opened.sqlite3"
 
 
@@ -115,9 +115,7 @@ def test_the_sweep_is_on_the_schedule_and_expires_when_no_worker_takes_it(make, 
     assert schedule[SWEEP]["options"]["expires"] > 60
 
 
-def test_the_purge_is_due_once_a_day_and_at_an_hour_so_that_a_restart_of_the_clock_does_not_put_it_off(
-    make, broker_url
-):
+def test_the_purge_is_due_once_a_day_at_a_fixed_time_so_that_a_restart_of_beat_does_not_postpone_it(make, broker_url):
     purge = make(broker_url).conf.beat_schedule[PURGE]
     assert (purge["schedule"].hour, purge["schedule"].minute) == ({3}, {17})
     assert 3600 < purge["options"]["expires"] < 24 * 3600
@@ -201,7 +199,7 @@ def test_a_broker_that_dies_after_a_ring_is_rung_again_as_soon_as_it_is_back(mak
 
 
 class SlowDoorbell:
-    """Notes how many rings were asked for when each was begun, and takes its time for one."""
+    """Records how many rings had been requested when each began, and takes a while for each."""
 
     def __init__(self):
         self.asked, self.asked_before_ring = 0, []
@@ -212,7 +210,7 @@ class SlowDoorbell:
         self.may_end.wait(10)
 
 
-def test_whoever_asks_a_busy_bell_does_not_wait_and_is_rung_for_afterwards(monkeypatch):
+def test_a_caller_of_a_busy_bell_does_not_wait_and_is_rung_for_afterwards(monkeypatch):
     monkeypatch.setattr(dispatch, "_RING_AT_MOST_EVERY_S", 0.0)
     slow = SlowDoorbell()
     bell = BusyDoorbell(slow)
@@ -225,7 +223,7 @@ def test_whoever_asks_a_busy_bell_does_not_wait_and_is_rung_for_afterwards(monke
     assert len(slow.asked_before_ring) <= 2
 
 
-def test_a_busy_bell_rings_again_after_an_error_that_nobody_foresaw(monkeypatch):
+def test_a_busy_bell_rings_again_after_an_unforeseen_error(monkeypatch):
     monkeypatch.setattr("threading.excepthook", lambda _: None)
     rung = []
 
@@ -242,7 +240,7 @@ def test_a_busy_bell_rings_again_after_an_error_that_nobody_foresaw(monkeypatch)
     wait_until(lambda: rung == [0, 1])
 
 
-def test_a_busy_bell_that_nobody_asked_for_a_while_rings_at_once_and_leaves_no_thread(make, broker_url, broker):
+def test_a_bell_that_was_idle_for_a_while_rings_at_once_and_leaves_no_thread(make, broker_url, broker):
     bell = BusyDoorbell(Doorbell(make(broker_url)))
     for rings in (1, 2):
         bell.ring()
@@ -251,7 +249,7 @@ def test_a_busy_bell_that_nobody_asked_for_a_while_rings_at_once_and_leaves_no_t
     assert bell.check() is True
 
 
-def test_a_busy_bell_rings_no_more_often_than_that_does_good(make, broker_url, broker, monkeypatch):
+def test_a_busy_bell_limits_how_often_it_rings(make, broker_url, broker, monkeypatch):
     monkeypatch.setattr(dispatch, "_RING_AT_MOST_EVERY_S", 0.2)
     bell = BusyDoorbell(Doorbell(make(broker_url)))
     for _ in range(50):

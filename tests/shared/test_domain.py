@@ -1,4 +1,4 @@
-"""The rules of a case, without any server: when it is referred, when it is given up on, when it is over."""
+"""The rules of a case, without any server: when it is referred, when it fails, when it is final."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_an_operating_point_holds_shares_between_0_and_1(field, value):
         OperatingPoint(**POINT.model_dump() | {field: value})
 
 
-def test_an_operating_point_of_before_there_were_intervals_is_read_and_one_with_them_survives_storage():
+def test_an_operating_point_from_before_intervals_is_read_and_one_with_them_survives_storage():
     old = {"name": "sensitive", "threshold": 0.2, "sensitivity": 0.9, "specificity": 0.7}
     assert OperatingPoint.model_validate(old) == POINT
     told = POINT.model_copy(update={"sensitivity_interval": (0.8, 0.95), "specificity_interval": (0.6, 0.8)})
@@ -62,7 +62,7 @@ def test_an_analysis_ranks_by_the_probability_of_melanoma():
         ((0.9, 0.05, 0.05), Decision.ROUTINE, ("melanoma",)),
     ],
 )
-def test_plausible_is_what_reaches_its_threshold_what_is_most_probable_and_melanoma_where_it_is_referred(
+def test_plausible_is_what_reaches_its_threshold_what_is_most_probable_and_melanoma_in_a_referred_case(
     probabilities, decision, plausible
 ):
     assert find_plausible(probabilities, (0.1, 0.3, 0.6), decision) == plausible
@@ -86,6 +86,6 @@ def test_a_case_that_was_tried_too_often_fails_and_says_so(attempts):
     assert f"started {attempts} times" in problem.detail
 
 
-def test_a_case_is_over_in_every_state_but_queued_and_running():
+def test_a_case_is_final_in_every_state_except_queued_and_running():
     assert {state for state in State if not state.is_final} == {State.QUEUED, State.RUNNING}
     assert {state for state in State if state.is_final} == {"succeeded", "rejected", "failed", "cancelled"}

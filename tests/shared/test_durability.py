@@ -1,4 +1,4 @@
-"""A disk is waited for, and one that refuses is told of as the store's trouble."""
+"""A disk is waited for, and one that refuses is reported as an error of the store."""
 
 import errno
 
@@ -18,7 +18,7 @@ def test_a_folders_disk_is_synced(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("trouble", ["no folder", "input or output error"])
-def test_a_disk_that_refuses_is_the_stores_trouble(tmp_path, monkeypatch, trouble):
+def test_a_disk_that_refuses_is_reported_as_an_unavailable_store(tmp_path, monkeypatch, trouble):
     folder = tmp_path / "gone" if trouble == "no folder" else tmp_path
     monkeypatch.setattr(durability, "_sync", lambda descriptor: -errno.EIO)
     with pytest.raises(Unavailable) as caught:

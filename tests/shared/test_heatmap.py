@@ -1,4 +1,4 @@
-"""The colours of a heatmap say what the map says: nothing more, and nothing where it is silent."""
+"""The colours of a heatmap show what the map says, and nothing where the map is zero."""
 
 import io
 

@@ -97,7 +97,7 @@ def test_processes_that_start_together_may_all_upgrade(empty_database, database_
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_an_upgrade_lets_go_of_everything_while_a_table_is_in_use_and_goes_on_when_it_is_free(database):
+def test_an_upgrade_releases_all_locks_while_a_table_is_in_use_and_proceeds_once_it_is_free(database):
     downgrade(database, "0001")
     with ThreadPoolExecutor(1) as thread:
         with database.reading() as session:
@@ -110,7 +110,7 @@ def test_an_upgrade_lets_go_of_everything_while_a_table_is_in_use_and_goes_on_wh
     assert find_drift(database) == []
 
 
-def test_the_way_down_leaves_no_table_and_the_way_up_works_again(database):
+def test_downgrading_leaves_no_table_and_upgrading_works_again(database):
     add_clinic(database)
     downgrade(database)
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
@@ -118,7 +118,7 @@ def test_the_way_down_leaves_no_table_and_the_way_up_works_again(database):
     assert find_drift(database) == []
 
 
-def test_digests_of_submissions_whose_cases_were_deleted_before_go(database):
+def test_digests_of_submissions_whose_cases_were_deleted_earlier_are_removed(database):
     clinic_id = add_clinic(database)
     kept, deleted = (add_case(database, clinic_id) for _ in range(2))
     with database.writing() as session:
@@ -135,7 +135,7 @@ def test_digests_of_submissions_whose_cases_were_deleted_before_go(database):
         assert {*map(tuple, rows)} == {(f"key of {kept.id}", "f" * 64), (None, "")}
 
 
-def test_what_was_said_of_an_attempt_before_stands_no_longer(database):
+def test_reviews_of_an_earlier_attempt_no_longer_stand(database):
     clinic_id = add_clinic(database)
     add_key(database, Role.REVIEWER)
     ends = {"again": 9, "waiting": None, "still": 1}  # each was reviewed at second 5
@@ -152,7 +152,7 @@ def test_what_was_said_of_an_attempt_before_stands_no_longer(database):
     with database.reading() as session:
         bases = {name: session.get(CaseRow, case_id).review_base for name, case_id in ids.items()}
     assert bases == {"again": 2, "waiting": 2, "still": 0}
-    with database.writing() as session:  # as the version before goes on, which does not know of this
+    with database.writing() as session:  # as the previous version does, which does not know the column
         said |= {"version": 2, "verdict": Verdict.AGREE, "reviewed_at": at(10)}
         session.add(ReviewRow(case_id=ids["again"], **said))
     with database.reading() as session:

@@ -1,4 +1,4 @@
-"""Half a picture gets no diagnosis, and no sound one is taken for a half."""
+"""Half a picture gets no result, and no sound one is mistaken for a half."""
 
 import struct
 import zlib
@@ -56,7 +56,7 @@ def test_a_jpeg_that_ends_early_is_refused_wherever_it_ends(variant, mode, min_s
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("min_side", [64, 240])
-def test_a_jpeg_that_is_grey_below_is_taken(variant, mode, min_side):
+def test_a_jpeg_that_is_grey_below_is_accepted(variant, mode, min_side):
     for image in (images.lesion(), grey_below(images.lesion()), grey_below(images.lesion(317, 233))):
         assert not refused_as_truncated(images.encode(image.convert(mode), "JPEG", **VARIANTS[variant]), min_side)
 
@@ -75,7 +75,7 @@ def test_bytes_between_the_pixels_and_the_end_marker_do_no_harm(bytes_behind):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
-def test_a_png_that_is_black_below_is_taken_and_one_that_lacks_a_row_is_refused(mode):
+def test_a_png_that_is_black_below_is_accepted_and_one_that_lacks_a_row_is_refused(mode):
     image = images.lesion(317, 233).convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16))

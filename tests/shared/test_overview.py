@@ -1,4 +1,4 @@
-"""The queue in numbers, counted on cases whose every second the test chose; and workers as they report."""
+"""The queue in numbers, from cases whose times the test chose; and workers as they report."""
 
 from uuid import UUID, uuid4
 
@@ -94,14 +94,14 @@ def test_a_worker_is_alive_while_its_heart_beats_and_forgotten_after_a_day(datab
     assert known(database, 86_421) == []
 
 
-def test_a_worker_that_says_goodbye_is_not_alive(database, clinic_id):
+def test_a_worker_that_has_shut_down_is_not_alive(database, clinic_id):
     worker_id = note(database, 0)
     with database.writing() as session:
         workers.note_worker_stopped(session, worker_id, at(5))
     assert [(worker.alive, worker.seen_at) for worker in known(database, 6)] == [(False, at(5))]
 
 
-def test_a_beating_worker_sweeps_out_those_that_are_long_gone(database, clinic_id):
+def test_a_heartbeat_removes_workers_that_are_long_gone(database, clinic_id):
     note(database, 0)
     young = note(database, 86_401)
     assert [worker.worker.id for worker in known(database, 100)] == [young]
@@ -111,5 +111,5 @@ def test_a_beating_worker_sweeps_out_those_that_are_long_gone(database, clinic_i
     ("waiting", "arriving", "minutes", "rate", "needed"),
     [(600, 0, 10, 60, 1), (601, 0, 10, 60, 2), (600, 60, 10, 60, 2), (0, 0, 10, 60, 0), (5, 0, 1, None, None)],
 )
-def test_workers_that_a_backlog_needs(waiting, arriving, minutes, rate, needed):
+def test_how_many_workers_a_backlog_needs(waiting, arriving, minutes, rate, needed):
     assert workers_needed(waiting, arriving, minutes, rate) == needed

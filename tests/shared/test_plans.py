@@ -1,4 +1,4 @@
-"""What workers, clinics and reviewers ask for all the time is found by an index, however many cases there are."""
+"""The frequent queries of workers, clinics and reviewers use an index, however many cases there are."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,11 +20,11 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 READER = Caller(uuid4(), Role.REVIEWER, None)
 
 FEW = ("ix_cases_reference", "ix_cases_unranked", "ix_cases_waiting_clinic")
-"""Of what is found by these there is little (of a clinic's waiting cases by its limit), so that it may be sorted."""
+"""These find few rows (of a clinic's waiting cases, because of its limit), so that sorting them is fine."""
 
 
 def another(session: Session, caller: Caller) -> UUID:
-    """Return a clinic of which there are few cases: of one with most, another index does as well."""
+    """Return a clinic with few cases: for one with most of them, another index does as well."""
     return session.scalar(select(ClinicRow.id).where(ClinicRow.id != caller.clinic_id).limit(1))
 
 
@@ -50,7 +50,7 @@ ASKED: dict[Ask, str] = {
 
 
 def plan_of(database: Database, ask: Ask, caller: Caller) -> str:
-    """Return the database's plan of the first query of cases that is asked, on one line."""
+    """Return the database's plan for the first query of cases, on one line."""
     plans = []
 
     def explain(connection, _cursor, statement, parameters, *_) -> None:
@@ -66,7 +66,7 @@ def plan_of(database: Database, ask: Ask, caller: Caller) -> str:
     return plans[0]
 
 
-def test_whatever_is_asked_all_the_time_is_a_walk_along_its_index(database):
+def test_every_frequent_query_is_a_walk_along_its_index(database):
     caller = fill(database, CLINICS, MIXED, ROWS)
     for ask, index in ASKED.items():
         plan = plan_of(database, ask, caller)

@@ -1,4 +1,4 @@
-"""The queue in SQL: who comes first, who holds a case, and that one case ends once, whoever dies on the way."""
+"""The queue in SQL: which case comes first, who holds it, and that it ends once, whoever dies on the way."""
 
 import threading
 from collections import Counter
@@ -92,7 +92,7 @@ def test_a_lease_says_what_the_worker_must_know(database, clinic_id):
     assert (row["state"], row["lease_token"], row["lease_expires_at"]) == ("running", lease.token, at(65))
 
 
-def test_a_case_that_was_put_off_is_not_claimed_before_its_time(database, clinic_id):
+def test_a_postponed_case_is_not_claimed_before_its_time(database, clinic_id):
     submit(database, clinic_id)
     give_back(database, claim(database)[0], 10)
     with database.reading() as session:
@@ -111,7 +111,7 @@ def test_a_case_that_must_be_tried_alone_has_no_neighbours_wherever_it_waits(dat
     assert [lease.alone for lease in two] == [False, False]
 
 
-def test_claimers_side_by_side_never_get_the_same_case_and_together_get_all(database, clinic_id):
+def test_concurrent_claimers_never_get_the_same_case_and_together_get_all(database, clinic_id):
     with database.writing() as session:
         sent = {cases.add_case(session, new_case(clinic_id), at(0)).id for _ in range(200)}
     together = threading.Barrier(4)
@@ -136,7 +136,7 @@ def test_a_claimer_on_postgresql_does_not_wait_for_one_that_has_not_committed(da
 
 
 @on_postgresql
-def test_a_cancellation_that_crosses_with_a_result_waits_for_it_and_finds_the_case_final(database, clinic_id):
+def test_a_cancellation_concurrent_with_a_result_waits_for_it_and_finds_the_case_final(database, clinic_id):
     case = submit(database, clinic_id)
     (lease,) = claim(database)
 
@@ -182,7 +182,7 @@ def test_a_result_that_comes_after_the_case_went_to_another_worker_is_refused(da
     assert overlays(database) == {case.id: overlay_key(clinic_id, case.id, lease.token)}
 
 
-def test_of_a_batch_only_the_cases_whose_lease_has_gone_are_refused(database, clinic_id):
+def test_in_a_batch_only_the_cases_whose_lease_is_lost_are_refused(database, clinic_id):
     cancelled, swept, kept, again = (submit(database, clinic_id, second).id for second in range(4))
     leases = {lease.case_id: lease for lease in claim(database, seconds=4)}
     assert record(database, leases[again], 5) is True
@@ -199,7 +199,7 @@ def test_of_a_batch_only_the_cases_whose_lease_has_gone_are_refused(database, cl
     assert set(overlays(database)) == {kept, again}
 
 
-def test_every_result_of_a_batch_is_its_own_case_s(database, clinic_id):
+def test_every_result_of_a_batch_belongs_to_its_own_case(database, clinic_id):
     urgency = {submit(database, clinic_id, priority=priority).id: priority for priority in (*Priority, *Priority)}
     leases = claim(database)
     found = [
@@ -229,7 +229,7 @@ def test_a_batch_is_recorded_with_as_few_statements_as_one_case_and_locked_in_on
         return [statement.split()[0] for statement in statements]
 
     assert statements_for(1) == statements_for(16) == ["SELECT", "INSERT", "UPDATE"]
-    assert "ORDER BY cases.id" in statements[0]  # or two who record the same cases may wait for each other
+    assert "ORDER BY cases.id" in statements[0]  # or two callers that record the same cases may deadlock
 
 
 def test_a_problem_ends_a_case_with_its_code_and_without_a_result(database, clinic_id):
@@ -252,9 +252,7 @@ def test_only_an_attempt_that_the_case_is_to_blame_for_is_counted(database, clin
     assert again.attempt == attempt
 
 
-def test_a_lease_that_lasts_is_left_alone_and_one_that_ran_out_sends_its_case_back_to_be_tried_alone(
-    database, clinic_id
-):
+def test_a_valid_lease_is_left_alone_and_an_expired_one_returns_its_case_to_be_tried_alone(database, clinic_id):
     expired, lasting = submit(database, clinic_id), submit(database, clinic_id)
     claim(database, 1, lease_s=10)
     (kept,) = claim(database, 1, lease_s=60)
@@ -266,7 +264,7 @@ def test_a_lease_that_lasts_is_left_alone_and_one_that_ran_out_sends_its_case_ba
     assert stored(database, lasting.id)["lease_token"] == kept.token
 
 
-def test_a_case_whose_worker_vanished_every_time_fails_for_a_human_to_look_at(database, clinic_id):
+def test_a_case_whose_worker_vanished_every_time_fails_and_needs_a_person(database, clinic_id):
     case = submit(database, clinic_id)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         (lease,) = claim(database, seconds=100 * attempt, lease_s=60)
@@ -286,7 +284,7 @@ def test_counting_what_waits_stops_where_it_was_told_to(database, clinic_id):
         assert [queue.count_waiting(session, at(0), at_most) for at_most in (3, 9)] == [3, 5]
 
 
-def test_a_case_that_was_put_off_gives_nobody_else_its_early_turn(database, clinic_id):
+def test_a_postponed_case_gives_no_other_clinic_its_early_turn(database, clinic_id):
     (early,) = [submit(database, clinic_id) for _ in range(10)][:1]
     for lease in claim(database, limit=5):
         if lease.case_id == early.id:

@@ -1,4 +1,4 @@
-"""The version before and this one on one database, while the processes of one give way to those of the other."""
+"""The previous version and this one on one database, while the processes of one replace those of the other."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ MODEL = "d" * 64
 PHOTOGRAPH = {"media_type": "image/jpeg", "width": 640, "height": 480, "size_bytes": 1000, "sha256": "e" * 64}
 
 
-class VersionBefore:
+class PreviousVersion:
     """Writes rows as the code of migration 0001 did: with the columns that it knew, and no other."""
 
     def __init__(self, database: Database):
@@ -73,8 +73,8 @@ class VersionBefore:
 
 
 @pytest.fixture
-def before(database) -> VersionBefore:
-    return VersionBefore(database)
+def before(database) -> PreviousVersion:
+    return PreviousVersion(database)
 
 
 def go_back_to_0001(database: Database) -> None:
@@ -87,8 +87,8 @@ def set_migration(database: Database, number: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": number})
 
 
-def check_that_this_version_can_work(before: VersionBefore, waiting: UUID, done: UUID) -> None:
-    """Authenticate, read, analyse, delete and audit what the version before has written."""
+def check_that_this_version_can_work(before: PreviousVersion, waiting: UUID, done: UUID) -> None:
+    """Authenticate, read, analyse, delete and audit what the previous version has written."""
     database, clinic = before.database, clinic_caller(before.clinic_id)
     with database.reading() as session:
         assert access.authenticate(session, before.key).clinic_id == before.clinic_id
@@ -108,7 +108,7 @@ def check_that_this_version_can_work(before: VersionBefore, waiting: UUID, done:
         assert trail.verify_trail(session).faults == []
 
 
-def test_what_the_version_before_wrote_is_kept_by_the_upgrade_and_can_be_worked_with(database, before):
+def test_what_the_previous_version_wrote_is_kept_by_the_upgrade_and_can_be_worked_with(database, before):
     go_back_to_0001(database)
     before.add_clinic_with_key()
     before.add_model()
@@ -118,7 +118,7 @@ def test_what_the_version_before_wrote_is_kept_by_the_upgrade_and_can_be_worked_
     check_that_this_version_can_work(before, waiting, done)
 
 
-def test_after_the_upgrade_the_version_before_goes_on_writing(database, before):
+def test_after_the_upgrade_the_previous_version_can_still_write(database, before):
     before.add_clinic_with_key()
     before.add_model()
     waiting, done = before.submit(), before.succeed()
@@ -132,7 +132,7 @@ def test_after_the_upgrade_the_version_before_goes_on_writing(database, before):
     assert (report.entries, report.faults) == (6, [])
 
 
-def test_the_way_back_keeps_what_the_version_before_knows(database, before):
+def test_downgrading_keeps_what_the_previous_version_knows(database, before):
     before.add_clinic_with_key()
     before.add_model()
     waiting, done = before.submit(), before.succeed()

@@ -1,6 +1,6 @@
-"""The life of cases as a state machine: whatever clinics, workers and the sweeper do, in whatever order, it holds.
+"""The life of cases as a state machine: its rules hold whatever clinics, workers and sweeps do, in whatever order.
 
-With `--full` it looks for longer, and elsewhere every time.
+With `--full` it searches for longer, with other examples every time.
 """
 
 from collections import Counter
@@ -45,7 +45,7 @@ VISIBLE = {"state", "finished_at", "error_code", "error_detail"}
 
 
 class LifeOfCases(RuleBasedStateMachine):
-    """Does every step in SQL and in a few dictionaries, and compares."""
+    """Performs every step in SQL and on a few dictionaries, and compares the two."""
 
     sent, leases, failed = Bundle("sent"), Bundle("leases"), Bundle("failed")
 
@@ -70,7 +70,7 @@ class LifeOfCases(RuleBasedStateMachine):
     @precondition(lambda self: list(self.state.values()).count(State.QUEUED) < 4)
     @rule(target=sent, clinic=CLINIC, priority=st.sampled_from(Priority), key=KEY)
     def submit(self, clinic: int, priority: Priority, key: str | None):
-        """With a key that made a case, the request is answered with it; if both came at once, SQL refuses one."""
+        """With a key that already made a case, the answer is that case; if both came at once, SQL refuses one."""
         clinic_id, case_id = self.clinics[clinic], UUID(int=len(self.state))
         with self.database.reading() as session:
             found = cases.find_by_idempotency_key(session, clinic_id, key) if key else None
@@ -220,7 +220,7 @@ class LifeOfCases(RuleBasedStateMachine):
             assert trail.verify_trail(session, self.noted_head).faults == []
 
     def _is_done(self, action: str, case_id: UUID, conflict: str | None, call: Callable[[Session], object]) -> bool:
-        """Do and audit it; check that it is refused exactly if the case is gone or there is a conflict."""
+        """Perform and audit a change; check that it is refused exactly if the case is gone or there is a conflict."""
         expected = "case_not_found" if case_id in self.deleted else conflict
         refused = nullcontext() if expected is None else pytest.raises((Conflict, NotFound), match=expected)
         with refused, self.database.writing() as session:
@@ -280,14 +280,14 @@ EVERYTHING = (
 
 
 def live(database: Database, examples: int, request) -> Counter:
-    """Try so many lives of 50 steps, the same ones every time; with `--full`, others and a hundred times as many."""
+    """Try `examples` lives of 50 steps, the same ones every time; with `--full`, others, a hundred times as many."""
     is_full, seen = request.config.getoption("--full"), Counter()
     chosen = settings(LIVES, max_examples=examples * (100 if is_full else 1), derandomize=not is_full)
     run_state_machine_as_test(lambda: LifeOfCases(database, seen), settings=chosen)
     return seen
 
 
-def test_whatever_happens_in_whatever_order_every_case_ends_once(request):
+def test_every_case_ends_once_whatever_happens_in_whatever_order(request):
     database = open_database("sqlite://")
     upgrade(database)
     seen = live(database, 40, request)

@@ -1,4 +1,4 @@
-"""The object store, on a real S3 server: what was put is there, what was erased is gone, trouble is named."""
+"""The object store, on a real S3 server: what was put is there, what was erased is gone, errors are named."""
 
 import hashlib
 import time
@@ -31,7 +31,7 @@ CALLS = {
 
 @pytest.fixture
 def database_url() -> str:
-    """No database takes part here, so nothing is tested once for each kind."""
+    """No database is involved here, so nothing is tested once per kind."""
     return "sqlite:///not_opened.sqlite3"
 
 
@@ -117,7 +117,7 @@ def test_a_bucket_is_created_once_and_found_the_second_time(settings):
 
 
 @pytest.mark.parametrize("call", [CALLS["check"], CALLS["erase_case"]], ids=["check", "erase_case"])
-def test_a_bucket_that_is_not_there_is_the_stores_trouble_and_no_missing_object(settings, call):
+def test_a_missing_bucket_is_the_stores_error_and_not_a_missing_object(settings, call):
     with pytest.raises(Unavailable) as caught:
         call(store_with(settings, s3_bucket=f"never-made-{uuid4()}"))
     assert caught.value.code == "storage_unavailable"
@@ -131,7 +131,7 @@ def test_a_wrong_secret_is_refused_in_every_call(settings, call):
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_an_encryption_that_breaks_while_an_object_is_read_is_passing_trouble(store, monkeypatch):
+def test_a_tls_error_while_an_object_is_read_is_a_transient_error(store, monkeypatch):
     store.put("case/photograph.jpg", b"bytes", "image/jpeg")
 
     def break_off(*_, **__):
@@ -159,7 +159,7 @@ def seconds_until_refused(store: ObjectStore) -> float:
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_server_that_is_away_is_passing_trouble_within_seconds(settings, call):
+def test_an_unreachable_server_is_a_transient_error_within_seconds(settings, call):
     store = store_with(settings, s3_endpoint_url=f"http://127.0.0.1:{find_free_port()}")
     begun_s = time.monotonic()
     with pytest.raises(Unavailable) as caught:
@@ -218,7 +218,7 @@ def test_a_store_that_refuses_the_encryption_stops_the_start_with_its_reason(set
     assert reason in caught.value.detail
 
 
-def test_a_store_that_takes_objects_without_encrypting_them_stops_the_start():
+def test_a_store_that_accepts_objects_without_encrypting_them_stops_the_start():
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret")
     with Stubber(client) as server:
         server.add_response("put_object", {})
@@ -227,7 +227,7 @@ def test_a_store_that_takes_objects_without_encrypting_them_stops_the_start():
             ObjectStore(client, "cases", "AES256").check_encryption()
 
 
-def test_a_store_that_is_away_at_the_start_has_refused_nothing(settings):
+def test_a_store_that_is_unreachable_at_the_start_has_refused_nothing(settings):
     store_with(settings, s3_endpoint_url=f"http://127.0.0.1:{find_free_port()}").check_encryption()
 
 

@@ -1,4 +1,4 @@
-"""Traces are off, unless a variable says where they go."""
+"""Tracing is off unless a variable says where traces go."""
 
 import sys
 
@@ -16,7 +16,7 @@ def test_without_the_variable_nothing_is_loaded_and_a_request_still_has_its_id()
         assert request_of(tracing.current_traceparent()) == "ab" * 16
 
 
-def test_traces_that_were_asked_for_and_are_not_installed_stop_the_start(monkeypatch):
+def test_tracing_that_is_on_but_not_installed_stops_the_start(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
     monkeypatch.setitem(sys.modules, "shared.telemetry", None)
     with pytest.raises(ConfigurationInvalid, match="install `dermqueue\\[traces\\]`"):

@@ -1,4 +1,4 @@
-"""The audit trail is one unbroken chain, however many write at once, and tells when somebody has tampered with it."""
+"""The audit trail is one unbroken chain, however many write at once, and shows when somebody has tampered with it."""
 
 import subprocess
 import sys
@@ -133,7 +133,7 @@ def test_an_altered_entry_is_named(database, column):
     assert [fault.split(" does not ")[0] for fault in verify(database).faults] == ["Entry 2"]
 
 
-def test_an_altered_entry_with_a_hash_of_its_own_gives_the_next_one_away(database):
+def test_an_altered_entry_with_a_matching_hash_is_exposed_by_the_next_one(database):
     for _ in range(4):
         add(database)
     with database.writing() as session:
@@ -152,7 +152,7 @@ def test_entries_that_were_removed_are_named(database, removed, named):
     assert verify(database).faults == [f"Entries {named} are missing."]
 
 
-def test_whoever_closes_the_gap_breaks_the_chain_all_the_same(database):
+def test_closing_the_gap_breaks_the_chain_all_the_same(database):
     for _ in range(3):
         add(database)
     change(database, "DELETE FROM audit_events WHERE position = 2")
@@ -160,7 +160,7 @@ def test_whoever_closes_the_gap_breaks_the_chain_all_the_same(database):
     assert len(verify(database).faults) == 1
 
 
-def test_two_entries_that_changed_places_are_found(database):
+def test_two_swapped_entries_are_found(database):
     for _ in range(4):
         add(database)
     for was, becomes in ((2, 99), (3, 2), (99, 3)):
@@ -169,7 +169,7 @@ def test_two_entries_that_changed_places_are_found(database):
 
 
 @pytest.mark.parametrize("tampering", ["removed", "removed and others added", "rewritten"])
-def test_what_happens_to_the_newest_entries_is_found_with_a_head_that_was_noted(database, tampering):
+def test_tampering_with_the_newest_entries_is_found_with_a_noted_head(database, tampering):
     for _ in range(3):
         add(database)
     _, noted = read_head(database)
@@ -186,7 +186,7 @@ def test_what_happens_to_the_newest_entries_is_found_with_a_head_that_was_noted(
     assert fault.startswith("The expected hash is not in the chain")
 
 
-def test_a_head_that_was_noted_still_stands_after_more_was_added(database):
+def test_a_noted_head_is_still_in_the_chain_after_more_was_added(database):
     noted = [read_head(database)[1]]
     for _ in range(3):
         add(database)
@@ -195,7 +195,7 @@ def test_a_head_that_was_noted_still_stands_after_more_was_added(database):
     assert [verify(database, head).faults for head in noted] == [[]] * 4
 
 
-def test_entries_of_a_version_without_chain_are_chained_in_their_order_by_the_next_one(database):
+def test_entries_of_a_version_without_the_chain_are_chained_in_their_order_by_the_next_one(database):
     add_as_a_version_without_chain(database, "first", "second")
     assert (listed(database), verify(database).entries) == ([], 0)
     add(database, "third")
@@ -216,7 +216,7 @@ def test_many_entries_without_a_chain_are_adopted_a_part_at_a_time(database, mon
 
 
 def test_an_entry_that_somebody_slipped_in_without_a_place_is_adopted_and_a_noted_head_does_not_tell(database):
-    # Whoever has the database's password may add to the trail, as every process of ours may; never take from it unseen.
+    # Whoever has the database's password can add to the trail, as all our processes can, but not remove from it unseen.
     add(database)
     _, noted = read_head(database)
     add_as_a_version_without_chain(database, "forged")
@@ -225,7 +225,7 @@ def test_an_entry_that_somebody_slipped_in_without_a_place_is_adopted_and_a_note
     assert listed(database)[1] == (2, "forged")
 
 
-def test_thirty_who_write_at_the_same_time_in_three_processes_make_one_chain(database, database_url):
+def test_thirty_concurrent_writers_in_three_processes_make_one_chain(database, database_url):
     processes = [subprocess.Popen([sys.executable, "-c", WRITE_TOGETHER, database_url]) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
     report = verify(database)

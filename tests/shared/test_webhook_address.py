@@ -1,4 +1,4 @@
-"""Which addresses a webhook may have, and to which machines it may lead."""
+"""Which URLs a webhook may have, and which machines it may reach."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from shared.webhook_address import check_webhook_url, is_public
 
 
 @pytest.mark.parametrize("url", ["https://clinic.example/hook?x=1", "https://clinic.example:8443", "https://1.1.1.1/"])
-def test_https_is_taken(url):
+def test_https_is_accepted(url):
     check_webhook_url(url, local_allowed=False)
 
 
@@ -27,19 +27,19 @@ def test_https_is_taken(url):
         "clinic.example",
     ],
 )
-def test_what_is_no_plain_https_address_is_refused(url):
+def test_anything_but_a_plain_https_url_is_refused(url):
     with pytest.raises(RequestInvalid, match="webhook_url_refused"):
         check_webhook_url(url, local_allowed=False)
 
 
-def test_http_is_taken_on_this_machine_where_that_is_allowed():
+def test_http_to_this_machine_is_accepted_where_that_is_allowed():
     check_webhook_url("http://localhost:8000/hook", local_allowed=True)
     with pytest.raises(RequestInvalid):
         check_webhook_url("http://clinic.example/", local_allowed=True)
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "64:ff9b::101:101"])
-def test_the_internet_is_public(address):
+def test_internet_addresses_are_public(address):
     assert is_public(address)
 
 
@@ -64,5 +64,5 @@ def test_the_internet_is_public(address):
         "fec0::1",
     ],
 )
-def test_our_own_machines_are_not_whatever_they_are_wrapped_in(address):
+def test_local_addresses_are_not_public_whatever_they_are_wrapped_in(address):
     assert not is_public(address)

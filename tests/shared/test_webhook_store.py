@@ -16,7 +16,7 @@ from tests.shared.steps import at, submit
 
 @pytest.fixture
 def messages(database) -> list[Delivery]:
-    """Three that one webhook is to be told, made at seconds 1 to 3; they are in hand."""
+    """Three messages to one webhook, made at seconds 1 to 3 and already claimed."""
     clinic_id = add_clinic(database)
     with database.writing() as session:
         webhooks.add_webhook(session, clinic_id, "https://clinic.example/hook", at(0))
@@ -44,7 +44,7 @@ def known(database: Database, clinic_id: UUID | None = None) -> KnownWebhook:
         return webhooks.list_webhooks(session, clinic_id)[0]
 
 
-def test_a_message_that_is_never_taken_is_given_up_alone_if_others_were_taken_meanwhile(database, messages):
+def test_a_message_that_is_never_accepted_is_given_up_alone_if_others_were_accepted_meanwhile(database, messages):
     first, second, _ = messages
     take(database, second, 20)
     assert fail_for_the_last_time(database, first)
@@ -53,7 +53,7 @@ def test_a_message_that_is_never_taken_is_given_up_alone_if_others_were_taken_me
 
 
 @pytest.mark.parametrize(("taken_at", "gone"), [(None, False), (1.5, False), (20, True)])
-def test_a_webhook_that_takes_nothing_any_more_or_is_gone_is_disabled(database, messages, taken_at, gone):
+def test_a_webhook_that_accepts_nothing_any_more_or_is_gone_is_disabled(database, messages, taken_at, gone):
     first, second, _ = messages
     if taken_at:
         take(database, first, taken_at)

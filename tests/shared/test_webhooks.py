@@ -1,4 +1,4 @@
-"""Messages to webhooks as they lie in the database: what a late failure changes, and which error is shown."""
+"""Messages to webhooks in the database: what a late failure changes, and which error is shown."""
 
 from uuid import UUID
 
@@ -45,7 +45,7 @@ def known(database) -> KnownWebhook:
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_failure_that_is_noted_late_does_not_undo_a_delivery(database, clinic_id, gone):
+def test_a_failure_that_is_recorded_late_does_not_undo_a_delivery(database, clinic_id, gone):
     end_case(database, clinic_id, 0)
     slow, prompt = claim_one(database, 0), claim_one(database, 200)
     assert slow.id == prompt.id

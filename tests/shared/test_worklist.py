@@ -71,7 +71,7 @@ def _as_stored(database, case_id: UUID) -> UUID | str:
     return case_id if database.engine.dialect.name == "postgresql" else case_id.hex
 
 
-def test_urgent_ones_come_first_then_the_most_suspicious_then_those_that_wait_longest(database, clinic_id):
+def test_urgent_cases_come_first_then_the_most_suspicious_then_the_longest_waiting(database, clinic_id):
     harmless = succeed(database, clinic_id, 0.1, 0)
     late = succeed(database, clinic_id, 0.9, 30)
     early = succeed(database, clinic_id, 0.9, 20)
@@ -79,13 +79,13 @@ def test_urgent_ones_come_first_then_the_most_suspicious_then_those_that_wait_lo
     assert listed(database) == listed(database, limit=1) == [urgent, early, late, harmless]
 
 
-def test_a_failed_case_stands_where_a_certain_melanoma_would(database, clinic_id):
+def test_a_failed_case_ranks_as_a_certain_melanoma(database, clinic_id):
     suspicious, failed = succeed(database, clinic_id, 0.99), fail(database, clinic_id, 10)
     urgent = succeed(database, clinic_id, 0.01, 20, priority=Priority.URGENT)
     assert listed(database) == [urgent, failed, suspicious]
 
 
-def test_a_case_whose_worker_never_came_back_is_on_the_list_once_it_is_given_up_on(database, clinic_id):
+def test_a_case_whose_worker_never_came_back_is_on_the_list_once_it_has_failed(database, clinic_id):
     case = submit(database, clinic_id)
     for attempt in range(3):
         assert listed(database) == []
@@ -95,7 +95,7 @@ def test_a_case_whose_worker_never_came_back_is_on_the_list_once_it_is_given_up_
     assert listed(database) == [case.id]
 
 
-def test_what_waits_runs_was_rejected_deleted_or_queued_again_is_not_on_the_list(database, clinic_id):
+def test_a_waiting_running_rejected_deleted_or_requeued_case_is_not_on_the_list(database, clinic_id):
     deleted, requeued = succeed(database, clinic_id, 0.5), fail(database, clinic_id)
     reject(database, lease_of(database, clinic_id))
     lease_of(database, clinic_id)
@@ -122,7 +122,7 @@ def test_each_filter_leaves_out_the_others(database, clinic_id):
     assert listed(database, reviewed=True) == [done]
 
 
-def test_a_case_that_is_reviewed_while_someone_turns_pages_moves_nothing(database, clinic_id):
+def test_a_case_that_is_reviewed_during_paging_shifts_nothing(database, clinic_id):
     order = [succeed(database, clinic_id, 0.9 - number / 10) for number in range(4)]
     with database.reading() as session:
         page = worklist.list_worklist(session, WorklistFilter(), 2)
@@ -155,7 +155,7 @@ def test_a_sweep_ranks_what_a_version_without_reviews_has_ended(database, clinic
 
 
 def plan_of(session, wanted: WorklistFilter) -> str:
-    """Return PostgreSQL's plan of what a page asks for, on one line."""
+    """Return PostgreSQL's plan for a page's query, on one line."""
     query = worklist.worklist_query(wanted, 51)
     compiled = query.compile(session.get_bind())
     found = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", compiled.params)

@@ -41,7 +41,7 @@ def proxies(rig) -> Proxies:
 def rig(request, outcomes) -> Iterator[Rig]:
     """The system on SQLite and its own broker; and on a PostgreSQL and a broker that it is only told by URL.
 
-    Leases are as long as usual, and so longer than the time-outs. The API's threads are few, so that few can block it.
+    Leases are as long as usual, and so longer than the timeouts. The API's threads are few, so that few can block it.
     """
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="dermqueue-faults-")))

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server on this machine, and the bad manners that it can have."""
+"""A TCP proxy in front of a server on this machine, and the faults that it can inject."""
 
 import asyncio
 import ctypes
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 CHUNK_BYTES = 16 * 1024
 WITH_A_RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of a connection that ends without its last bytes, as one that broke does."""
+"""SO_LINGER of a connection that ends without its last bytes, as a broken one does."""
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # from Linux's asm-generic/socket.h
 _RETURN_0 = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 DROP_ALL = struct.pack("HL", 1, ctypes.addressof(_RETURN_0))
@@ -50,7 +50,7 @@ class Manner:
 
 
 class Swallow(Manner):
-    """Takes connections and whatever they bring, and never answers."""
+    """Accepts connections and all their data, and never answers."""
 
     async def treat(self, link: Link, chunk: bytes, is_answer: bool) -> None:
         raise Swallowed
@@ -58,7 +58,7 @@ class Swallow(Manner):
 
 @dataclass
 class Delay(Manner):
-    """Holds every chunk of at most `CHUNK_BYTES` up."""
+    """Delays every chunk of at most `CHUNK_BYTES`."""
 
     delay_s: float
 
@@ -138,7 +138,7 @@ class Proxy:
 
     @contextmanager
     def behaving(self, manner: Manner) -> Iterator[None]:
-        """Have these manners inside the block, also towards connections that are open already."""
+        """Use these manners inside the block, also for connections that are already open."""
         self._manner, usual = manner, self._manner
         try:
             yield
@@ -156,7 +156,7 @@ class Proxy:
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
-        """Drop every packet that comes from a client inside the block, as a network that fell apart does."""
+        """Drop every packet that comes from a client inside the block, as a partitioned network does."""
         ends = self._run(self._list_sockets())
         for end in ends:
             end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, DROP_ALL)

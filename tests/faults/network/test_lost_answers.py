@@ -1,4 +1,4 @@
-"""Connections that break after a server did what it was asked and before whoever asked heard of it."""
+"""Connections that break after a server did what it was asked, before the answer arrives."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Servers that are slow, silent or cut off: cases take longer, and nobody who asks for something else is held up."""
+"""Servers that are slow, silent or cut off: cases take longer, and other requests are not held up."""
 
 import random
 import time

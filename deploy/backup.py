@@ -82,7 +82,7 @@ def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Repo
     _refuse_taken(data_dir)
     with open_backup(file, track) as backup, own_folder(data_dir):
         _refuse_taken(data_dir)  # a stack may have been started there while the file was checked
-        staged = _staged(data_dir)
+        staged = data_dir / RESTORING
         promised = _restore_database(backup, staged)
         with local_store(data_dir, on_event) as settings:
             store = open_object_store(settings)
@@ -172,14 +172,9 @@ def _opened(file: Path) -> Iterator[Database]:
         database.engine.dispose()
 
 
-def _staged(data_dir: Path) -> Path:
-    """Return the path of the database until everything is restored."""
-    return data_dir / RESTORING
-
-
 def _refuse_taken(data_dir: Path) -> None:
-    begun = _staged(data_dir).exists()
-    if (data_dir / DATABASE).exists() or ((data_dir / STACK_ENV).exists() and not begun):
+    is_begun = (data_dir / RESTORING).exists()
+    if (data_dir / DATABASE).exists() or ((data_dir / STACK_ENV).exists() and not is_begun):
         raise ConfigurationInvalid(
             "data_dir_taken", f"{data_dir} already holds a stack. Restore into a new folder: --data-dir NEW."
         )

@@ -159,8 +159,7 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
     """
     refuse_unknown_variables()
     path = data_dir / STACK_ENV
-    kept = dict(dotenv_values(path)) if path.exists() else {}
-    programs = []
+    kept, programs = dict(dotenv_values(path)), []
     if not os.environ.get("DERMQUEUE_DATABASE_URL"):
         # Set anew each time: a folder that was moved or copied must not open the database of the old one.
         kept["DERMQUEUE_DATABASE_URL"] = f"sqlite:///{data_dir.resolve() / DATABASE}"
@@ -193,7 +192,7 @@ def prepare_servers(data_dir: Path) -> tuple[Settings, list[Program]]:
 
 def chosen_model(data_dir: Path) -> str:
     """Return the model that a stack started now in this folder would load: the variable's, the kept, or the default."""
-    kept = dotenv_values(data_dir / STACK_ENV) if (data_dir / STACK_ENV).exists() else {}
+    kept = dotenv_values(data_dir / STACK_ENV)  # empty if there is no such file
     return os.environ.get(MODEL_VARIABLE) or kept.get(MODEL_VARIABLE) or Settings.model_fields["model"].default
 
 
@@ -201,7 +200,7 @@ def choose_model(data_dir: Path, model: str) -> bool:
     """Keep a model in `stack.env` for the next start; return whether a stack is running, still with its own model."""
     path = data_dir / STACK_ENV
     with own_if_free(data_dir) as is_ours:
-        _keep(path, (dict(dotenv_values(path)) if path.exists() else {}) | {MODEL_VARIABLE: model})
+        _keep(path, dotenv_values(path) | {MODEL_VARIABLE: model})
     return not is_ours
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.domain import Verdict
-from shared.table_base import Table, one_of
+from shared.table_base import Table, one_of, partial_index
 
 
 class ReviewRow(Table):
@@ -91,14 +91,9 @@ class DeliveryRow(Table):
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
-        Index("ix_webhook_deliveries_due", "due_at", sqlite_where=_DUE, postgresql_where=_DUE),
+        partial_index("ix_webhook_deliveries_due", "due_at", where=_DUE),
         Index("ix_webhook_deliveries_webhook", "webhook_id", "due_at", "delivered_at", "given_up_at"),
-        Index(
-            "ix_webhook_deliveries_errors",
-            *("webhook_id", "created_at"),
-            sqlite_where=_ERRORS,
-            postgresql_where=_ERRORS,
-        ),
+        partial_index("ix_webhook_deliveries_errors", "webhook_id", "created_at", where=_ERRORS),
         Index("ix_webhook_deliveries_created_at", "created_at"),
     )
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, DateTime, LargeBinary, MetaData, TypeDecorator
+from sqlalchemy import JSON, DateTime, Index, LargeBinary, MetaData, TextClause, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
 
@@ -31,6 +31,11 @@ class Table(DeclarativeBase):
         }
     )
     type_annotation_map = {datetime: UtcDateTime, dict: JSON, list: JSON, bytes: LargeBinary}  # noqa: RUF012 (SQLAlchemy's)
+
+
+def partial_index(name: str, *columns: str, where: TextClause) -> Index:
+    """Return an index of the rows that meet a condition, on either kind of database."""
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
 def one_of(column: str, values: type) -> str:

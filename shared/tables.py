@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shared import service_tables  # noqa: F401 (adds its tables to the same metadata)
 from shared.domain import REFERENCE_LENGTH, Role, State
-from shared.table_base import Table, one_of
+from shared.table_base import Table, one_of, partial_index
 
 
 class ClinicRow(Table):
@@ -74,51 +74,23 @@ class CaseRow(Table):
         UniqueConstraint("clinic_id", "idempotency_key"),
         Index("ix_cases_clinic_newest", "clinic_id", "submitted_at", "id"),
         Index("ix_cases_newest", "submitted_at", "id"),
-        Index(
-            "ix_cases_clinic_state",
-            *("clinic_id", "state", "submitted_at", "id"),
-            sqlite_where=_LISTED,
-            postgresql_where=_LISTED,
-        ),
-        Index("ix_cases_state", *("state", "submitted_at", "id"), sqlite_where=_LISTED, postgresql_where=_LISTED),
-        Index(
-            "ix_cases_reference",
-            *("reference", "clinic_id", "submitted_at", "id"),
-            sqlite_where=_REFERRED,
-            postgresql_where=_REFERRED,
-        ),
-        Index("ix_cases_waiting", "urgency", "turn", "submitted_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
-        Index(
-            "ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING
-        ),
-        Index("ix_cases_leases", "lease_expires_at", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+        partial_index("ix_cases_clinic_state", "clinic_id", "state", "submitted_at", "id", where=_LISTED),
+        partial_index("ix_cases_state", "state", "submitted_at", "id", where=_LISTED),
+        partial_index("ix_cases_reference", "reference", "clinic_id", "submitted_at", "id", where=_REFERRED),
+        partial_index("ix_cases_waiting", "urgency", "turn", "submitted_at", where=_WAITING),
+        partial_index("ix_cases_waiting_clinic", "clinic_id", "urgency", "turn", where=_WAITING),
+        partial_index("ix_cases_leases", "lease_expires_at", where=_RUNNING),
         Index("ix_cases_finished", "finished_at", "clinic_id", "state", "submitted_at"),
-        Index("ix_cases_kept", "clinic_id", "finished_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
-        Index(
-            "ix_cases_worklist",
-            *("reviewed", "review_rank", "submitted_at", "id"),
-            sqlite_where=_RANKED,
-            postgresql_where=_RANKED,
+        partial_index("ix_cases_kept", "clinic_id", "finished_at", where=_KEPT),
+        partial_index("ix_cases_worklist", "reviewed", "review_rank", "submitted_at", "id", where=_RANKED),
+        partial_index(
+            "ix_cases_worklist_clinic", "clinic_id", "reviewed", "review_rank", "submitted_at", "id", where=_RANKED
         ),
-        Index(
-            "ix_cases_worklist_clinic",
-            *("clinic_id", "reviewed", "review_rank", "submitted_at", "id"),
-            sqlite_where=_RANKED,
-            postgresql_where=_RANKED,
+        partial_index(
+            "ix_cases_worklist_decision", "decision", "reviewed", "review_rank", "submitted_at", "id", where=_RANKED
         ),
-        Index(
-            "ix_cases_worklist_decision",
-            *("decision", "reviewed", "review_rank", "submitted_at", "id"),
-            sqlite_where=_RANKED,
-            postgresql_where=_RANKED,
-        ),
-        Index("ix_cases_unranked", "finished_at", sqlite_where=UNRANKED, postgresql_where=UNRANKED),
-        Index(
-            "ix_cases_to_erase",
-            "deleted_at",
-            sqlite_where=text("deleted_at IS NOT NULL AND erased_at IS NULL"),
-            postgresql_where=text("deleted_at IS NOT NULL AND erased_at IS NULL"),
-        ),
+        partial_index("ix_cases_unranked", "finished_at", where=UNRANKED),
+        partial_index("ix_cases_to_erase", "deleted_at", where=text("deleted_at IS NOT NULL AND erased_at IS NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -69,7 +69,7 @@ class WorkerRow(Table):
 
 
 class WebhookRow(Table):
-    """Where a clinic is told of its cases' final states. The secret signs messages, so it is stored in plain text."""
+    """Where a clinic is notified of final states. The secret signs the messages, so it is stored in plain text."""
 
     __tablename__ = "webhooks"
     __table_args__ = (Index("ix_webhooks_clinic_id", "clinic_id"),)

@@ -119,7 +119,7 @@ class ObjectStore:
         not inspect the bytes, and the form may be sent more than once.
 
         Raises:
-            Unavailable: there are no credentials to sign with.
+            Unavailable: the credentials to sign with are missing.
         """
         fields = {"Content-Type": media_type}
         if self._encryption:

@@ -70,7 +70,7 @@ def workers(as_json: bool, data_dir: Path) -> None:
 
 @click.group()
 def webhook() -> None:
-    """Manage webhooks, which tell clinics of their cases' final states."""
+    """Manage webhooks, which notify clinics of their cases' final states."""
 
 
 @webhook.command("list")
@@ -94,9 +94,7 @@ def webhook_list(as_json: bool, data_dir: Path) -> None:
 
 @webhook.command("add")
 @click.argument("url")
-@click.option(
-    "--clinic", "clinic_name", metavar="NAME_OR_ID", required=True, help="The clinic whose cases it is told of."
-)
+@click.option("--clinic", "clinic_name", metavar="NAME_OR_ID", required=True, help="The clinic whose cases it reports.")
 @json_option
 @data_dir_option
 def webhook_add(url: str, clinic_name: str, as_json: bool, data_dir: Path) -> None:
@@ -123,7 +121,7 @@ def webhook_remove(webhook_id: UUID, data_dir: Path) -> None:
 @click.argument("webhook_id", type=click.UUID)
 @data_dir_option
 def webhook_enable(webhook_id: UUID, data_dir: Path) -> None:
-    """Enable a disabled webhook; it is not told of cases that ended meanwhile."""
+    """Enable a disabled webhook; cases that ended meanwhile are not reported."""
     with changing(data_dir, "webhook.enabled") as (session, _):
         webhooks.enable_webhook(session, None, webhook_id)
     click.echo("Webhook enabled.")

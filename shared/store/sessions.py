@@ -1,4 +1,4 @@
-"""Sessions of people who signed in on a page, until they sign out, stay away, or their key ends."""
+"""Sessions of people who signed in on a page, until they sign out, are idle for too long, or their key ends."""
 
 import hashlib
 import secrets

@@ -1,4 +1,4 @@
-"""Webhooks: where clinics are told of final states, and the messages to them."""
+"""Webhooks: where clinics are notified of final states, and the messages to them."""
 
 import base64
 import secrets
@@ -178,8 +178,8 @@ def record_failure(session: Session, delivery: Delivery, error: str, now: dateti
     if retry or webhook_id is None:
         return retry
     since = DeliveryRow.due_at.is_(None), DeliveryRow.delivered_at >= delivery.created_at
-    taken = exists().where(DeliveryRow.webhook_id == webhook_id, *since)
-    if not gone and session.scalar(select(taken)):
+    has_accepted = exists().where(DeliveryRow.webhook_id == webhook_id, *since)
+    if not gone and session.scalar(select(has_accepted)):
         return True
     waiting = DeliveryRow.webhook_id == webhook_id, DeliveryRow.due_at.is_not(None)
     session.execute(update(DeliveryRow).where(*waiting).values(due_at=None, given_up_at=now))

@@ -82,12 +82,12 @@ def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> No
 def worker_health(progress_file: Path, data_dir: Path) -> None:
     """Exit with 1 if a worker is stuck.
 
-    It is if cases wait, but for three leases nothing gets done by the worker that touches PROGRESS_FILE.
+    It is stuck if, for three lease times, it has not touched its PROGRESS_FILE although a case was waiting.
     """
     settings = load_settings(data_dir)
     limit_s = 3 * settings.lease_s
     if has_stalled(progress_file, limit_s, open_database(settings.database_url), Doorbell(make_celery(settings))):
-        raise click.ClickException(f"Cases wait, but this worker has got nothing done for {limit_s:.0f} s.")
+        raise click.ClickException(f"Cases wait, but this worker has finished nothing for {limit_s:.0f} s.")
     click.echo("The worker is making progress, or there is nothing that it could do.")
 
 

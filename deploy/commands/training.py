@@ -120,7 +120,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     type=folder_type,
     metavar="IMAGES",
     help="Self-training: each fold's network first predicts these images, whatever is known of them, and another one"
-    " also learns from those of which it is surest.",
+    " also learns from those of which it is most confident.",
 )
 @click.option(
     "--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Number of folds, and so of networks."

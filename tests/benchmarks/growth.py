@@ -258,7 +258,7 @@ def main(quick: bool, rounds: int | None, path: Path | None) -> None:
     for figure in found["figures"]:
         click.echo(f"{figure['database']}, {figure['clinics']} clinics, {figure['mix']}, {figure['rows']:,} cases")
         for step, taken in figure["steps"].items():
-            click.echo(f"  {step:36s} median {taken['median_ms']:8.2f} ms   95 % {taken['p95_ms']:8.2f} ms")
+            click.echo(f"  {step:36s} median {taken['median_ms']:8.2f} ms   p95 {taken['p95_ms']:8.2f} ms")
     for name, ratio in found["ratios"].items():
         click.echo(f"{name:18s} {ratio:.2f}")
     if path:

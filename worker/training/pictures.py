@@ -64,7 +64,7 @@ def _draw_roc(axes, readings: Readings, figures: dict[str, Figure]) -> None:
 
 
 def _draw_calibration(axes, readings: Readings, figures: dict[str, Figure]) -> None:
-    """Draw how often it was so against how sure the network was, with the 95 % interval of each bin."""
+    """Draw how often it was so against how sure the network was, with the 95% interval of each bin."""
     answer = readings.probabilities.argmax(axis=1)
     curves = (
         ("answer is right", readings.probabilities.max(axis=1), answer == readings.labels, "0.35", "s"),

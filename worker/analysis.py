@@ -68,7 +68,7 @@ class NoFinding:
 
 
 class Reason(Enum):
-    """Why a case is postponed. Only `ANALYSIS_FAILED` may be the case's own fault, so only it counts as an attempt."""
+    """Why a case is postponed. Only `ANALYSIS_FAILED` counts as an attempt: the case itself may be to blame."""
 
     STORE_UNAVAILABLE = auto()
     PHOTOGRAPH_REFUSED = auto()
@@ -90,7 +90,7 @@ class Postponed:
 
     @property
     def alone(self) -> bool:
-        """Whether the case is retried in a batch of its own: it may have caused the failure of the whole batch."""
+        """Whether the case is retried alone: it may have caused the failure of the whole batch."""
         return self.lease.alone or self.reason in (Reason.DEVICE_LOST, Reason.ANALYSIS_FAILED)
 
 
@@ -145,7 +145,7 @@ class Analyst:
     """Analyses batches with one model at one operating point. Thread-safe.
 
     `device_lost`: the device can read nothing more, and the process must end. This counts as an attempt only for a case
-    that was alone in its batch; cases that shared one are first retried alone.
+    that was being tried alone; all others are first retried alone.
     """
 
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
@@ -155,7 +155,7 @@ class Analyst:
         self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
-        """Return one outcome per lease. Cases fail or are postponed one by one; the others go on."""
+        """Return one outcome per lease. Each case fails or is postponed on its own; the others go on."""
         prepared = list(self._pool.map(self._settle(self._fetch_and_decode), leases))
         decoded = [item for item in prepared if isinstance(item, _Decoded)]
         return [item for item in prepared if not isinstance(item, _Decoded)] + self._read_and_finish(decoded)

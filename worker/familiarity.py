@@ -47,8 +47,8 @@ class Familiarity:
 def activation_shares(stages: Sequence[Tensor]) -> Tensor:
     """Return the square root of each map's share of its stage's activation, (N, K) for K maps; rows have length 1.
 
-    The Euclidean distance between such rows is Hellinger's. By their plain averages, half of the pictures of plain skin
-    lie among the lesions, since plain skin activates the network little; by their shares, none of 43 does.
+    The Euclidean distance between such rows is Hellinger's. By the maps' plain averages, half of the pictures of plain
+    skin lie among the lesions, since plain skin activates the network little; by their shares, none of 43 does.
 
     Args:
         stages: the feature maps of each stage, (N, maps, h, w), ≥ 0; all stages weigh the same.

@@ -51,7 +51,7 @@ def prepare_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray
 
 
 def retouch_frame(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Return a squashed frame, hairs and reflections painted over and brightened if dark, as the preprocessing says."""
+    """Return a squashed frame as the preprocessing says: hairs and reflections painted over, brightened if dark."""
     if preprocessing.cleaned:
         frame = clean_frame(frame)
     return brighten(frame, preprocessing.least_light) if preprocessing.least_light else frame

@@ -8,7 +8,7 @@ def class_activation_maps(features: Tensor, class_weights: Tensor) -> Tensor:
     """Return Grad-CAM at the last block for the logit of every class at once, (N, classes, h, w), raw and ≥ 0.
 
     Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) is ReLU(Σ_k α_ck A_k), α_ck being the mean over the map of
-    ∂logit_c/∂A_k. With global average pooling and one linear layer behind it, that derivative is w_ck / Z everywhere,
+    ∂logit_c/∂A_k. If only global average pooling and one linear layer follow, that derivative is w_ck / Z everywhere,
     Z = h·w, so no gradient is needed. The scale is kept: only maps on one scale can be compared between lesions.
 
     Args:

@@ -31,7 +31,7 @@ class AddressRefused(httpcore.ConnectError):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection with one deadline for everything: with a time-out per read, a response could trickle in for ever."""
+    """A connection with one deadline for everything: with a timeout per read, a response could trickle in for ever."""
 
     def __init__(self, stream: httpcore.NetworkStream, until_s: float):
         self._stream, self._until_s = stream, until_s

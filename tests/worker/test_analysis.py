@@ -1,4 +1,4 @@
-"""Failures of which the photographs of a batch are not the cause, and those of which one is."""
+"""Failures that no photograph of a batch has caused, and those that one has."""
 
 import time
 from datetime import timedelta

@@ -47,7 +47,7 @@ def test_imagenet_weights_are_known_by_the_names_of_efficientnet_pytorch():
     assert set(renamed) <= set(EfficientNetLite0().state_dict())
 
 
-def test_it_is_light_and_has_the_same_head_as_the_servers_network():
+def test_it_is_light_and_has_the_same_kind_of_head_as_the_servers_network():
     network = LesionNetwork(architecture="efficientnet-lite0").eval()
     assert sum(weights.numel() for weights in network.parameters()) == 3_371_008 + 1280 * len(CLASSES) + len(CLASSES)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Messages to webhooks: sent to a real server and checked by the standard's own library, or not to be sent."""
+"""Messages to webhooks, sent to a real server and checked by the standard's own library; and those not to be sent."""
 
 import json
 import socket

@@ -56,7 +56,7 @@ def _retouching(preprocessing: Preprocessing) -> str:
     done = ["hairs and reflections are removed"] * preprocessing.cleaned
     if preprocessing.least_light:
         done.append(f"frames darker than {preprocessing.least_light} of 255 are brightened to that level")
-    return f"Before that, {' and '.join(done)}.\n" if done else ""
+    return f"Before the pass, {' and '.join(done)}.\n" if done else ""
 
 
 def describe_gate(card: str, check: FamiliarityCheck) -> str:

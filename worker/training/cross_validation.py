@@ -37,13 +37,14 @@ def cross_validate(
     """Train once per fold, in `fold-1` and so on, and write the predictions for held-out images to `predictions.csv`.
 
     The averaged weights read each held-out image once, unaugmented; images have `TRAINING_SIDE`. An interrupted call
-    resumes where it stopped. With unlabelled images, each fold has its own teacher, trained on the fold's labels. If
-    `starting_weights` is the folder of a finished cross-validation, each fold starts from its own network there.
+    resumes where it stopped. With unlabelled images, each fold has its own teacher, trained on the same labels as the
+    fold's network. If `starting_weights` is the folder of a finished cross-validation, each fold starts from its own
+    network there.
 
     Raises:
         InputUnusable: the recipe is for other classes, a class is too small for so many folds, teachers are named that
             the recipe does not use, the weights were trained on these images, or a network to start from was trained
-            on other images than its fold's.
+            on other images than its fold trains on.
     """
     _check(recipe, images, teacher_predictions, unlabelled)
     _refuse_learnt(starting_weights, images)
@@ -109,8 +110,8 @@ def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:
     if read_record(place).get("data_sha256") != data_sha256:
         raise InputUnusable(
             "weights_unusable",
-            f"{place} does not hold a finished network trained on this fold's images: it might have seen those that are"
-            " held out. Start from a cross-validation of the same data with as many folds.",
+            f"{place} does not hold a finished network trained on the images that this fold trains on: it might have"
+            " seen those that are held out. Start from a cross-validation of the same data with as many folds.",
         )
     return place / WEIGHTS_NAME
 

@@ -63,7 +63,7 @@ def _rotate(image: Image.Image, rng: Generator) -> Image.Image:
 
 
 def _frame(image: Image.Image, scale: float, offset: tuple[float, float]) -> Image.Image:
-    """Return what a camera would see `scale` times as close and pointed `offset` px off the middle."""
+    """Return what a camera would see at `scale` times the magnification, pointed `offset` px off the middle."""
     left, top, right, bottom = _middle(image)
     centre = (left + right) / 2 + offset[0], (top + bottom) / 2 + offset[1]
     half = image.width / 2 / scale, image.height / 2 / scale

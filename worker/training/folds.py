@@ -11,7 +11,8 @@ from shared.errors import InputUnusable
 from worker.training.dataset import LabelledImages
 
 # Of 256 bits. In ISIC-2017's training and validation parts, 18 pairs are that close, and 14 of them, by eye, the same
-# photograph (recoloured, or cropped slightly differently); of the next 20 pairs, one is. Joining others does no harm.
+# photograph (recoloured, or cropped slightly differently); of the next 20 pairs, one is. Joining a pair that is not the
+# same does no harm.
 NEAR_DUPLICATE_BITS = 45
 _HASHED_SIDE = 64
 _HASH_SIDE = 16

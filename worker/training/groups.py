@@ -81,12 +81,12 @@ def age_band(age: str | None) -> str | None:
 
 
 def measure_groups(readings: Readings, people: People) -> list[Group]:
-    """Return the figures by group; images for which the group is not stated are one of their own."""
+    """Return the figures by group; images whose group is not stated form one of their own."""
     return [_measure_group(by, name, readings.take(rows)) for by, name, rows in divide(readings.ids, people)]
 
 
 def divide(ids: np.ndarray, people: People) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield each group of these images: by what, its name, a mask. What is stated for no image makes no group."""
+    """Yield each group of these images: by what, its name, a mask. What is stated for none is skipped."""
     for by, order in _ORDER.items():
         group_of = np.array([people.get(image_id, {}).get(by, NOT_STATED) for image_id in ids])
         others = sorted(set(group_of) - {*order, NOT_STATED})

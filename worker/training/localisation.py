@@ -26,8 +26,9 @@ _INSIDE = 128  # of 255
 class Localisation(BaseModel):
     """Of one diagnosis: the share of the heatmaps' energy (the sum of values) inside the outline, and of peaks.
 
-    `best_energy`: the energy of the outline itself, drawn as a map of as few cells. `lesion_share`: the lesion's share
-    of the picture, which a uniform heatmap would get. `blank` maps, where nothing speaks for melanoma, do not count.
+    `best_energy`: the share of energy that the outline itself would get, drawn as a map of as few cells.
+    `lesion_share`: the lesion's share of the picture, which a uniform heatmap would get. `blank` maps, where nothing
+    speaks for melanoma, do not count.
     """
 
     diagnosis: str

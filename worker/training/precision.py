@@ -27,7 +27,7 @@ def bfloat16_pays(device_type: str) -> bool:
     """Tell whether convolutions are faster in bfloat16 than in float32: on a CPU that has it, both are timed.
 
     Without instructions for it, a CPU takes twenty times as long. With them, but without tiles (AMX), a Xeon took 1.7
-    times as long, while other makes are faster.
+    times as long, while other makes are faster in it.
     """
     if device_type != "cpu":
         return device_type == "cuda"

@@ -38,7 +38,7 @@ class Augmentation(BaseModel):
     saturation: float = Field(0, ge=0, lt=1)
     hue_deg: float = Field(0, ge=0, le=180, description="rotation of the hue")
     warmth: float = Field(0, ge=0, lt=1, description="red gets brighter by this share and blue darker, or the reverse")
-    degraded_share: float = Field(0, ge=0, le=1, description="of images with changed focus, and of those with noise")
+    degraded_share: float = Field(0, ge=0, le=1, description="share of images whose focus changes; likewise for noise")
     blur_px: float = Field(0, ge=0, le=8, description="standard deviation of the blur, at most")
     sharpen: float = Field(0, ge=0, le=4, description="times the detail that the blur would remove, at most")
     noise: float = Field(0, ge=0, le=0.5, description="standard deviation, at most, of values in [0, 1]")

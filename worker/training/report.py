@@ -163,7 +163,7 @@ def _page(report: Report) -> str:
                 f"# {report.subject}",
                 f"{report.images}: {report.n} images ({count_in_words(report.n_by_class)}).{left_out}",
                 "Intervals are 95% confidence intervals: a thousand bootstrap resamples within each class; for shares"
-                " of fewer than 200, exact (Clopper and Pearson).",
+                " of fewer than 200 images, exact (Clopper and Pearson).",
                 *(f"![{Path(name).stem}]({name})" for name in _pictures(report)),
                 *(f"## {title}\n\n{markdown_table(table)}" for title, table in tables(report).items()),
             )

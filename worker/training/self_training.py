@@ -1,4 +1,4 @@
-"""Self-training: a teacher labels unlabelled images, and a student learns those of which it was most confident."""
+"""Self-training: a teacher labels unlabelled images; a student learns those of which the teacher was most confident."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The plausible diagnoses include the true one as often as promised, however good the network is."""
+"""The plausible diagnoses include the true one as often as promised, however poor the network is."""
 
 import numpy as np
 import pytest

@@ -120,9 +120,8 @@ def test_a_share_of_few_has_an_exact_interval_and_never_nan():
     figure = measure(four([0.9] * 10 + [0.1] * 10, [0] * 10 + [2] * 10, [True] * 9 + [False] * 11))
     found = figure["sensitivity_screening"]
     assert (found.value, found.low, found.high) == (0.9, *exact_interval(9, 10))
-    plausible = np.array(
-        [[True, True, False]] * 19 + [[True, False, False]]
-    )  # a resample may draw none that is certain
+    # A resample may draw none that is certain.
+    plausible = np.array([[True, True, False]] * 19 + [[True, False, False]])
     certain = measure(replace(made_up_readings(20), plausible=plausible))["coverage_where_certain"]
     assert (certain.n, certain.low <= certain.value <= certain.high) == (1, True)
 

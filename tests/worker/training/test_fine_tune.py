@@ -1,4 +1,4 @@
-"""The loop on a tiny network: it learns, resumes after a kill as if nothing had happened, refuses what cannot be."""
+"""On a tiny network, the loop learns, resumes after a kill as if nothing had happened, and says what cannot work."""
 
 import csv
 import math

@@ -43,7 +43,7 @@ def bundle(tmp_path_factory, lesions) -> Path:
 
 @pytest.fixture
 def others(tmp_path) -> Path:
-    """A folder with a black photograph and one of noise, and in a subfolder a file that is not a photograph."""
+    """A folder with a black photograph, and a subfolder with one of noise and a file that is not a photograph."""
     (tmp_path / "below").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     (tmp_path / "black.png").write_bytes(images.encode(images.lesion().point(lambda level: level // 15), "PNG"))

@@ -173,7 +173,7 @@ class Rig:
         return traces
 
     def await_ends(self, load: Load, wanted: int, among: Sequence[str] | None = None) -> None:
-        """Wait until a number of the load's cases, or of the given ones, have ended."""
+        """Wait until this many of the load's cases, or of the given ones, have ended."""
 
         def count() -> int:
             return sum(t.state.is_final and (among is None or t.id in among) for t in self.observe(load))

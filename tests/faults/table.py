@@ -32,7 +32,7 @@ Written by `make faults`, which breaks the running system on purpose while clini
 object store.
 
 - *Lost*: accepted, but without its row, photograph or overlay at the end.
-- *Duplicated*: two cases for one submission, or a final state that changed.
+- *Duplicated*: two cases for one submission, or a final outcome that changed.
 - *Stuck*: not finished in time.
 - *Failed*: given up on after three attempts, for a person to look at.
 - *Orphaned*: objects that no row refers to.

@@ -71,7 +71,7 @@ def test_the_result_of_a_worker_that_slept_through_its_lease_is_refused(rig, siz
     sleeper = rig.further("sleeping worker", DERMQUEUE_LEASE_S="120")
     with rig.beside(sleeper):
         with ExitStack() as sleep:
-            # The other one starts before there is work: what it held would be refused to it, and not to the sleeper.
+            # The other one is frozen before there is work: what it held would be refused to it, and not to the sleeper.
             with rig.frozen("worker"), rig.submitting(sizes.cases) as load:
                 sleep.enter_context(rig.frozen("sleeping worker", when=rig.in_hand))
                 struck = rig.in_hand()

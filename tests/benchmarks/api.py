@@ -42,7 +42,7 @@ BUCKET = "benchmark"
 SUBMITTERS, POLLERS = 16, 32
 
 Contender = Callable[[float], Load]
-"""Loads one server for so many seconds."""
+"""Loads one server for this many seconds."""
 
 
 @dataclass(frozen=True)

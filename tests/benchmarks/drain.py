@@ -16,7 +16,7 @@ from tests.benchmarks.peers import contenders as peers
 from tests.benchmarks.piles import FULL, FULL_SIZE, LARGE, LARGE_SIZE, SMALL, SMALL_SIZE, repeat, resized
 
 FEWER = 2
-"""A pile of very large photographs, and one for the peers, is so many times smaller: each photograph takes longer."""
+"""A pile of very large photographs, and one for the peers, is this many times smaller: each photograph takes longer."""
 
 TRIED = 32
 """Photographs of a pile with which the limit's setting is found."""

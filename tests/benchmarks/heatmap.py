@@ -104,7 +104,7 @@ def make_runs(network: nn.Module, preprocessing: Preprocessing, explain: Explain
 
 
 def read_samples(size: int, preprocessing: Preprocessing, folder: Path) -> Batch:
-    """Return so many of the shipped photographs, each in turn."""
+    """Return this many of the shipped photographs, each in turn."""
     photographs = islice(cycle(sorted(SAMPLES.glob("*.jpg"))), size)
     pixels = np.stack(
         [squash(decode_photograph(file.read_bytes(), DECODED_SIDE), preprocessing) for file in photographs]

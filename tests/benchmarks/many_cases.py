@@ -32,7 +32,7 @@ BACKLOG: Mapping[Kind, float] = {(State.QUEUED, Priority.ROUTINE): 0.95, (State.
 """Everything waits."""
 
 IN_HAND = 32
-"""Of what waits, so many cases are with two workers."""
+"""Cases of the backlog that two workers hold."""
 LEASE_S = 86_400.0
 """No lease runs out while it is measured."""
 
@@ -99,7 +99,7 @@ def _indexes_made_at_the_end(session: Session) -> Iterator[None]:
 
 
 def _multiply_case(session: Session, case_id: UUID, number: int, clinics: int, now: datetime) -> None:
-    """Add copies of a case until there are so many, each with a clinic, a time, a turn and a rank of its own."""
+    """Add copies of a case until there are `number`, each with a clinic, a time, a turn and a rank of its own."""
     counted = select(literal(1).label("number")).cte("counted", recursive=True)
     counted = counted.union_all(select(counted.c.number + 1).where(counted.c.number < number - 1))
     clinic = select(ClinicRow.id, (func.row_number().over(order_by=ClinicRow.name) - 1).label("place")).subquery()

@@ -45,7 +45,7 @@ def measure(quick: bool) -> dict:
 
 
 def follow(cases: int) -> dict:
-    """Drain so many small photographs on the embedded stack and watch the memory of its programs."""
+    """Drain this many small photographs on the embedded stack and watch the memory of its programs."""
     with tempfile.TemporaryDirectory() as name:
         photographs = repeat(resized(Path(name) / "small", SMALL), cases)
         system = running_system("embedded", DERMQUEUE_CLINIC_WAITING_LIMIT=str(cases))

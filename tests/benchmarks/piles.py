@@ -23,7 +23,7 @@ FULL = tuple(sorted(SAMPLES.glob("*.jpg")))
 
 
 def repeat(photographs: Sequence[Path], count: int) -> Sequence[Path]:
-    """Return so many photographs, each of the given ones in turn."""
+    """Return this many photographs, each of the given ones in turn."""
     return tuple(islice(cycle(photographs), count))
 
 

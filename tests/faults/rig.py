@@ -161,7 +161,7 @@ class Rig:
             return [str(found) for found in session.scalars(select(CaseRow.id).where(CaseRow.state == State.RUNNING))]
 
     def await_work(self, at_least: int = 1) -> None:
-        """Wait until workers hold so many cases."""
+        """Wait until workers hold at least this many cases."""
         wait_until(lambda: len(self.in_hand()) >= at_least, timeout_s=60)
 
     def observe(self, load: Load) -> Sequence[Trace]:

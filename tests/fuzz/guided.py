@@ -24,7 +24,7 @@ MAX_BYTES = 50_000
 
 
 def main(seconds: int) -> None:
-    """Fuzz for so many seconds; ends the process, with 1 or more if a file did harm, which is then in FINDINGS."""
+    """Fuzz for this many seconds; ends the process, with 1 or more if a file did harm, which is then in FINDINGS."""
     FINDINGS.mkdir(exist_ok=True)
     seeds = [data for data in pool() if len(data) <= MAX_BYTES]
     with tempfile.TemporaryDirectory() as folder:

@@ -53,7 +53,7 @@ def drain_queue(broker: Celery, photographs: Sequence[Path]) -> float:
 
 
 def check_answers(answers: Sequence[Mapping[str, str]], count: int) -> None:
-    """Make sure that so many photographs were classified and explained.
+    """Make sure that this many photographs were classified and explained.
 
     Raises:
         AnswerIncomplete: one has no class of ours, or no PNG.

@@ -68,7 +68,7 @@ class Delay(Manner):
 
 @dataclass
 class CutAtRandom(Manner):
-    """Breaks connections anywhere, about once in so many bytes."""
+    """Breaks connections anywhere, about once in `once_in_bytes` bytes."""
 
     once_in_bytes: int
     dice: random.Random

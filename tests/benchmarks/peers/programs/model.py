@@ -20,7 +20,7 @@ _STAGES = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "lay
 
 
 class Explainer:
-    """A bundle's network with Grad-CAM at its last block, on so many threads. Not thread-safe, as GradCAM is not."""
+    """A bundle's network with Grad-CAM at its last block, on this many threads. Not thread-safe, as GradCAM is not."""
 
     def __init__(self, bundle: Path, threads: int):
         torch.set_num_threads(threads)

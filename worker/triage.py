@@ -182,7 +182,7 @@ class Triage:
                     log.warning("late_overlay_left case_id=%s", outcome.lease.case_id)
 
     def _erase_deleted(self) -> None:
-        """Erase deleted cases' objects, from the last one tried on: one that cannot be erased must not block others."""
+        """Erase objects of deleted cases, starting after the last case tried: a failure must not block the others."""
         now_s = time.monotonic()
         if now_s >= self._erase_anew_at_s:
             self._erased_up_to, self._erase_anew_at_s = None, now_s + _ERASE_REFUSED_AGAIN_S

@@ -86,7 +86,7 @@ def measure_groups(readings: Readings, people: People) -> list[Group]:
 
 
 def divide(ids: np.ndarray, people: People) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield each group of these images: by what, its name, a mask. What is stated for none is skipped."""
+    """Yield each group of these images: by what, its name, a mask. Attributes stated for none are skipped."""
     for by, order in _ORDER.items():
         group_of = np.array([people.get(image_id, {}).get(by, NOT_STATED) for image_id in ids])
         others = sorted(set(group_of) - {*order, NOT_STATED})

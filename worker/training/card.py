@@ -19,8 +19,8 @@ LIMITS = (
 )
 
 _SETS = (
-    "*Coverage* is the share of prediction sets that hold the true diagnosis, *plausible diagnoses* their mean size,"
-    " *uncertain* the share with several diagnoses; *certain* are those with one."
+    "A prediction set holds an image's plausible diagnoses: *coverage* is the share of sets that hold the true one,"
+    " *plausible diagnoses* their mean size, *uncertain* the share with several; *certain* are those with one."
 )
 
 _GATE, _TRAINED = "Photographs unlike its training images", "How it was trained"

@@ -112,7 +112,7 @@ def _draw_probabilities(canvas: Canvas, case: Case, y: float) -> float:
         y -= 1.6 * _LINE
     text = (
         f"The line is the operating point “{point.name}”: refer at a melanoma probability of {threshold} or more. On"
-        f" the model card’s images, its sensitivity was {percent(point.sensitivity)} and its specificity"
+        f" the model card’s images, its sensitivity for melanoma was {percent(point.sensitivity)} and its specificity"
         f" {percent(point.specificity)}."
     )
     y = _draw_text(canvas, text, y)

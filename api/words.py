@@ -14,6 +14,8 @@ _STATES = {
     "cancelled": "Cancelled",
     "refused": "Not accepted",
 }
+_COUNTED = {"rejected": "unusable", "failed": "failed"}
+"""States whose usual words do not fit after a number."""
 _CLASSES = {"melanoma": "Melanoma", "seborrheic_keratosis": "Seborrheic keratosis", "nevus": "Nevus"}
 _DECISIONS = {"refer": "Refer", "routine": "Routine"}
 _PROBLEMS = {
@@ -42,6 +44,10 @@ WARNINGS = {
 
 def say_state(state: str) -> str:
     return _STATES[state]
+
+
+def say_counted(state: str) -> str:
+    return _COUNTED.get(state, say_state(state).lower())
 
 
 def say_class(name: str) -> str:

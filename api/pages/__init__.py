@@ -6,6 +6,7 @@ from api.pages.frame import pages
 
 for say in (
     words.say_state,
+    words.say_counted,
     words.say_class,
     words.say_decision,
     words.say_verdict,

@@ -65,7 +65,7 @@ export async function prepare(image, steps) {
   return prepared.data;
 }
 
-/** Draw an image of RGB bytes on a canvas, and return that. */
+/** Draw an image of RGB bytes on a canvas, and return the canvas. */
 export function draw({ data, width, height }, canvas = document.createElement("canvas")) {
   Object.assign(canvas, { width, height });
   const drawn = new ImageData(width, height);

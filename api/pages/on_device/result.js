@@ -58,7 +58,7 @@ function makeScale(label, probability, point) {
   fill(
     ".scale-note",
     `The line is the operating point “${point.name}”: refer at ${threshold} or more. On the images of this model’s card, ` +
-      `its sensitivity was ${percent(point.sensitivity)} and its specificity ${percent(point.specificity)}.`,
+      `its sensitivity for melanoma was ${percent(point.sensitivity)} and its specificity ${percent(point.specificity)}.`,
   );
   return scale;
 }
@@ -72,7 +72,7 @@ function nameOf(label) {
   return words[0].toUpperCase() + words.slice(1);
 }
 
-/** Return a share in percent. One that only rounds to 0% or 100% is shown as less or more than the nearest value. */
+/** Return a share in percent. One that only rounds to 0% or 100% gets a `<` or `>`. */
 function percent(share, digits = share < 0.1 ? 1 : 0) {
   const least = 10 ** -(digits + 2);
   if (share > 0 && share < least / 2) return `<${(least * 100).toFixed(digits)}%`;

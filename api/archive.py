@@ -145,5 +145,5 @@ def _unreadable() -> RequestInvalid:
 
 def _entry_unsupported() -> RequestInvalid:
     return RequestInvalid(
-        "archive_entry_unsupported", "The file's compression method is not supported. Create an ordinary zip."
+        "archive_entry_unsupported", "The file is packed in a way that is not supported. Create an ordinary zip."
     )

@@ -97,6 +97,5 @@ def _strip_webp(data: bytes, exif: bytes) -> bytes:
         elif part.kind in _WEBP_KEPT:
             kept.append(data[part.start : part.end])
     body = b"WEBP" + b"".join(kept)
-    return (
-        b"RIFF" + struct.pack("<I", min(len(body) + missing, 0xFFFFFFFF)) + body
-    )  # a truncated file still looks truncated
+    # A truncated file still looks truncated.
+    return b"RIFF" + struct.pack("<I", min(len(body) + missing, 0xFFFFFFFF)) + body

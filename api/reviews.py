@@ -65,7 +65,7 @@ def put_review(sent: ReviewIn, path: CasePath, header: ReviewHeader) -> Response
 @blueprint.post("/<case_id>/open", responses={200: OpenedOut, **problem_responses(404)})
 @allow(Role.REVIEWER)
 def open_case(path: CasePath) -> Response:
-    """Mark this case as open by you for ten minutes, and learn which other reviewers have it open.
+    """Show other reviewers for ten minutes that you have this case open, and learn who else has.
 
     This locks nothing.
     """

@@ -18,7 +18,7 @@ _IN_MEMORY = "/dev/shm"  # nosec B108  # mkdtemp is used
 _PREFIX = "dermqueue-api-"
 _KINDS = ("counter", "histogram")
 _FILE_BYTES = 2**20
-"""Room for about a thousand clinics; a full file grows."""
+"""Room for several thousand clinics; a full file grows."""
 
 _place = None
 """This process's number among those running, which names its files."""

@@ -130,7 +130,7 @@ def test_without_the_database_nothing_is_accepted(open_app, clinic, dead_databas
     assert stored_keys(clinic) == []
 
 
-def test_a_photograph_for_which_the_disk_has_no_room_is_passing_trouble(clinic, tmp_path, monkeypatch):
+def test_a_photograph_for_which_the_disk_has_no_room_is_a_transient_error(clinic, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # where large uploads lie until they are read
     assert read_problem(clinic.submit(bytes(1024 * 1024)), 503)["code"] == "storage_unavailable"
 

@@ -31,7 +31,7 @@ REFERENCE_LENGTH = 200
 """Maximum characters of a clinic's own name for a case, and so of a file name, which becomes one."""
 
 MAX_ATTEMPTS = 3
-"""A case whose analysis was interrupted this many times fails, and needs a person's attention."""
+"""After this many attempts that failed or were interrupted, a case fails, and a person must look at it."""
 
 
 class State(StrEnum):

@@ -2,7 +2,7 @@
 
 Both sides use it: the API reads a photograph's size and leaves out the parts that may name a patient, the worker reads
 the orientation. An image library could do this too, but it also parses the metadata (EXIF, XMP, text), and warns or
-fails because of it: bad metadata would reject a sound photograph.
+fails because of it: bad metadata would have a sound photograph refused.
 
 A walk raises ImageRejected `image_header_damaged` where a file cannot be walked, or ends before its picture begins. In
 a file that ends later, the last part is cut short.

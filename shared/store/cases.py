@@ -221,7 +221,7 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
 
 
 def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: datetime) -> None:
-    """Remove a case's result and all that the clinic gave; the row stays as a tombstone, its objects are erased later.
+    """Remove a case's result and what the clinic entered; the row stays as a tombstone, its objects are erased later.
 
     Raises:
         NotFound: see `read_case`.

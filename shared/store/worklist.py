@@ -1,4 +1,4 @@
-"""The reviewers' worklist: cases with a result, and failed cases, which a person must look at; most urgent first."""
+"""The reviewers' worklist: cases with a result, and failed cases, which a person must look at; most pressing first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -145,7 +145,7 @@ def test_a_rotated_photograph_is_turned_upright(file_format, orientation, corner
 @pytest.mark.parametrize(
     "tiff", [b"", b"MM\0*\0\0\xff\xff", b"II*\0\x08\0\0\0\xff\xff" + bytes(9), b"?? \0\0\0\0\x08" + bytes(20)]
 )
-def test_broken_exif_neither_warns_of_nor_rotates_nor_rejects_a_photograph(tiff):
+def test_broken_exif_neither_warns_nor_rotates_nor_rejects_a_photograph(tiff):
     data = images.encode(images.red_corner(), "JPEG", quality=95, exif=b"Exif\0\0" + tiff)
     assert inspect_photograph(data) == PhotographHeader("image/jpeg", 96, 64)
     assert close(decode(data), (4, 4), images.RED, 24)

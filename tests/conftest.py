@@ -126,7 +126,7 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     assert program, "There is no Chromium on this machine: apt-get install chromium"
     with sync_playwright() as playwright:
-        # Its own sandbox does not start for root, as which CI runs; it opens only our own pages here.
+        # Its own sandbox does not start for root, which CI runs as; it opens only our own pages here.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -133,7 +133,7 @@ def key() -> None:
     type=click.Choice([role.value for role in Role]),
     default=Role.CLINIC.value,
     show_default=True,
-    help="What the key may do: send cases, read them all, or run the service.",
+    help="What the key may do: send cases (clinic), review them all (reviewer), or run the service (admin).",
 )
 @click.option(
     "--clinic", "clinic_name", metavar="NAME_OR_ID", help="The clinic that gets the key; required for the role clinic."

@@ -55,13 +55,14 @@ def export(bundle, file_format, int8, out, web, data_dir) -> None:
         size = f"{file.stat().st_size / 1e6:.1f} MB"
         if out:
             shutil.copyfile(file, out)
-            click.echo(f"{out} ({size}) gives the same results as torch. They are not a diagnosis.")
+            click.echo(f"{out} ({size}) agrees with torch on the samples. Its results are not a diagnosis.")
         if web:
             from api.pages.portable import write_folder  # as is Flask
 
             write_folder(web, file)
             click.echo(
-                f"{web} holds a page whose model ({size}) gives the same results as torch. They are not a diagnosis."
+                f"{web} holds a page whose model ({size}) agrees with torch on the samples. Its results are not a"
+                " diagnosis."
             )
 
 

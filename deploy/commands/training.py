@@ -103,7 +103,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
         train_network(chosen, weights, out, images, _with_loss(on_step), val, teacher_predictions, teacher)
     click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
     if chosen.target == "class":
-        click.echo("`dermqueue bundle` makes a bundle from them and a cross-validation, which a worker can load.")
+        click.echo("`dermqueue bundle` makes a bundle, which a worker can load, from them and a cross-validation.")
 
 
 @click.command("cross-validate")

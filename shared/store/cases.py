@@ -213,7 +213,7 @@ def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) 
     row = _lock_row(session, caller, case_id)
     if State(row.state).is_final:
         raise Conflict(
-            "case_is_final", f"This case is already {row.state}; only a waiting or running case can be cancelled."
+            "case_is_final", f"This case is final ({row.state}); only a waiting or running case can be cancelled."
         )
     _finish_without_result(row, State.CANCELLED, now)
     session.flush()

@@ -195,9 +195,10 @@ def _validity(key: Key) -> str:
 @json_option
 @data_dir_option
 def key_rotate(prefix: str, overlap_days: int, days: int | None, as_json: bool, data_dir: Path) -> None:
-    """Replace the key PREFIX: print a new one, and let the old one expire after the overlap.
+    """Replace a key by a new one, and print that.
 
-    PREFIX is the part between the key's first two underscores; the whole key works, too.
+    The old one expires after the overlap. PREFIX is the part between the key's first two underscores; the whole key
+    works, too.
     """
     overlap = timedelta(days=overlap_days)
     with changing(data_dir, "key.rotated") as (session, now):

@@ -16,10 +16,11 @@ from deploy.terminal import make_console, make_progress, print_event
 @data_dir_option
 @click.pass_context
 def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
-    """Back up the local stack to FILE: its database, its keys, every photograph and heatmap.
+    """Back up the local stack to a file.
 
-    The stack may keep running and accepting cases; FILE holds its state at one moment. FILE holds patients'
-    photographs and API keys, unencrypted. Uploads of which no case was made are left out.
+    FILE holds the database, the keys, every photograph and heatmap, as they were at one moment; the stack may keep
+    running and accepting cases. It holds patients' photographs and API keys, unencrypted. Uploads of which no case was
+    made are left out.
 
     Exits with 1 if a photograph or heatmap is missing; the rest is saved all the same. Back up servers given by URL
     with their own tools.
@@ -40,10 +41,11 @@ def backup_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
 @data_dir_option
 @click.pass_context
 def restore_command(ctx: click.Context, file: Path, data_dir: Path) -> None:
-    """Restore a backup into a new local stack in DATA_DIR.
+    """Restore a backup into a new local stack.
 
-    The whole FILE is checked before anything is written, and at the end every photograph and heatmap is read back.
-    If the command is interrupted, run it again. Exits with 1 if a photograph or heatmap is missing.
+    DATA_DIR must hold no stack. The whole FILE is checked before anything is written, and at the end every photograph
+    and heatmap is read back. If the command is interrupted, run it again. Exits with 1 if a photograph or heatmap is
+    missing.
 
     Whatever was ended after the backup is back: delete the deleted cases, revoke the revoked keys and remove the
     removed webhooks again.

@@ -32,7 +32,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 )
 @click.pass_context
 def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> None:
-    """Submit the sample photographs, wait for the results and print them.
+    """Analyse the sample photographs and print the results.
 
     Uses the stack that runs in DATA_DIR, or starts one and stops it at the end. The samples are eight CC0 dermoscopy
     images from the ISIC archive, four melanomas and four nevi.

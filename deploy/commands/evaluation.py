@@ -45,7 +45,7 @@ from shared.domain import CLASSES
 )
 @data_dir_option
 def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, data_dir) -> None:
-    """Evaluate a bundle on labelled images, or a cross-validation by its predictions.
+    """Evaluate a bundle on labelled images, or predictions.
 
     Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95%
     interval; for images with diagnoses that no bundle knows, how well the melanoma probability ranks malignant ones

@@ -28,10 +28,11 @@ def gate() -> None:
 @click.option("--bundle", type=folder_type, required=True, help="The bundle's folder, changed in place.")
 @data_option(required=True, help="The images that the bundle was trained on, or some of them.")
 def learn(bundle, data) -> None:
-    """Teach a bundle what its training images are like; `dermqueue bundle` does this for new bundles.
+    """Teach a bundle what its training images are like.
 
-    Writes features.safetensors, and records it in the manifest and on the card; results then warn of photographs that
-    are unlike these images. The weights stay as they are, but the bundle's digest changes.
+    `dermqueue bundle` does this for new bundles. Writes features.safetensors, and records it in the manifest and on
+    the card; results then warn of photographs that are unlike these images. The weights stay as they are, but the
+    bundle's digest changes.
     """
     from worker.training.bundling import add_familiarity
 
@@ -57,9 +58,9 @@ def learn(bundle, data) -> None:
 )
 @data_dir_option
 def measure(bundle, images, worse, note, data_dir) -> None:
-    """Measure how often images of each kind get a warning or are rejected.
+    """Measure how often images are warned of or rejected.
 
-    Prints the shares with 95% intervals, and the codes.
+    Prints the shares of each kind with 95% intervals, and the codes.
     """
     from worker.model import choose_device, load_model
     from worker.training.bundling import note_flags

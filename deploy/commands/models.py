@@ -46,9 +46,9 @@ from shared.errors import ModelUnusable
 @click.option("--experiments", type=file_type, help="A Markdown file on what was tried, to keep beside the card.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The bundle's folder.")
 def bundle(weights, run, predictions, data, name, version, licence, sources, metadata, experiments, out) -> None:
-    """Make a bundle from a run's weights and a cross-validation's predictions.
+    """Make a bundle, which a worker can load, from a run.
 
-    A worker can load it. The predictions give temperature, operating points and the card's figures: each image is
+    A cross-validation's predictions give temperature, operating points and the card's figures: each image is
     judged by a network that had not seen it, with thresholds that were chosen on other images.
 
     \b
@@ -71,7 +71,7 @@ def bundle(weights, run, predictions, data, name, version, licence, sources, met
 
 @click.group()
 def model() -> None:
-    """List, show, verify and choose bundles, the models that workers load.
+    """List, show, verify and choose bundles (models).
 
     A MODEL is a shipped bundle's name, the name of one in DATA_DIR/models, a bundle's folder, or s3://bucket/prefix.
 
@@ -87,7 +87,10 @@ def model() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 def model_list(as_json: bool, data_dir: Path) -> None:
-    """List the shipped bundles, those in DATA_DIR/models, and the one in use, marked with a star."""
+    """List the bundles, and which is in use.
+
+    The shipped ones, those in DATA_DIR/models, and the one in use, marked with a star.
+    """
     chosen = resolve_bundle(chosen_model(data_dir), data_dir)
     folders = [folder for place in (SHIPPED_BUNDLES, data_dir / MODELS) for folder in sorted(place.glob("*/"))]
     found = {resolve_bundle(str(folder), data_dir): folder for folder in folders} | {chosen: find_bundle(chosen)}
@@ -123,7 +126,10 @@ def _line(manifest: dict) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, bundle.json, instead of the card.")
 @data_dir_option
 def model_show(name: str, as_json: bool, data_dir: Path) -> None:
-    """Print a bundle's card: its data, figures with intervals, operating points and limits."""
+    """Print a bundle's card.
+
+    Its data, figures with intervals, operating points and limits.
+    """
     with opened_bundle(name, data_dir) as folder:
         shown = read_manifest(folder).model_dump_json(indent=2) if as_json else read_card(folder)
     click.echo(shown)
@@ -133,7 +139,10 @@ def model_show(name: str, as_json: bool, data_dir: Path) -> None:
 @click.argument("name", metavar="MODEL")
 @data_dir_option
 def model_verify(name: str, data_dir: Path) -> None:
-    """Check a bundle's digests, load it and run it on an image; exit with 1 if anything is wrong."""
+    """Check a bundle's digests, load it and run it.
+
+    Exits with 1 if anything is wrong.
+    """
     click.echo(f"{_verify(name, data_dir)} is intact, loads, and gives finite numbers.")
 
 
@@ -141,7 +150,7 @@ def model_verify(name: str, data_dir: Path) -> None:
 @click.argument("name", metavar="MODEL")
 @data_dir_option
 def model_use(name: str, data_dir: Path) -> None:
-    """Verify a bundle and make it the one that `dermqueue up` starts with.
+    """Verify a bundle and choose it for `dermqueue up`.
 
     Workers that are started separately, as on other machines, take it from DERMQUEUE_MODEL.
     """

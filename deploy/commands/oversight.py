@@ -16,7 +16,7 @@ from shared.store import cases, trail
 
 @click.group()
 def audit() -> None:
-    """Read the audit trail, and verify that nobody has tampered with it."""
+    """Read the audit trail, or check it for tampering."""
 
 
 @audit.command("list")
@@ -46,10 +46,11 @@ def audit_list(case_id: UUID | None, limit: int, as_json: bool, data_dir: Path) 
 )
 @data_dir_option
 def audit_verify(expected_head: str | None, data_dir: Path) -> None:
-    """Recompute every entry's hash; exit with 1 if an entry was altered or removed.
+    """Recompute every entry's hash to find tampering.
 
-    Removing the newest entries leaves a valid chain. So note the printed hash elsewhere (the daily purge also writes it
-    to the worker's log) and give it as --head later: it must then still be part of the chain.
+    Exits with 1 if an entry was altered or removed. Removing the newest entries leaves a valid chain: so note the
+    printed hash elsewhere (the daily purge also writes it to the worker's log) and give it as --head later, when it
+    must still be part of the chain.
     """
     with open_database_of(data_dir).reading() as session:
         report = trail.verify_trail(session, expected_head)
@@ -62,7 +63,7 @@ def audit_verify(expected_head: str | None, data_dir: Path) -> None:
 
 @click.group()
 def failed() -> None:
-    """List failed cases, which a person must look at, and give them another try."""
+    """List failed cases, for a person to look at, or retry them."""
 
 
 @failed.command("list")
@@ -87,7 +88,10 @@ def failed_list(limit: int, as_json: bool, data_dir: Path) -> None:
 @json_option
 @data_dir_option
 def failed_requeue(case_id: UUID, as_json: bool, data_dir: Path) -> None:
-    """Give a failed case three new attempts, in batches of its own, at the end of its clinic's queue."""
+    """Give a failed case three new attempts.
+
+    In batches of its own, at the end of its clinic's queue.
+    """
     with changing(data_dir, "case.requeued", case_id) as (session, now):
         case = cases.requeue_case(session, case_id, now)
     Doorbell(make_celery(load_settings(data_dir))).ring()

@@ -149,7 +149,7 @@ def fetch(case_id, out, class_name, style, url, key, data_dir) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else CASE_ID.pdf.")
 @connection_options
 def report(case_id, out, url, key, data_dir) -> None:
-    """Fetch a case's result as one page of PDF, to print or to file."""
+    """Fetch a case's result as one page of PDF."""
     data = Client(find_connection(url, key, data_dir)).read_report(case_id)
     out = out or Path(f"{case_id}.pdf")
     out.write_bytes(data)

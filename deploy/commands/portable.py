@@ -33,11 +33,12 @@ from shared.photograph import decode_photograph
 )
 @data_dir_option
 def export(bundle, file_format, int8, out, web, data_dir) -> None:
-    """Export a bundle as one file that ONNX Runtime can run without any of our code.
+    """Export a bundle to ONNX, or as a page for browsers.
 
-    Its input is the photograph's pixels, its outputs are the probabilities of a result and the class activation maps.
-    Labels, preprocessing, operating points, heatmap scales, licence and the bundle's digest are in its metadata.
-    The file is first compared with torch on the sample photographs, and not written if the two disagree.
+    ONNX Runtime can run the file without any of our code. Its input is the photograph's pixels, its outputs are the
+    probabilities of a result and the class activation maps. Labels, preprocessing, operating points, heatmap scales,
+    licence and the bundle's digest are in its metadata. The file is first compared with torch on the sample
+    photographs, and not written if the two disagree.
 
     \b
     Examples:

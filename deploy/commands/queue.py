@@ -25,7 +25,10 @@ from shared.webhook_address import check_webhook_url
 @json_option
 @data_dir_option
 def queue(hours: int, minutes: int, as_json: bool, data_dir: Path) -> None:
-    """Print the queue, the last hours' results, and how many workers the backlog needs."""
+    """Print the backlog and how many workers it needs.
+
+    Also the results of the last hours.
+    """
     from api.admin_schemas import QueueQuery
     from api.overview import describe_queue
 
@@ -51,7 +54,10 @@ def queue(hours: int, minutes: int, as_json: bool, data_dir: Path) -> None:
 @json_option
 @data_dir_option
 def workers(as_json: bool, data_dir: Path) -> None:
-    """List the workers seen in the last day: name, state, device, batch size, rate, model."""
+    """List the workers seen in the last day.
+
+    Columns: name, state, device, batch size, rate, model.
+    """
     from api.admin_schemas import WorkerOut, WorkersOut
     from shared.store.workers import list_workers
 
@@ -70,14 +76,17 @@ def workers(as_json: bool, data_dir: Path) -> None:
 
 @click.group()
 def webhook() -> None:
-    """Manage webhooks, which notify clinics of their cases' final states."""
+    """Manage webhooks, which tell clinics that cases ended."""
 
 
 @webhook.command("list")
 @json_option
 @data_dir_option
 def webhook_list(as_json: bool, data_dir: Path) -> None:
-    """List all webhooks: id, state, messages by outcome, last error, clinic, URL."""
+    """List all webhooks.
+
+    Columns: id, state, messages by outcome, last error, clinic, URL.
+    """
     from api.webhook_schemas import WebhookListOut, WebhookOut
 
     with open_database_of(data_dir).reading() as session:
@@ -121,7 +130,10 @@ def webhook_remove(webhook_id: UUID, data_dir: Path) -> None:
 @click.argument("webhook_id", type=click.UUID)
 @data_dir_option
 def webhook_enable(webhook_id: UUID, data_dir: Path) -> None:
-    """Enable a disabled webhook; cases that ended meanwhile are not reported."""
+    """Enable a disabled webhook.
+
+    Cases that ended meanwhile are not reported.
+    """
     with changing(data_dir, "webhook.enabled") as (session, _):
         webhooks.enable_webhook(session, None, webhook_id)
     click.echo("Webhook enabled.")

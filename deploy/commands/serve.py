@@ -122,7 +122,10 @@ def db_upgrade(data_dir: Path) -> None:
 @db.command("check")
 @data_dir_option
 def db_check(data_dir: Path) -> None:
-    """Check that the database's tables are what this version expects; exit with 1 if not."""
+    """Check that the tables are what this version expects.
+
+    Exits with 1 if not.
+    """
     database = open_database(load_settings(data_dir).database_url)
     check_upgraded(database)
     if drift := find_drift(database):

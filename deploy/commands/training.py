@@ -127,7 +127,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
 )
 @click.option("--out", type=_out_type, required=True, help="The folder of the runs, with a subfolder for each fold.")
 def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, out) -> None:
-    """Train one network per fold and let each predict the images that it has not seen.
+    """Train one network per fold; each predicts unseen images.
 
     The folds are stratified by class; near-duplicates, and images of one lesion or patient where the CSV names it, are
     never separated. A fold's network is the average of its last epoch: nothing is chosen on the held-out images, so

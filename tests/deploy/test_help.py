@@ -43,3 +43,13 @@ def test_help_says_what_the_command_does_and_explains_its_options(path):
         if isinstance(option, click.Option) and not option.help and not isinstance(option.type, click.Choice)
     ]
     assert not unexplained
+
+
+@pytest.mark.parametrize(
+    "path", [(), *(path for path, command in COMMANDS.items() if isinstance(command, click.Group))], ids=" ".join
+)
+def test_every_summary_in_a_list_of_commands_fits_into_80_columns(path):
+    shown = CliRunner().invoke(main, [*path, "--help"], terminal_width=80)
+    summaries = shown.output.partition("Commands:\n")[2].splitlines()
+    assert summaries
+    assert [line for line in summaries if line.endswith("...")] == []

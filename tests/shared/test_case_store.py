@@ -204,7 +204,7 @@ def test_a_final_case_cannot_be_cancelled(database, clinic_id, end):
     with pytest.raises(Conflict) as caught:
         cancel(database, case, 9)
     assert caught.value.code == "case_is_final"
-    assert f"This case is already {before.state}" in caught.value.detail
+    assert f"This case is final ({before.state})" in caught.value.detail
     assert read(database, REVIEWER, case.id) == before
 
 

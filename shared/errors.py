@@ -47,8 +47,8 @@ class Unavailable(DermQueueError):
     """Something that we depend on is temporarily unavailable: retry, nothing was lost."""
 
 
-class ObjectRefused(Unavailable):
-    """The object store answers but refuses the request; the same request for another object may succeed."""
+class ObjectInaccessible(Unavailable):
+    """The object store refuses this request, or does not answer it; the same one for another object may succeed."""
 
 
 class ObjectMissing(DermQueueError):

@@ -19,14 +19,13 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.handlers import add_expect_header
 from urllib3.exceptions import HTTPError
 
-from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectRefused, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing, Unavailable
 from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
-_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3, 6
-_PAUSE_AFTER_TIMEOUT_S = 2.0
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _CONNECTION_WAIT_S = 3, 6, 2.0
+PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
 _LONGEST_TRIAL_S = 20.0  # both attempts of a call, with some margin
-_CONNECTION_WAIT_S = 2.0
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 UPLOADS = "uploads/"
 
@@ -97,7 +96,7 @@ class ObjectStore:
 
         Raises:
             ObjectMissing: there is no such object.
-            Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
+            Unavailable: the store cannot be reached; `ObjectInaccessible`: it refuses or times out.
         """
         with self._asking():
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
@@ -135,7 +134,7 @@ class ObjectStore:
         """Delete every object of a case, if there is any.
 
         Raises:
-            Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
+            Unavailable: the store cannot be reached; `ObjectInaccessible`: it refuses or times out.
         """
         with self._asking():
             listing = self._client.list_objects_v2(Bucket=self._bucket, Prefix=f"{clinic_id}/{case_id}/")
@@ -156,7 +155,7 @@ class ObjectStore:
         """Delete one object, if it is there.
 
         Raises:
-            Unavailable: the store cannot be reached; `ObjectRefused`: it refuses.
+            Unavailable: the store cannot be reached; `ObjectInaccessible`: it refuses or times out.
         """
         with self._asking():
             self._client.delete_object(Bucket=self._bucket, Key=key)
@@ -239,7 +238,7 @@ class _CircuitBreaker:
         try:
             yield
         except (ConnectTimeoutError, ReadTimeoutError):
-            refuse_until_s = time.monotonic() + _PAUSE_AFTER_TIMEOUT_S
+            refuse_until_s = time.monotonic() + PAUSE_AFTER_TIMEOUT_S
             raise
         finally:
             self._refuse_until_s = refuse_until_s
@@ -261,13 +260,14 @@ def _translated() -> Iterator[None]:
     except ClientError as error:
         if error.response["Error"]["Code"] == "NoSuchKey":
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
-        raise ObjectRefused("storage_unavailable", "The image store refused the request. Please try again.") from error
+        detail = "The image store refused the request. Please try again."
+        raise ObjectInaccessible("storage_unavailable", detail) from error
     except (BotoCoreError, HTTPClientError, HTTPError) as error:  # the last, such as of TLS, while a body is read
-        raise _away() from error
+        raise _away(ObjectInaccessible if isinstance(error, ReadTimeoutError) else Unavailable) from error
 
 
-def _away() -> Unavailable:
-    return Unavailable("storage_unavailable", "The image store cannot be reached right now. Please try again.")
+def _away(kind: type[Unavailable] = Unavailable) -> Unavailable:
+    return kind("storage_unavailable", "The image store cannot be reached right now. Please try again.")
 
 
 def make_s3_client(settings: Settings, max_connections: int):

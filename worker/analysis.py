@@ -27,11 +27,11 @@ from shared.domain import (
     decide,
     find_plausible,
 )
-from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, ObjectRefused, Unavailable
+from shared.errors import ImageRejected, ModelUnusable, ObjectInaccessible, ObjectMissing, Unavailable
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to_saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
-from shared.storage import UPLOADS, ObjectStore, digest_in_key, overlay_key
+from shared.storage import PAUSE_AFTER_TIMEOUT_S, UPLOADS, ObjectStore, digest_in_key, overlay_key
 from worker.counters import stage
 from worker.frame import DECODED_SIDE, prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion
@@ -39,11 +39,11 @@ from worker.model import Model, Reading
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
-_REFUSED_AGE, _REFUSED_FOR_S, _REFUSALS = timedelta(days=1), 600.0, 10_000
-"""A refused photograph is retried until its case is this old and the store has refused it for this long.
+_INACCESSIBLE_AGE, _INACCESSIBLE_FOR_S, _INACCESSIBLE_KNOWN = timedelta(days=1), 600.0, 10_000
+"""An inaccessible photograph is retried until its case is this old and it has been inaccessible for this long.
 
 Both, because after days of downtime a store that has just started may refuse what it returns ten minutes later.
-Refusals are remembered for at most this many photographs.
+At most this many photographs are remembered.
 """
 
 _LARGE_AT_ONCE = 4
@@ -71,7 +71,7 @@ class Reason(Enum):
     """Why a case is postponed. Only `ANALYSIS_FAILED` counts as an attempt: the case itself may be to blame."""
 
     STORE_UNAVAILABLE = auto()
-    PHOTOGRAPH_REFUSED = auto()
+    PHOTOGRAPH_INACCESSIBLE = auto()
     DEVICE_LOST = auto()
     ANALYSIS_FAILED = auto()
 
@@ -115,23 +115,23 @@ class _Decoded:
     warnings: tuple[str, ...]
 
 
-class _Refusals:
-    """How long the store has refused each photograph, as seen by this process."""
+class _Inaccessible:
+    """How long each photograph has been inaccessible, as seen by this process."""
 
     def __init__(self):
-        # First and last refusal of each; the most recent is at the end.
+        # First and last failure of each; the most recent is at the end.
         self._seen: dict[UUID, tuple[float, float]] = {}
         self._lock = Lock()
 
     def note(self, case_id: UUID) -> float:
-        """Note one more refusal; return for how many seconds the store has done nothing but refuse it."""
+        """Note one more failure; return for how many seconds there has been nothing else."""
         now_s = time.monotonic()
         with self._lock:
             began_s, last_s = self._seen.pop(case_id, (now_s, now_s))
-            if now_s - last_s > _REFUSED_FOR_S:  # another process may have been given it meanwhile
+            if now_s - last_s > _INACCESSIBLE_FOR_S:  # another process may have been given it meanwhile
                 began_s = now_s
             self._seen[case_id] = began_s, now_s
-            if len(self._seen) > _REFUSALS:
+            if len(self._seen) > _INACCESSIBLE_KNOWN:
                 del self._seen[next(iter(self._seen))]
         return now_s - began_s
 
@@ -151,7 +151,7 @@ class Analyst:
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
         self._model, self._store, self._point, self._pool = model, store, operating_point, pool
         self._large = Semaphore(_LARGE_AT_ONCE)
-        self._refusals = _Refusals()
+        self._inaccessible = _Inaccessible()
         self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
@@ -194,29 +194,30 @@ class Analyst:
                 return NoFinding(lease, Problem(State.FAILED, error.code, error.detail))
             except Unavailable as error:
                 # A store that refuses one overlay refuses them all: the photograph is not to blame.
-                refused = isinstance(error, ObjectRefused) and isinstance(item, Lease)
-                return Postponed(lease, Reason.PHOTOGRAPH_REFUSED if refused else Reason.STORE_UNAVAILABLE)
+                to_blame = isinstance(error, ObjectInaccessible) and isinstance(item, Lease)
+                return Postponed(lease, Reason.PHOTOGRAPH_INACCESSIBLE if to_blame else Reason.STORE_UNAVAILABLE)
 
         return settled
 
     def _fetch(self, lease: Lease) -> bytes:
         try:
             data = self._store.get(lease.photograph_key)
-        except ObjectRefused as error:
-            is_old = lease.expires_at - lease.submitted_at >= _REFUSED_AGE
-            if not (self._refusals.note(lease.case_id) >= _REFUSED_FOR_S and is_old and self._gives_others()):
+        except ObjectInaccessible as error:
+            is_old = lease.expires_at - lease.submitted_at >= _INACCESSIBLE_AGE
+            if not (self._inaccessible.note(lease.case_id) >= _INACCESSIBLE_FOR_S and is_old and self._gives_others()):
                 raise
-            self._refusals.forget(lease.case_id)
-            detail = "The image store keeps refusing to return this photograph. A person must look at this case."
+            self._inaccessible.forget(lease.case_id)
+            detail = "The image store does not return this photograph. A person must look at this case."
             raise ObjectMissing("object_unreadable", detail) from error
         except (ObjectMissing, Unavailable):
-            self._refusals.forget(lease.case_id)
+            self._inaccessible.forget(lease.case_id)
             raise
-        self._refusals.forget(lease.case_id)
+        self._inaccessible.forget(lease.case_id)
         return data
 
     def _gives_others(self) -> bool:
         """Tell whether the store returns an object just written: if our key may read nothing, no case is to blame."""
+        time.sleep(PAUSE_AFTER_TIMEOUT_S)
         probe = f"{UPLOADS}probe-{uuid4()}"  # under this prefix, a purge removes one that is left behind
         try:
             self._store.put(probe, b"", "text/plain")

@@ -9,8 +9,8 @@ from threading import Event
 from uuid import UUID
 
 from shared.database import Database, read_clock
-from shared.errors import ObjectRefused
-from shared.storage import UPLOADS, ObjectStore, StoredObject, case_of_key
+from shared.errors import ObjectInaccessible
+from shared.storage import PAUSE_AFTER_TIMEOUT_S, UPLOADS, ObjectStore, StoredObject, case_of_key
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
 _AT_ONCE = 20
@@ -87,11 +87,17 @@ class Housekeeping:
             return uploads.list_expired(session, read_clock(session), after)
 
     def _delete(self, key: str) -> bool:
-        """Delete an object, or return False if the store refuses: one refusal must not hold up the others."""
+        """Delete an object, or return False if it alone is inaccessible: it must not hold up the others.
+
+        Raises:
+            Unavailable: the whole store is unavailable.
+        """
         try:
             self._store.delete(key)
-        except ObjectRefused as error:
+        except ObjectInaccessible as error:
             log.warning("erasure_refused key=%s reason=%s", key, error.__cause__)
+            self._stopping.wait(PAUSE_AFTER_TIMEOUT_S)
+            self._store.check()
             return False
         return True
 

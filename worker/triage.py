@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import Lease, State
-from shared.errors import ObjectRefused, Unavailable
+from shared.errors import ObjectInaccessible, Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
@@ -28,8 +28,8 @@ from worker.watchdog import Watchdog
 _SLICE_S = 5.0
 """A task gives up its thread after this long, so that the sweep gets its turn, and rings again for what waits."""
 
-_POSTPONE_S, _POSTPONE_REFUSED_S = 5.0, 60.0
-"""A photograph that the store refuses is retried less often: many of them must not crowd out the others."""
+_POSTPONE_S, _POSTPONE_INACCESSIBLE_S = 5.0, 60.0
+"""A photograph that alone is inaccessible is retried less often: many of them must not crowd out the others."""
 
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
@@ -102,7 +102,7 @@ class Triage:
     def _finish(self, leases: Sequence[Lease]) -> bool:
         """Analyse a batch, which may be empty; return False if the next one would achieve nothing either.
 
-        Photographs that the store refuses say nothing about those that wait behind them.
+        Photographs that are inaccessible say nothing about those that wait behind them.
         """
         if not leases:
             return False
@@ -194,7 +194,7 @@ class Triage:
             self._erased_up_to = deleted
             try:
                 self._store.erase_case(deleted.clinic_id, deleted.case_id)
-            except ObjectRefused as error:
+            except ObjectInaccessible as error:
                 log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
                 continue
             except Unavailable:
@@ -213,7 +213,7 @@ def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) ->
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
                 others.add(lease.case_id)
             case Postponed(lease, reason):
-                pause_s = _POSTPONE_REFUSED_S if reason is Reason.PHOTOGRAPH_REFUSED else _POSTPONE_S
+                pause_s = _POSTPONE_INACCESSIBLE_S if reason is Reason.PHOTOGRAPH_INACCESSIBLE else _POSTPONE_S
                 later = now + timedelta(seconds=pause_s)
                 if queue.return_case(session, lease, later, alone=outcome.alone, counted=outcome.counted):
                     others.add(lease.case_id)

@@ -13,7 +13,7 @@ from urllib3.exceptions import SSLError
 from urllib3.response import HTTPResponse
 
 from deploy.embedded.program import find_free_port
-from shared.errors import ConfigurationInvalid, ObjectMissing, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing, Unavailable
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
 from tests.faults.network.proxy import Proxy, Swallow
@@ -170,7 +170,7 @@ def test_an_unreachable_server_is_a_transient_error_within_seconds(settings, cal
 
 def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_until_it_does(settings, monkeypatch):
     monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shared.storage.PAUSE_AFTER_TIMEOUT_S", 0.5)
     with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
         store = store_with(settings, s3_endpoint_url=network.url)
         store.check()
@@ -180,6 +180,22 @@ def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_un
             wait_until(lambda: seconds_until_refused(store) >= 2 * 0.5)
         wait_until(lambda: answers(store))
         store.check()
+        store._client.close()
+
+
+def test_an_object_that_never_comes_is_inaccessible_while_others_come(settings, monkeypatch):
+    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shared.storage.PAUSE_AFTER_TIMEOUT_S", 0.2)
+    with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
+        store = store_with(settings, s3_endpoint_url=network.url)
+        for key in ("case/lost.jpg", "case/whole.jpg"):
+            store.put(key, b"bytes", "image/jpeg")
+        with network.behaving(Swallow(asked=b"case/lost.jpg")):
+            for ask in (store.get, store.delete):
+                with pytest.raises(ObjectInaccessible):
+                    ask("case/lost.jpg")
+                wait_until(lambda: answers(store))
+                assert store.get("case/whole.jpg") == b"bytes"
         store._client.close()
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from shared import photograph
 from shared.database import read_clock
 from shared.domain import State
-from shared.errors import ObjectRefused
+from shared.errors import ObjectInaccessible
 from shared.store import cases
 from shared.tables import CaseRow
 from tests import images
@@ -70,7 +70,7 @@ class Refusing(Away):
 
     def get(self, key: str) -> bytes:
         if not self._keys or key in self._keys:
-            raise ObjectRefused("storage_unavailable", "InvalidObjectState")
+            raise ObjectInaccessible("storage_unavailable", "InvalidObjectState")
         return self._store.get(key)
 
 
@@ -91,14 +91,14 @@ class _MayNotDelete(Refusing):
     """A store whose key may only put and get, or whose objects are locked."""
 
     def delete(self, key: str) -> None:
-        raise ObjectRefused("storage_unavailable", "AccessDenied")
+        raise ObjectInaccessible("storage_unavailable", "AccessDenied")
 
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    """The clock by which refusals are timed; it stands still."""
+    """The clock by which inaccessible photographs are timed; it stands still."""
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(analysis, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    monkeypatch.setattr(analysis, "time", SimpleNamespace(monotonic=lambda: clock.now_s, sleep=lambda _: None))
     return clock
 
 
@@ -163,20 +163,20 @@ def test_the_first_refusals_after_a_day_without_a_store_fail_no_case(
 
 
 def test_a_refusal_long_after_the_last_one_is_timed_anew(clock):
-    refusals, case_id = analysis._Refusals(), uuid4()
+    inaccessible, case_id = analysis._Inaccessible(), uuid4()
     refused_for_s = []
     for pause_s in (0, 500, 500, 601, 1):
         clock.now_s += pause_s
-        refused_for_s.append(refusals.note(case_id))
+        refused_for_s.append(inaccessible.note(case_id))
     assert refused_for_s == [0, 500, 1000, 0, 1]
 
 
-def test_the_number_of_refusals_remembered_is_limited(monkeypatch):
-    monkeypatch.setattr(analysis, "_REFUSALS", 2)
-    refusals, case_ids = analysis._Refusals(), [uuid4() for _ in range(3)]
+def test_the_number_of_inaccessible_photographs_remembered_is_limited(monkeypatch):
+    monkeypatch.setattr(analysis, "_INACCESSIBLE_KNOWN", 2)
+    inaccessible, case_ids = analysis._Inaccessible(), [uuid4() for _ in range(3)]
     for case_id in case_ids:
-        refusals.note(case_id)
-    assert list(refusals._seen) == case_ids[1:]
+        inaccessible.note(case_id)
+    assert list(inaccessible._seen) == case_ids[1:]
 
 
 @pytest.mark.parametrize("network", [DeadDevice, _NaNs])

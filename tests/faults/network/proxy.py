@@ -49,11 +49,15 @@ class Manner:
         """Return when the chunk may go on its way; raise `Cut` or `Swallowed` if it may not."""
 
 
+@dataclass
 class Swallow(Manner):
-    """Accepts connections and all their data, and never answers."""
+    """Accepts connections and all their data, and never answers, or never answers requests with `asked` in them."""
+
+    asked: bytes = b""
 
     async def treat(self, link: Link, chunk: bytes, is_answer: bool) -> None:
-        raise Swallowed
+        if self.asked in chunk:
+            raise Swallowed
 
 
 @dataclass

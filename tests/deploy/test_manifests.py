@@ -182,6 +182,12 @@ def test_the_compose_file_mounts_what_is_there_and_asks_for_what_the_example_nam
     assert asked == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
 
 
+def test_the_api_of_the_compose_file_waits_for_the_disk_of_the_object_store():
+    (volume,) = {mount.split(":")[0] for mount in SERVICES["s3"]["volumes"]}
+    folder = SERVICES["api"]["environment"]["DERMQUEUE_S3_FOLDER"]
+    assert f"{volume}:{folder}:ro" in SERVICES["api"]["volumes"]
+
+
 def test_the_purge_finds_a_worker():
     cron = find("ScaledObject", "worker")["spec"]["triggers"][1]["metadata"]
     (hour,), (minute,) = _PURGE_AT.hour, _PURGE_AT.minute

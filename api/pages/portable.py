@@ -70,7 +70,8 @@ def write_service_worker(parts: dict[str, Path]) -> str:
     """Return the service worker that caches these files; it differs whenever any file's content does."""
     digests = {name: _digest(file, file.stat().st_mtime_ns) for name, file in sorted(parts.items())}
     version = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-    kept = json.dumps(["./", *digests])
+    del digests[_SERVICE_WORKER]  # it is sent with these lines before it, and browsers keep it themselves
+    kept = json.dumps({"./": digests[_PAGE], **digests})
     return f'const VERSION = "{version}";\nconst PARTS = {kept};\n{parts[_SERVICE_WORKER].read_text()}'
 
 

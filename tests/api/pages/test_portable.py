@@ -35,7 +35,8 @@ def test_its_own_parts_alone_are_kept_and_serve_without_a_network_and_without_a_
         "async () => Promise.all((await caches.keys()).map(async (name) => "
         "(await (await caches.open(name)).keys()).map((request) => new URL(request.url).pathname)))"
     )
-    assert [{address.removeprefix(PAGE) for address in cache} for cache in kept] == [{"", *portable.list_parts(model)}]
+    parts = portable.list_parts(model).keys() - {"service-worker.js"}
+    assert [{address.removeprefix(PAGE) for address in cache} for cache in kept] == [{"", *parts}]
 
 
 def test_a_new_model_is_fetched_meanwhile_and_used_from_the_next_time_on(open_page, clinic, model):
@@ -58,6 +59,28 @@ def test_a_new_model_is_fetched_meanwhile_and_used_from_the_next_time_on(open_pa
     expect(page.get_by_text("tiny 2")).to_be_visible()
     (after,) = page.evaluate("caches.keys()")
     assert after != before
+
+
+def test_files_of_two_versions_are_never_mixed(open_page, clinic, model, tmp_path, monkeypatch):
+    page = open_page(clinic)
+    open_portable(page, PAGE)
+    before = page.evaluate("caches.keys()")
+    newer = tmp_path / "newer.onnx"
+    newer.write_bytes(write_tiny_model(version="2"))
+    write = portable.write_service_worker
+    monkeypatch.setattr(portable, "write_service_worker", lambda parts: write(parts | {portable.MODEL: newer}))
+    ended = page.evaluate(
+        """async () => {
+            const kept = await navigator.serviceWorker.getRegistration();
+            const worker = (await kept.update()).installing;
+            while (worker.state === "installing") await new Promise((resolve) => setTimeout(resolve, 50));
+            return worker.state;
+        }"""
+    )
+    assert ended == "redundant"
+    assert page.evaluate("caches.keys()") == before
+    open_portable(page, PAGE)
+    expect(page.get_by_text("tiny 1")).to_be_visible()
 
 
 def test_when_the_session_has_ended_no_sign_in_page_takes_the_place_of_a_part(open_page, clinic, model):

@@ -55,12 +55,13 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnPro
     readings = [model.read(batch) for batch in batches]
     probabilities = np.concatenate([reading.probabilities for reading in readings])
     maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])
-    ids, others = np.array(images.ids), {n: c for n, c in images.count().items() if n not in CLASSES}
-    diagnosed = Diagnosed(ids, images.labels.numpy(), images.classes, probabilities[:, MELANOMA])
+    ids, clusters = np.array(images.ids), np.array(images.groups)
+    others = {n: c for n, c in images.count().items() if n not in CLASSES}
+    diagnosed = Diagnosed(ids, images.labels.numpy(), images.classes, probabilities[:, MELANOMA], clusters)
     return Subject(
         f"{manifest.name} {manifest.version}",
         ", ".join(folder.name for folder, _ in sources),
-        _take_readings(manifest, ids[known], labels, probabilities[known]),
+        _take_readings(manifest, ids[known], labels, probabilities[known], clusters[known]),
         manifest.default_operating_point,
         others | images.left_out,
         diagnosed if others else None,
@@ -68,11 +69,13 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnPro
     )
 
 
-def _take_readings(manifest: Manifest, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Readings:
+def _take_readings(
+    manifest: Manifest, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray
+) -> Readings:
     referred = {point.name: probabilities[:, MELANOMA] >= point.threshold for point in manifest.operating_points}
     by_default = referred[manifest.default_operating_point]
     plausible = manifest.plausible_from and find_all_plausible(probabilities, manifest.plausible_from, by_default)
-    return Readings(ids, labels, probabilities, referred, plausible)
+    return Readings(ids, labels, probabilities, referred, plausible, clusters)
 
 
 def read_cross_validation(path: Path) -> Subject:

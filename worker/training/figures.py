@@ -1,7 +1,8 @@
 """Figures of probabilities against the truth, with 95% bootstrap intervals; for shares of few images, exact ones.
 
-A resample is a weight per row: how often its image was drawn. A figure is a function of weights (resamples, n), so that
-a thousand resamples are a few matrix products, and the figure itself has weights that are all 1.
+A resample is a weight per row: how often its cluster was drawn. A cluster is an image or, where it is known, all images
+of one lesion or patient (cluster bootstrap: Field and Welsh 2007, J. R. Stat. Soc. B 69:369). A figure is a function of
+weights (resamples, n), so that a thousand resamples are a few matrix products; the figure itself has weights of 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ CALIBRATION_BINS = 10
 _SENSITIVITY = 0.95
 _RESAMPLES = 1000
 _FEW = 200
-"""With fewer images, a share has an exact interval: for 59 hits among 62, the bootstrap's would cover 88%."""
+"""With fewer clusters, a share has an exact interval: for 59 hits among 62, the bootstrap's would cover 88%."""
 
 _WEIGHTS_AT_ONCE = 500_000  # 4 MB: more is slower, because it leaves the processor's cache
 
@@ -34,7 +35,8 @@ class Readings:
 
     `ids` may hold an image several times, if several networks read it. `labels` int64 (n,), indices into `CLASSES`;
     `probabilities` float64 (n, len(CLASSES)), rows sum to one; `referred` bool (n,), by operating point. `plausible`
-    bool (n, len(CLASSES)), at the default operating point, is None where the bundle cannot tell.
+    bool (n, len(CLASSES)), at the default operating point, is None where the bundle cannot tell. `clusters`
+    str (n,) names the lesion or patient that a row shows; None: each image shows another one.
     """
 
     ids: np.ndarray
@@ -42,6 +44,7 @@ class Readings:
     probabilities: np.ndarray
     referred: dict[str, np.ndarray]
     plausible: np.ndarray | None = None
+    clusters: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,7 +61,8 @@ class Readings:
         """Return the rows of a mask, or those of these numbers in their order."""
         referred = {point: flags[rows] for point, flags in self.referred.items()}
         plausible = None if self.plausible is None else self.plausible[rows]
-        return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred, plausible)
+        clusters = None if self.clusters is None else self.clusters[rows]
+        return Readings(self.ids[rows], self.labels[rows], self.probabilities[rows], referred, plausible, clusters)
 
 
 def measure(readings: Readings) -> dict[str, Figure]:
@@ -70,12 +74,14 @@ def find_figures(
     readings: Readings, scores: dict[str, Measure], rates: dict[str, tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, Figure]:
     """Return each figure with its interval. A rate is given by which rows are hits and among which they are counted."""
+    clusters = clusters_of(readings)
     n_of = {name: np.unique(readings.ids[among]).size for name, (_, among) in rates.items()}
+    n_clusters = {name: np.unique(clusters[among]).size for name, (_, among) in rates.items()}
     value_of = {name: float(hits[among].mean()) for name, (hits, among) in rates.items()}
     exact = {
-        name: (value, *exact_interval(round(value * n_of[name]), n_of[name]))
+        name: (value, *exact_interval(round(value * n_clusters[name]), n_clusters[name]))
         for name, value in value_of.items()
-        if n_of[name] < _FEW or value in (0, 1)  # 0 and 1 have no spread to resample
+        if n_clusters[name] < _FEW or value in (0, 1)  # 0 and 1 have no spread to resample
     }
     resampled = scores | {name: _rate(*sets) for name, sets in rates.items() if name not in exact}
     spans = intervals(readings, resampled) | exact
@@ -91,8 +97,14 @@ class Labelled(Protocol):
 
     ids: np.ndarray
     labels: np.ndarray
+    clusters: np.ndarray | None
 
     def __len__(self) -> int: ...
+
+
+def clusters_of(readings: Labelled) -> np.ndarray:
+    """Return what each row is a repeated observation of, str (n,): its lesion or patient if known, or its image."""
+    return readings.ids if readings.clusters is None else readings.clusters
 
 
 def intervals(readings: Labelled, measures: dict[str, Measure]) -> dict[str, tuple[float, float, float]]:
@@ -109,17 +121,20 @@ def intervals(readings: Labelled, measures: dict[str, Measure]) -> dict[str, tup
 
 
 def _resamples(readings: Labelled) -> Iterator[np.ndarray]:
-    """Draw images with replacement within each class, so that no resample lacks one; an image's rows stay together."""
+    """Draw clusters with replacement, as many as there are of each first class, and skip what lacks a class."""
     generator = np.random.default_rng(0)
-    _, first, image_of_row = np.unique(readings.ids, return_index=True, return_inverse=True)
-    labels = readings.labels[first]
+    clusters, cluster_of_row = np.unique(clusters_of(readings), return_inverse=True)
+    labels = np.full(len(clusters), np.iinfo(readings.labels.dtype).max)
+    np.minimum.at(labels, cluster_of_row, readings.labels)
+    is_class = readings.labels[:, None] == np.unique(readings.labels)
     at_once = max(1, _WEIGHTS_AT_ONCE // len(readings))
     for begin in range(0, _RESAMPLES, at_once):
         drawn = np.empty((min(at_once, _RESAMPLES - begin), len(labels)))
         for label in np.unique(labels):
-            images = np.flatnonzero(labels == label)
-            drawn[:, images] = generator.multinomial(len(images), np.full(len(images), 1 / len(images)), len(drawn))
-        yield drawn[:, image_of_row]
+            alike = np.flatnonzero(labels == label)
+            drawn[:, alike] = generator.multinomial(len(alike), np.full(len(alike), 1 / len(alike)), len(drawn))
+        weights = drawn[:, cluster_of_row]
+        yield weights[(weights @ is_class > 0).all(axis=1)]
 
 
 def exact_interval(hits: int, n: int) -> tuple[float, float]:

@@ -17,13 +17,15 @@ class Diagnosed:
     """Images of every diagnosis that their CSV files name, and the melanoma probability that each was given.
 
     A network that knows three diagnoses takes what is neither nevus nor keratosis for melanoma, and that probability
-    decides on referral. `labels` int64 (n,), indices into `diagnoses`; `scores` float64 (n,).
+    decides on referral. `labels` int64 (n,), indices into `diagnoses`; `scores` float64 (n,); `clusters` as in
+    `Readings`.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     diagnoses: tuple[str, ...]
     scores: np.ndarray
+    clusters: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -34,7 +36,8 @@ class Diagnosed:
 
     def take(self, rows: np.ndarray) -> "Diagnosed":
         """Return the rows of a mask."""
-        return Diagnosed(self.ids[rows], self.labels[rows], self.diagnoses, self.scores[rows])
+        clusters = None if self.clusters is None else self.clusters[rows]
+        return Diagnosed(self.ids[rows], self.labels[rows], self.diagnoses, self.scores[rows], clusters)
 
 
 class MalignantAuc(BaseModel):

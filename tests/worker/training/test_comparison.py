@@ -15,7 +15,7 @@ def test_an_example_worked_out_by_hand():
     # Placements of the positive ones: 1 and 1/2; 1 and 1/4 (a tie counts half). AUC 0.75 and 0.625.
     # Of the negative ones: 1 and 1/2; 3/4 and 1/2. Their variances: 1/8, 9/32, covariance 3/16; 1/8, 1/32, 1/16.
     # Variance of the difference: (1/8 + 9/32 - 3/8)/2 + (1/8 + 1/32 - 1/8)/2 = 1/32; z = 0.125 / sqrt(1/32) = 0.7071.
-    got = delong(first, second, positive)
+    got = delong(first, second, positive, np.arange(4))
     assert (got.first, got.second, got.difference) == (0.75, 0.625, 0.125)
     assert (got.high - got.low) / 2 == pytest.approx(1.959964 * np.sqrt(1 / 32))
     assert got.p == pytest.approx(0.4795, abs=1e-4)
@@ -34,8 +34,21 @@ def test_its_interval_agrees_with_the_bootstraps():
 def test_two_networks_of_equal_skill_differ_significantly_as_often_as_by_chance():
     positive = np.arange(120) < 40
     generator = np.random.default_rng(0)
-    p = [delong(*(generator.normal(size=(2, 120)) + positive), positive).p for _ in range(1000)]
+    p = [delong(*(generator.normal(size=(2, 120)) + positive), positive, np.arange(120)).p for _ in range(1000)]
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.02)
+
+
+def test_two_networks_of_equal_skill_differ_as_often_as_by_chance_where_a_patient_has_several_lesions():
+    patient = np.repeat(np.arange(60), 3)
+    positive = np.arange(180) % 6 < 2  # two of three lesions of every second patient
+    generator = np.random.default_rng(0)
+    by_patient, by_image = [], []
+    for _ in range(1000):
+        scores = generator.normal(size=(2, 180)) + positive + 1.5 * generator.normal(size=(2, 60))[:, patient]
+        by_patient.append(delong(*scores, positive, patient).p)
+        by_image.append(delong(*scores, positive, np.arange(180)).p)
+    assert np.mean(np.array(by_patient) < 0.05) == pytest.approx(0.05, abs=0.03)
+    assert np.mean(np.array(by_image) < 0.05) > 0.1
 
 
 def test_a_network_does_not_differ_from_itself():

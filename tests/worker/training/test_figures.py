@@ -139,6 +139,28 @@ def test_reading_every_image_twice_narrows_no_interval():
     assert after == before
 
 
+def test_a_second_photograph_of_each_lesion_narrows_no_interval():
+    once = made_up_readings(200)
+    again = once.take(np.tile(np.arange(200), 2))
+    twice = replace(again, ids=np.arange(400).astype(str), clusters=again.ids)
+    before, after = measure(once), measure(twice)
+    assert {name: figure.n for name, figure in after.items() if figure.n != 2 * before[name].n} == {}
+    spans = [np.array([(f.value, f.low, f.high) for f in figures.values()]) for figures in (before, after)]
+    np.testing.assert_allclose(*spans, rtol=1e-9)
+
+
+def test_an_interval_holds_what_it_promises_where_a_patient_has_several_lesions():
+    patient, generator = np.repeat(np.arange(80), 5).astype(str), np.random.default_rng(0)
+    held = {True: 0, False: 0}
+    for _ in range(100):
+        hits = generator.random(400) < np.repeat(generator.choice([0.2, 0.8], 80), 5)
+        readings = four(np.where(hits, 0.9, 0.1), [0] * 400)
+        for known in held:
+            figure = measure(replace(readings, clusters=patient if known else None))["accuracy"]
+            held[known] += figure.low <= 0.5 <= figure.high
+    assert held[True] >= 90 > 85 > held[False]
+
+
 def test_no_resample_lacks_a_class_and_all_have_the_same_weight():
     readings = made_up_readings(60)
     sizes = {

@@ -48,10 +48,11 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
     """Evaluate a bundle on labelled images, or predictions.
 
     Prints AUC, accuracy, sensitivity and specificity at each operating point, calibration and more, each with its 95%
-    interval, in which images of one lesion or patient count together if the CSV names it; for images with diagnoses that no bundle knows, how well the melanoma probability ranks malignant ones
-    (melanoma, basal and squamous cell carcinoma) above the others; for cross-validations, and bundles with plausible
-    diagnoses, how often the true one is among these, and how many there are. --out also writes report.json,
-    report.md, and plots of the ROC curve, calibration and confusion.
+    interval, in which images of one lesion or patient count together if the CSV names it; for images with diagnoses
+    that no bundle knows, how well the melanoma probability ranks malignant ones (melanoma, basal and squamous cell
+    carcinoma) above the others; for cross-validations, and bundles with plausible diagnoses, how often the true one is
+    among these, and how many there are. --out also writes report.json, report.md, and plots of the ROC curve,
+    calibration and confusion.
 
     Never evaluate on images that the bundle was trained or calibrated on: the figures would be too optimistic.
 

@@ -4,7 +4,6 @@
 """
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import psutil
 from sqlalchemy import func, select
 
 from shared.database import Database
@@ -28,7 +28,7 @@ EARLY = 500
 
 _PROGRAMS = ("api", "worker", "beat", "valkey", "seaweed")
 _SAMPLED_EVERY_S = 1.0
-_KIB_PER_MIB = 1024
+_BYTES_PER_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,9 @@ def _count_done(database: Database) -> int:
 
 
 def _tree_mib(pid: int) -> float:
-    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-    return _mib(pid) + sum(_tree_mib(int(child)) for child in children)
-
-
-def _mib(pid: int) -> float:
-    """Return a process's proportional set size."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(rollup.partition("\nPss:")[2].split()[0]) / _KIB_PER_MIB
+    """Return the proportional set size of a process and all that it started."""
+    process = psutil.Process(pid)
+    return sum(each.memory_full_info().pss for each in (process, *process.children(recursive=True))) / _BYTES_PER_MIB
 
 
 @click.command(help=__doc__)

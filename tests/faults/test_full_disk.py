@@ -7,11 +7,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults import small_disk
@@ -75,26 +76,21 @@ def failing_writes(rig: Rig) -> Iterator[None]:
 
     Not for PostgreSQL: the limit would apply to its shared memory, too.
     """
-    limit_files(rig, f"{LONGEST_FILE_BYTES}")
+    limit_files(rig, LONGEST_FILE_BYTES)
     try:
         yield
     finally:
-        limit_files(rig, "unlimited")
+        limit_files(rig, psutil.RLIM_INFINITY)
 
 
-def limit_files(rig: Rig, longest: str) -> None:
+def limit_files(rig: Rig, longest_bytes: int) -> None:
     """Set a limit that can be lifted again; children that are started later inherit it."""
     for name in ("api", "worker"):
-        parent = rig.pid(name)
-        limit_files_of(parent, longest)
-        children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True).stdout
-        for child in children.split():
-            limit_files_of(int(child), longest)
-
-
-def limit_files_of(pid: int, longest: str) -> None:
-    """Set the limit of one process, if it is still there."""
-    subprocess.run(["prlimit", f"--pid={pid}", f"--fsize={longest}:"], capture_output=True)
+        parent = psutil.Process(rig.pid(name))
+        for process in (parent, *parent.children()):
+            with suppress(psutil.NoSuchProcess):
+                _, highest = process.rlimit(psutil.RLIMIT_FSIZE)
+                process.rlimit(psutil.RLIMIT_FSIZE, (longest_bytes, highest))
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Many clinics at once, and one that floods: nothing is lost, nobody is held up, the API's memory stays flat."""
 
-import subprocess
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+
+import psutil
 
 from tests.faults.audit import Trace
 from tests.faults.sizes import BATCH_SIZE
@@ -47,13 +47,4 @@ def count_served_between(others: Sequence[Trace], single: Trace) -> int:
 
 def memory_of_api(pid: int) -> float:
     """Return the resident memory of all the API's processes, in MiB."""
-    return sum(map(resident_mib, children(pid)))
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in subprocess.check_output(["pgrep", "-P", str(pid)], text=True).split()]
-
-
-def resident_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return sum(child.memory_info().rss for child in psutil.Process(pid).children()) / 2**20

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 
 from deploy.embedded import tether
 from deploy.embedded.program import find_free_port
@@ -60,10 +61,11 @@ class RunningStack:
     def pid(self, program: str) -> int:
         """Return the process under this name; raises ProcessLookupError between a death and the restart."""
         pattern = {"valkey": "valkey-server", "seaweed": "weed mini"}.get(program, f"dermqueue {program}")
-        found = subprocess.run(["pgrep", "-P", str(self._process.pid), "-f", pattern], capture_output=True, text=True)
-        if not found.stdout:
-            raise ProcessLookupError(program)
-        return int(found.stdout.split()[0])
+        for child in psutil.Process(self._process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if pattern in " ".join(child.cmdline()):
+                    return child.pid
+        raise ProcessLookupError(program)
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -1,18 +1,15 @@
 """What a case costs: processor time of every program, and what PostgreSQL writes."""
 
-import os
 import resource
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+import psutil
 from sqlalchemy import text
 
 from shared.database import Database
 from tests.rehearsal.system import System
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SQL = (
     "SELECT pg_database_size(current_database()), pg_current_wal_lsn() - '0/0', sum(xact_commit) FROM pg_stat_database"
 )
@@ -39,6 +36,5 @@ def read_meters(system: System, database: Database) -> Meters:
 
 def _cpu_s_of_tree(pid: int) -> float:
     """Sum up a process, its children that have ended, and those that live."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-    return sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S + sum(_cpu_s_of_tree(int(c)) for c in children)
+    process = psutil.Process(pid)
+    return sum(sum(each.cpu_times()[:4]) for each in (process, *process.children(recursive=True)))

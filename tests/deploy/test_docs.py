@@ -97,6 +97,14 @@ def test_the_settings_page_lists_every_setting_with_its_default():
     assert {name: listed[name].partition(":")[0].strip("`") for name in defaults} == defaults
 
 
+def test_the_readme_gives_the_settings_it_names_the_settings_pages_defaults():
+    text = (REPOSITORY / "README.md").read_text()
+    given = dict(ROW.findall(text[text.index("| variable | default | meaning |") :]))
+    assert given
+    listed = dict(ROW.findall((PAGES / "settings.md").read_text()))
+    assert given == {name: listed[name] for name in given}
+
+
 def default_of(field: FieldInfo) -> str:
     """Return how the settings page writes a field's default."""
     if field.is_required():

@@ -76,15 +76,22 @@ def draw_report(case: Case, photograph: Image.Image, overlay: Image.Image) -> by
 def _draw_heading(canvas: Canvas, case: Case) -> float:
     y = _draw_text(canvas, f"Case {case.reference or case.id}", _TOP, _BOLD, 15)
     y = _draw_text(canvas, f"{NOTICE} {NO_ALL_CLEAR}", y - 1 * mm, _BOLD, 10)
-    return _draw_text(canvas, f"Suggestion: {case.analysis.decision.upper()}", y, _BOLD, 12)
+    y = _draw_text(canvas, f"Suggestion: {case.analysis.decision.upper()}", y, _BOLD, 12)
+    for warning in case.analysis.warnings:
+        y = _draw_text(canvas, say_warning(warning), y, _BOLD)
+    return y
 
 
 def _draw_pictures(canvas: Canvas, photograph: Image.Image, overlay: Image.Image, y: float) -> float:
     factor = _PICTURE_SIDE / max(photograph.size)
     width, height = photograph.width * factor, photograph.height * factor
-    for x, picture in ((_LEFT, photograph), (_LEFT + _PICTURE_SIDE + _GAP, overlay)):
+    captions = "Photograph", f"Heatmap of {say_class(OVERLAY_CLASS).lower()}: what influenced the model"
+    canvas.setFont(_PLAIN, 8)
+    for column, (picture, caption) in enumerate(zip((photograph, overlay), captions, strict=True)):
+        x = _LEFT + column * (_PICTURE_SIDE + _GAP)
         canvas.drawImage(_compressed(picture), x, y - height, width, height)
-    return y - height - 2 * _LINE
+        canvas.drawString(x, y - height - 4 * mm, caption)
+    return y - height - 2.5 * _LINE
 
 
 def _compressed(picture: Image.Image) -> ImageReader:
@@ -126,8 +133,6 @@ def _facts(case: Case) -> Iterator[str]:
     yield ", ".join(f"{name}: {value}" for name, value in said.items() if value is not None)
     yield f"Sent {moment(case.submitted_at)} UTC, analysed {moment(case.finished_at)} UTC"
     yield f"Model {case.model_name} {case.model_version}, digest {case.analysis.model_digest[:16]}"
-    if case.analysis.warnings:
-        yield " ".join(map(say_warning, case.analysis.warnings))
     yield f"ID {case.id}"
 
 

@@ -58,8 +58,8 @@ def say_decision(decision: str) -> str:
     return _DECISIONS[decision]
 
 
-def say_verdict(verdict: str) -> str:
-    return _VERDICTS[verdict]
+def say_verdict(review: dict) -> str:
+    return _VERDICTS[review["verdict"]] if review["had_result"] else "has seen it, without a result"
 
 
 def say_problem(problem: dict) -> str:

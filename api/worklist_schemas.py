@@ -113,6 +113,7 @@ class ReviewOut(BaseModel):
     note: str | None
     reviewer: str = Field(description="their key's prefix")
     reviewed_at: datetime
+    had_result: bool = Field(description="whether there was a result to agree with; if not, the analysis had failed")
 
     @classmethod
     def of(cls, review: Review) -> "ReviewOut":

@@ -228,7 +228,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Review:
-    """A reviewer's verdict on a case. `reviewer` is their key's prefix; `version` grows with every change."""
+    """A reviewer's verdict on a case. `reviewer` is their key's prefix; `version` grows with every change.
+
+    `had_result`: the reviewer saw a result; if not, the analysis had failed, and the verdict agrees with nothing.
+    """
 
     case_id: UUID
     version: int
@@ -237,6 +240,7 @@ class Review:
     note: str | None
     reviewer: str
     reviewed_at: datetime
+    had_result: bool
 
 
 def decide(melanoma_probability: float, point: OperatingPoint) -> Decision:

@@ -2,13 +2,13 @@
 
 import io
 
-from flask import Response, request
+from flask import Response, request, url_for
 from PIL import Image
 
 from api import cases, pictures, reports, service
 from api.answers import parse_case_id
 from api.auth import allow
-from api.pages.frame import guarded_pages, read_query, show
+from api.pages.frame import guarded_pages, in_background, name_clinics, read_query, show
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
 from shared.domain import Role
 
@@ -23,7 +23,10 @@ case = guarded_pages("case")
 def show_case(case_id: str) -> Response:
     query = read_query(HeatmapQuery)
     found = cases.read_case(path=CasePath(case_id=case_id), header=ReadHeader()).get_json()
-    return show("case.html", case=found, shown_class=query.class_)
+    here = url_for("pages.case.show_case", case_id=case_id)
+    return show(
+        "case.html", case=found, shown_class=query.class_, here=here, clinic=name_clinics([case_id]).get(case_id)
+    )
 
 
 @case.get("/cases/<case_id>/photograph")
@@ -46,6 +49,7 @@ def show_report(case_id: str) -> Response:
 
 @case.get("/cases/<case_id>/thumbnail")
 @allow(Role.CLINIC, Role.REVIEWER)
+@in_background
 def show_thumbnail(case_id: str) -> Response:
     """Send a small photograph, which a browser caches but must revalidate each time it shows it."""
     found = cases.find_case(parse_case_id(case_id))

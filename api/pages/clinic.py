@@ -9,7 +9,7 @@ from api import cases, submissions
 from api.auth import allow, caller
 from api.bodies import reads_body
 from api.intake import submit_photograph
-from api.pages.frame import checks_form, guarded_pages, read_query, show, wants_json, word_problems_by
+from api.pages.frame import checks_form, guarded_pages, name_clinics, read_query, show, wants_json, word_problems_by
 from api.schemas import CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader
 from api.services import services
 from api.submission_schemas import SubmissionForm, SubmissionPath
@@ -23,9 +23,11 @@ clinic = guarded_pages("clinic")
 def list_cases() -> Response:
     query = read_query(ListQuery)
     page, following = cases.list_page(caller(), query)
+    shown = page.model_dump(mode="json")["cases"]
     return show(
         "cases.html",
-        cases=page.model_dump(mode="json")["cases"],
+        cases=shown,
+        clinics=name_clinics([case["id"] for case in shown]),
         query=query,
         states=list(State),
         following=following,

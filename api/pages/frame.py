@@ -1,20 +1,22 @@
 """What all pages share: the session, CSRF tokens, the content security policy, and errors in plain words."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request, url_for
 from pydantic import BaseModel
 from werkzeug.datastructures import ImmutableMultiDict
 
+from api.answers import parse_case_id
 from api.problems import RETRY_AFTER_S, checked
 from api.services import services
 from api.words import COVERAGE
 from shared.database import read_clock
-from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE
+from shared.domain import CLASSES, EVIDENCE, NO_ALL_CLEAR, NOTICE, Role
 from shared.errors import NotAllowed, NotFound
-from shared.store import sessions
+from shared.store import access, sessions
 
 COOKIE = "dermqueue_session"
 _LIVE = "Dermqueue-Live"
@@ -52,14 +54,16 @@ def _authorize() -> Response | None:
         now = read_clock(session)
         signed_in = sessions.find_session(session, token, now)
     if signed_in is None:
-        then = request.full_path.rstrip("?") if request.method == "GET" else None
-        return redirect(url_for("pages.sign_in.show_sign_in", then=then), 303)
-    if signed_in.use_is_due and _LIVE not in request.headers:
+        is_form = request.method == "POST"
+        then = urlsplit(request.referrer or "").path if is_form else request.full_path.rstrip("?")
+        return redirect(url_for("pages.sign_in.show_sign_in", then=then, unsent=1 if is_form else None), 303)
+    view = current_app.view_functions[request.endpoint]
+    is_use = _LIVE not in request.headers and not getattr(view, "in_background", False)
+    if is_use and signed_in.use_is_due:
         with to.database.writing() as session:
             sessions.note_session_use(session, signed_in.id, now)
     g.signed_in, g.caller = signed_in, signed_in.caller
     to.key_uses.note(g.caller.key_id)
-    view = current_app.view_functions[request.endpoint]
     if g.caller.role not in getattr(view, "roles", ()):
         raise NotAllowed("role_not_allowed", f"You are signed in as {g.caller.role}. This page is for another role.")
     if request.method == "POST" and not getattr(view, "checks_form", False):
@@ -77,6 +81,12 @@ def check_form() -> None:
     if not hmac.compare_digest(token.encode(), g.signed_in.csrf_secret.encode()):
         raise NotAllowed("form_outdated", "This page was open for too long. Go back, reload it and send it again.")
     request.form = ImmutableMultiDict([(name, value) for name, values in sent.items() for value in values if value])
+
+
+def in_background(view: Callable) -> Callable:
+    """Mark a view whose answer a refresh may bring into a page: it does not keep the session alive."""
+    view.in_background = True
+    return view
 
 
 def checks_form(view: Callable) -> Callable:
@@ -104,6 +114,15 @@ def ask_with_form(view: Callable, schema: type[BaseModel], **arguments) -> Respo
 def read_fields(schema: type[BaseModel], fields: dict) -> BaseModel:
     """Return a form's fields as a route under `/v1` takes them."""
     return checked(schema, fields, strict=False)
+
+
+def name_clinics(case_ids: Sequence[str]) -> dict[str, str]:
+    """Return the name of each case's clinic for a reviewer, who sees cases of several; for others, nothing."""
+    if g.caller.role is not Role.REVIEWER:
+        return {}
+    with services().database.reading() as session:
+        names = access.name_clinics_of(session, [parse_case_id(case_id) for case_id in case_ids])
+    return {str(case_id): name for case_id, name in names.items()}
 
 
 def show(template: str, **values) -> Response:

@@ -7,7 +7,7 @@ from flask import Response, redirect, request, url_for
 from api import cases, reviews, worklist
 from api.answers import parse_case_id
 from api.auth import allow, caller
-from api.pages.frame import guarded_pages, show, word_problems_by
+from api.pages.frame import guarded_pages, name_clinics, show, word_problems_by
 from api.problems import checked
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
 from api.worklist_schemas import ReviewIn, WorklistQuery
@@ -70,7 +70,6 @@ def review(case_id: str) -> Response:
 def _of_case(case_id: str) -> dict:
     path = CasePath(case_id=case_id)
     filters, found = _filters(), reviews.read_review(path=path)
-    keep = url_for("pages.reviewer.show_work", case_id=case_id, **filters).partition("?")[2]
     return {
         "case": cases.read_case(path=path, header=ReadHeader()).get_json(),
         "reviews": found.get_json(),
@@ -79,7 +78,9 @@ def _of_case(case_id: str) -> dict:
         "labels": REVIEW_LABELS,
         "shown_class": _shown_class(),
         "filters": filters,
-        "keep": f"{keep}&" if keep else "",
+        "here": url_for("pages.reviewer.show_work", case_id=case_id, **filters),
+        "clinic": name_clinics([case_id]).get(case_id),
+        "more_urgent": worklist.find_more_urgent(caller(), parse_case_id(case_id), _read_query()),
     }
 
 

@@ -19,7 +19,7 @@ home = guarded_pages("home")
 
 @signing_in.get("/sign-in")
 def show_sign_in() -> Response:
-    return show("sign_in.html", then=_own_address(request.args.get("then", "")))
+    return show("sign_in.html", then=_own_address(request.args.get("then", "")), unsent="unsent" in request.args)
 
 
 @signing_in.post("/sign-in")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared.database import read_clock
 from shared.domain import Caller, Role
 from shared.errors import Conflict, NotAuthenticated, NotFound
-from shared.tables import ApiKeyRow, ClinicRow
+from shared.tables import ApiKeyRow, CaseRow, ClinicRow
 
 MOST_DAYS = 36_500
 """A hundred years. A date outside the years 1 to 9999 cannot be a key's expiry, and would crash the purge."""
@@ -76,6 +76,12 @@ def add_clinic(session: Session, name: str, now: datetime) -> UUID:
 def list_clinics(session: Session) -> Sequence[Clinic]:
     """Return every clinic, by name."""
     return [_to_clinic(row) for row in session.scalars(select(ClinicRow).order_by(ClinicRow.name))]
+
+
+def name_clinics_of(session: Session, case_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return the name of each case's clinic."""
+    named = select(CaseRow.id, ClinicRow.name).join(ClinicRow, ClinicRow.id == CaseRow.clinic_id)
+    return {row.id: row.name for row in session.execute(named.where(CaseRow.id.in_(case_ids)))}
 
 
 def find_clinic(session: Session, name_or_id: str) -> UUID:

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from shared.domain import Caller, Review, Verdict
+from shared.domain import Caller, Review, State, Verdict
 from shared.errors import Conflict
 from shared.service_tables import OpeningRow, ReviewRow
 from shared.store import cases
@@ -71,7 +71,7 @@ def add_review(
             return stands  # the same was sent twice, as by a double click
     if version != expected_version:
         meanwhile = (
-            "Somebody else has reviewed this case in the meantime. Read their review first."
+            "This case has been reviewed in the meantime. Read that review first."
             if stands
             else "This case was analysed again in the meantime. Look at the outcome first."
         )
@@ -119,7 +119,8 @@ def list_open(
 
 
 def _read_reviews(session: Session, case_id: UUID) -> Reviews:
-    base = session.scalar(select(CaseRow.review_base).where(CaseRow.id == case_id))
+    case = session.execute(select(CaseRow.review_base, CaseRow.state).where(CaseRow.id == case_id)).one()
+    base, has_failed = case.review_base, case.state == State.FAILED
     rows = session.execute(
         select(ReviewRow, ApiKeyRow.prefix)
         .join(ApiKeyRow, ApiKeyRow.id == ReviewRow.key_id)
@@ -127,7 +128,16 @@ def _read_reviews(session: Session, case_id: UUID) -> Reviews:
         .order_by(ReviewRow.version.desc())
     )
     newest_first = [
-        Review(case_id, row.version, Verdict(row.verdict), row.label, row.note, prefix, row.reviewed_at)
+        Review(
+            case_id,
+            row.version,
+            Verdict(row.verdict),
+            row.label,
+            row.note,
+            prefix,
+            row.reviewed_at,
+            had_result=row.version >= base and not has_failed,  # only a failed case is analysed again
+        )
         for row, prefix in rows
     ]
     if newest_first and newest_first[0].version >= base:

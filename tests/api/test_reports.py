@@ -37,6 +37,17 @@ def test_a_report_is_audited_and_there_is_none_without_a_result(clinic, succeed,
     assert rows("audit_events")[-1].action == "report.read"
 
 
+def test_each_picture_says_what_it_is_and_warnings_come_before_the_pictures(clinic, succeed, monkeypatch):
+    lines = []
+    monkeypatch.setattr(reports.Canvas, "drawString", lambda canvas, x, y, line: lines.append((y, line)))
+    case_id = clinic.submit().json["id"]
+    succeed(case_id)
+    clinic.get(f"/v1/cases/{case_id}/report")
+    place = {line: y for y, line in lines}
+    assert place["Photograph"] == place["Heatmap of melanoma: what influenced the model"]
+    assert place["Photograph small."] > place["Photograph"]
+
+
 @pytest.fixture
 def drawn(monkeypatch) -> list[str]:
     """What a report says, in the order in which it is drawn."""

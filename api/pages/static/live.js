@@ -1,6 +1,7 @@
 // Keeps what is marked `data-live` up to date with the server, without moving the focus.
 const EVERY_MS = Number(document.querySelector("[data-every]")?.dataset.every ?? 2000);
 const MISSES_TOLD = 3;
+const STALE_MS = 30000; // with data older than this, as on a page that was hidden, the first miss is told
 // A page that answers a form is shown at the form's address, which cannot be fetched again.
 const ADDRESS = [...document.querySelectorAll("script[data-address]")].at(-1)?.dataset.address ?? location.href;
 const ENDS = {
@@ -9,10 +10,19 @@ const ENDS = {
 };
 let etag = null;
 let missed = 0;
+let updatedAt = new Date();
+let timer = null;
 let hasEnded = false;
 
 const notice = Object.assign(document.createElement("p"), { role: "status", className: "told warn", hidden: true });
 document.querySelector("main").prepend(notice);
+
+/** Return what the outcome was that the rest of a review page is about, which is not live. */
+function outcomeOf(page) {
+  return page.querySelector("[data-outcome]")?.dataset.outcome;
+}
+
+const OUTCOME = outcomeOf(document);
 
 function isFinal() {
   const untilFinal = document.querySelector("script[data-until-final]");
@@ -51,7 +61,6 @@ function end(reason) {
 }
 
 async function refresh() {
-  if (document.hidden) return;
   const headers = { "Dermqueue-Live": "1" }; // a background refresh must not keep the session alive
   if (etag) headers["If-None-Match"] = etag;
   const answer = await fetch(ADDRESS, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
@@ -60,27 +69,40 @@ async function refresh() {
   if (answer.status !== 200 && answer.status !== 304) throw new Error(answer.status);
   if (answer.status === 304) return;
   etag = answer.headers.get("ETag");
-  replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (outcomeOf(fresh) !== OUTCOME) return unsaved().length ? end("This case was analysed again") : location.reload();
+  replace(fresh);
 }
 
 /** Warn that the page is out of date, so that it does not look current. */
 function tellMisses() {
-  if (missed === MISSES_TOLD) {
-    notice.textContent = `Not updated since ${new Date().toLocaleTimeString()}: the service cannot be reached.`;
-  }
-  notice.hidden = missed < MISSES_TOLD;
+  const minute = updatedAt.toISOString().slice(0, 16).replace("T", " ");
+  notice.textContent = `Not updated since ${minute} UTC: the service cannot be reached.`;
+  notice.hidden = missed < MISSES_TOLD && !(missed && Date.now() - updatedAt > STALE_MS);
 }
 
 async function follow() {
   try {
     await refresh();
     missed = 0;
+    updatedAt = new Date();
   } catch {
     missed += 1; // the network or the service may be back by the next attempt
   }
   if (hasEnded) return;
   tellMisses();
-  if (!isFinal()) setTimeout(follow, EVERY_MS);
+  schedule();
 }
 
-setTimeout(follow, EVERY_MS);
+/** Refresh after a pause; a page that is hidden then, as soon as it is seen again. */
+function schedule() {
+  clearTimeout(timer);
+  if (!isFinal()) timer = setTimeout(() => document.hidden || follow(), EVERY_MS);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || hasEnded || isFinal()) return;
+  clearTimeout(timer);
+  follow();
+});
+schedule();

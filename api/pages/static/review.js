@@ -1,10 +1,12 @@
+import { guard } from "./guard.js";
+
 // A keyboard shortcut to the next case. It can be turned off, since dictation software can trigger it (WCAG 2.1.4).
 const box = document.getElementById("shortcuts");
 const NAME = "dermqueue-shortcuts";
 
 const form = document.querySelector("form.stacked");
 form.addEventListener("input", () => (form.dataset.unsaved = ""));
-form.addEventListener("submit", () => delete form.dataset.unsaved);
+guard(form);
 addEventListener("beforeunload", (event) => {
   if ("unsaved" in form.dataset) event.preventDefault();
 });

@@ -1,4 +1,6 @@
 // Sends chosen or dropped photographs one per request, two at a time, each with its progress. Without it, the form sends them.
+import { guard } from "./guard.js";
+
 const AT_ONCE = 2;
 const NAMED = 10; // chosen files that are listed by name: a screen reader reads them out
 const TRIES = 6;
@@ -15,6 +17,7 @@ const counts = { all: 0, sent: 0, refused: 0 };
 let sending = 0;
 
 for (const hint of form.querySelectorAll("[data-script]")) hint.hidden = false;
+guard(document.getElementById("one"));
 
 function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

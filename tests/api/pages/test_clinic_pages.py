@@ -228,6 +228,7 @@ def test_what_a_form_says_of_a_failed_case_is_not_said_of_the_result_that_came_m
     succeed(case_id)
     refused = reviewer_visitor.post(f"/worklist/{case_id}/review", sent)
     assert (refused.status_code, "analysed again in the meantime" in refused.text) == (412, True)
+    assert " checked" not in refused.text
     assert reviewer.get(f"/v1/cases/{case_id}/review").json == {"review": None, "earlier": []}
     sent["version"] = re.search('name="version" value="(.*?)"', refused.text)[1]
     assert reviewer_visitor.post(f"/worklist/{case_id}/review", sent).status_code == 303

@@ -184,7 +184,7 @@ def test_of_two_reviewers_the_second_is_told_and_overwrites_nothing(open_page, r
     with second.expect_response(lambda answer: answer.request.method == "POST") as answer:
         second.get_by_role("button", name="Save and continue").click()
     assert answer.value.status == 412
-    expect(second.get_by_role("alert")).to_contain_text("Somebody else has reviewed this case in the meantime")
+    expect(second.get_by_role("alert")).to_contain_text("This case has been reviewed in the meantime")
     expect(second.get_by_text("agrees with the model")).to_be_visible()
     expect(second.get_by_label("Note")).to_have_value("Look again.")
     second.once("dialog", lambda dialog: dialog.dismiss())

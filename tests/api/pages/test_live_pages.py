@@ -1,12 +1,14 @@
 """Pages that renew themselves: news come, and what somebody looks at or types stays as it is."""
 
+from datetime import UTC, datetime
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from shared.database import Database
 from shared.domain import Role
 from shared.service_tables import SessionRow
-from tests.api.calls import Api
+from tests.api.calls import JPEG, Api, record_problem
 from tests.browsing import SIZES, enter_key
 from tests.factories import add_key
 
@@ -76,6 +78,33 @@ def test_a_page_that_cannot_be_renewed_says_so_until_it_can(open_page, admin):
     expect(notice).to_be_hidden()
 
 
+def test_a_page_that_was_hidden_tells_at_once_that_it_is_old(open_page, admin):
+    page = open_page(admin)
+    page.clock.install(time=datetime(2026, 1, 31, 8, 59, tzinfo=UTC))
+    page.goto("/app/queue")
+    look_again(page, 5_000)
+    show(page, hidden=True)
+    page.clock.fast_forward("02:00:00")
+    page.route("**/app/queue", lambda route: route.abort())
+    with page.expect_event("requestfailed"):
+        show(page, hidden=False)
+    expect(page.get_by_text("Not updated since 2026-01-31 08:59 UTC")).to_be_visible()
+    show(page, hidden=True)
+    page.clock.fast_forward(5_000)
+    expect(page.get_by_text("Not updated since 2026-01-31 08:59 UTC")).to_be_visible()
+
+
+def show(page: Page, *, hidden: bool) -> None:
+    """Do as a browser does when its tab is left or comes back."""
+    page.evaluate(
+        """(hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
 def end_sessions(database: Database) -> None:
     """Do as time does to those who stay away."""
     with database.writing() as session:
@@ -105,6 +134,49 @@ def test_a_page_whose_session_has_ended_shows_nothing_of_it_any_more(open_page, 
     end_sessions(database)
     look_again(page, 15_000)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_what_was_written_just_before_the_session_ended_stays_when_it_is_saved(
+    open_page, reviewer, clinic, analysed, database
+):
+    page = open_page(reviewer)
+    page.goto(f"/app/worklist/{analysed}")
+    page.get_by_label("I disagree").check()
+    page.get_by_label("Note").fill("A careful note")
+    end_sessions(database)
+    page.get_by_role("button", name="Save and continue").click()
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out, and nothing was sent")
+    expect(page.get_by_label("Note")).to_have_value("A careful note")
+    page = open_page(clinic)
+    page.goto("/app/submit")
+    page.get_by_text("One photograph, with details").click()
+    page.locator("#one-image").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": JPEG})
+    page.get_by_label("Body site").fill("left calf")
+    end_sessions(database)
+    page.locator("#one").get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out, and nothing was sent")
+    expect(page.get_by_label("Body site")).to_have_value("left calf")
+
+
+@pytest.mark.parametrize("note", ["", "A careful note"])
+def test_a_result_that_comes_while_a_failed_case_is_reviewed_takes_the_place_of_the_page(
+    open_page, reviewer, clinic, admin, succeed, database, note
+):
+    case_id = clinic.submit().json["id"]
+    record_problem(database, case_id)
+    page = open_page(reviewer)
+    page.clock.install()
+    page.goto(f"/app/worklist/{case_id}")
+    look_again(page, 15_000)
+    page.get_by_label("Note").fill(note)
+    admin.call("POST", f"/v1/admin/failed/{case_id}/requeue")
+    succeed(case_id)
+    look_again(page, 15_000)
+    if note:
+        expect(page.get_by_text("This case was analysed again. Copy what you wrote")).to_be_visible()
+        expect(page.get_by_label("Note")).to_have_value(note)
+    else:
+        expect(page.get_by_role("heading", name="Model output")).to_be_visible()
 
 
 @pytest.mark.parametrize("note", ["", "A careful note"])

@@ -112,6 +112,27 @@ def test_a_page_that_renews_itself_keeps_nobody_signed_in(clinic_visitor, age):
     assert not is_signed_in(clinic_visitor)
 
 
+def test_a_thumbnail_that_a_refresh_brings_keeps_nobody_signed_in(clinic_visitor, clinic, succeed, age):
+    case_id = clinic.submit().json["id"]
+    succeed(case_id)
+    age(timedelta(), LASTS_UNUSED / 2)
+    assert clinic_visitor.get(f"/cases/{case_id}/thumbnail").status_code == 200
+    age(timedelta(), LASTS_UNUSED / 2)
+    assert not is_signed_in(clinic_visitor)
+
+
+def test_whoever_sends_a_form_after_the_session_has_ended_is_told_that_nothing_was_sent(clinic_visitor, age, rows):
+    age(timedelta(), LASTS_UNUSED)
+    referrer = {"Referer": "http://localhost/app/submit"}
+    led = clinic_visitor.post("/cases", headers=referrer)
+    assert (led.status_code, led.location) == (303, "/app/sign-in?then=/app/submit&unsent=1")
+    page = clinic_visitor.client.get(led.location).text
+    assert "Nothing was sent or saved" in page
+    assert 'name="then" value="/app/submit"' in page
+    assert "Nothing was sent" not in clinic_visitor.client.get("/app/sign-in").text
+    assert rows("cases") == []
+
+
 def test_a_session_ends_with_its_key(sign_in, clinic, reviewer, database):
     revoked, expired = sign_in(clinic), sign_in(reviewer)
     with database.writing() as session:

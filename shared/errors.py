@@ -48,7 +48,15 @@ class Unavailable(DermQueueError):
 
 
 class ObjectInaccessible(Unavailable):
-    """The object store refuses this request, or does not answer it; the same one for another object may succeed."""
+    """The object store does not fulfil this request; the same one for another object may succeed."""
+
+
+class ObjectRefused(ObjectInaccessible):
+    """The object store answers, but refuses."""
+
+
+class ObjectTimedOut(ObjectInaccessible):
+    """The object store does not answer in time."""
 
 
 class ObjectMissing(DermQueueError):

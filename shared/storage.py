@@ -4,12 +4,13 @@ Keys are `<clinic>/<case>/<what>`: nothing personal, and all of a case's objects
 case can never erase another's photograph, even if both clinics sent the same bytes.
 """
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -19,15 +20,25 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.handlers import add_expect_header
 from urllib3.exceptions import HTTPError
 
-from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing, Unavailable
+from shared.circuit_breaker import CircuitBreaker, CircuitOpen
+from shared.errors import (
+    ConfigurationInvalid,
+    ObjectInaccessible,
+    ObjectMissing,
+    ObjectRefused,
+    ObjectTimedOut,
+    Unavailable,
+)
 from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _CONNECTION_WAIT_S = 3, 6, 2.0
 PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
 _LONGEST_TRIAL_S = 20.0  # both attempts of a call, with some margin
+_TIMEOUTS = ConnectTimeoutError, ReadTimeoutError
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 UPLOADS = "uploads/"
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_type: str) -> str:
@@ -43,6 +54,11 @@ def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
 def upload_key(clinic_id: UUID, upload_id: UUID) -> str:
     """Return the key of a clinic's direct upload; no case's objects share its prefix."""
     return f"{UPLOADS}{clinic_id}/{upload_id}"
+
+
+def is_upload(key: str) -> bool:
+    """Tell whether it is the key of an upload or of a probe, rather than another program's."""
+    return re.fullmatch(rf"{UPLOADS}({_UUID}/|probe-){_UUID}", key) is not None
 
 
 def digest_in_key(key: str) -> str:
@@ -78,7 +94,8 @@ class ObjectStore:
     def __init__(self, client, bucket: str, encryption: str, max_connections: int = 32, public_url: str | None = None):
         self._client, self._bucket, self._public_url = client, bucket, public_url
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
-        self._connections, self._breaker = BoundedSemaphore(max_connections), _CircuitBreaker()
+        self._connections = BoundedSemaphore(max_connections)
+        self._breaker = CircuitBreaker(_TIMEOUTS, PAUSE_AFTER_TIMEOUT_S, _LONGEST_TRIAL_S)
         # Asking first (Expect: 100-continue) costs more than sending a photograph to a server that then refuses it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
 
@@ -165,6 +182,12 @@ class ObjectStore:
         with self._asking():
             self._client.head_bucket(Bucket=self._bucket)
 
+    def check_after(self, error: ObjectInaccessible) -> None:
+        """Raise `Unavailable` if the whole store is away, and not only the object that the error is about."""
+        if isinstance(error, ObjectTimedOut):
+            time.sleep(PAUSE_AFTER_TIMEOUT_S)
+        self.check()
+
     def check_encryption(self) -> None:
         """Store a probe as every object is stored. An unreachable store does not count as refusing.
 
@@ -220,39 +243,6 @@ class ObjectStore:
             self._connections.release()
 
 
-class _CircuitBreaker:
-    """Spares callers a timeout that another has just waited for: a server that does not answer must not hold them all.
-
-    After a timeout, calls fail at once for a moment. Then one tries, and the others keep failing until it is done.
-    """
-
-    def __init__(self):
-        self._lock = Lock()
-        self._refuse_until_s: float | None = None
-
-    @contextmanager
-    def guarding(self) -> Iterator[None]:
-        """Raise `Unavailable` at once while the server is known not to answer."""
-        self._check()
-        refuse_until_s = None
-        try:
-            yield
-        except (ConnectTimeoutError, ReadTimeoutError):
-            refuse_until_s = time.monotonic() + PAUSE_AFTER_TIMEOUT_S
-            raise
-        finally:
-            self._refuse_until_s = refuse_until_s
-
-    def _check(self) -> None:
-        with self._lock:
-            if self._refuse_until_s is None:
-                return
-            now_s = time.monotonic()
-            if now_s < self._refuse_until_s:
-                raise _away()
-            self._refuse_until_s = now_s + _LONGEST_TRIAL_S
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -261,9 +251,14 @@ def _translated() -> Iterator[None]:
         if error.response["Error"]["Code"] == "NoSuchKey":
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
         detail = "The image store refused the request. Please try again."
-        raise ObjectInaccessible("storage_unavailable", detail) from error
-    except (BotoCoreError, HTTPClientError, HTTPError) as error:  # the last, such as of TLS, while a body is read
-        raise _away(ObjectInaccessible if isinstance(error, ReadTimeoutError) else Unavailable) from error
+        raise ObjectRefused("storage_unavailable", detail) from error
+    except (
+        CircuitOpen,
+        BotoCoreError,
+        HTTPClientError,
+        HTTPError,
+    ) as error:  # the last, such as of TLS, while a body is read
+        raise _away(ObjectTimedOut if isinstance(error, ReadTimeoutError) else Unavailable) from error
 
 
 def _away(kind: type[Unavailable] = Unavailable) -> Unavailable:

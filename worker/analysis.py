@@ -1,16 +1,12 @@
 """Analyses one batch: fetches and decodes in parallel, runs one forward pass, stores the overlays."""
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum, auto
 from importlib.metadata import version
-from threading import Lock, Semaphore
-from uuid import UUID, uuid4
+from threading import Semaphore
 
 import numpy as np
 from PIL import Image
@@ -27,25 +23,19 @@ from shared.domain import (
     decide,
     find_plausible,
 )
-from shared.errors import ImageRejected, ModelUnusable, ObjectInaccessible, ObjectMissing, Unavailable
+from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, ObjectRefused, ObjectTimedOut, Unavailable
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to_saliency
 from shared.log_ids import logged_with, request_of
 from shared.photograph import decode_photograph
-from shared.storage import PAUSE_AFTER_TIMEOUT_S, UPLOADS, ObjectStore, digest_in_key, overlay_key
+from shared.storage import ObjectStore, digest_in_key, overlay_key
 from worker.counters import stage
 from worker.frame import DECODED_SIDE, prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion
 from worker.model import Model, Reading
+from worker.photographs import PhotographStore
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 
 _CODE_VERSION = version("dermqueue")
-_INACCESSIBLE_AGE, _INACCESSIBLE_FOR_S, _INACCESSIBLE_KNOWN = timedelta(days=1), 600.0, 10_000
-"""An inaccessible photograph is retried until its case is this old and it has been inaccessible for this long.
-
-Both, because after days of downtime a store that has just started may refuse what it returns ten minutes later.
-At most this many photographs are remembered.
-"""
-
 _LARGE_AT_ONCE = 4
 """Large photographs decoded at once, at up to 360 MB each: 1.4 GB in total; one per thread would take 6 GB."""
 
@@ -71,17 +61,22 @@ class Reason(Enum):
     """Why a case is postponed. Only `ANALYSIS_FAILED` counts as an attempt: the case itself may be to blame."""
 
     STORE_UNAVAILABLE = auto()
-    PHOTOGRAPH_INACCESSIBLE = auto()
+    PHOTOGRAPH_REFUSED = auto()
+    PHOTOGRAPH_TIMED_OUT = auto()
     DEVICE_LOST = auto()
     ANALYSIS_FAILED = auto()
 
 
+_REASONS = {ObjectRefused: Reason.PHOTOGRAPH_REFUSED, ObjectTimedOut: Reason.PHOTOGRAPH_TIMED_OUT}
+
+
 @dataclass(frozen=True)
 class Postponed:
-    """A case to be retried."""
+    """A case to be retried. `lasted_s`: how long its photograph has been inaccessible."""
 
     lease: Lease
     reason: Reason
+    lasted_s: float = 0.0
 
     @property
     def counted(self) -> bool:
@@ -115,32 +110,6 @@ class _Decoded:
     warnings: tuple[str, ...]
 
 
-class _Inaccessible:
-    """How long each photograph has been inaccessible, as seen by this process."""
-
-    def __init__(self):
-        # First and last failure of each; the most recent is at the end.
-        self._seen: dict[UUID, tuple[float, float]] = {}
-        self._lock = Lock()
-
-    def note(self, case_id: UUID) -> float:
-        """Note one more failure; return for how many seconds there has been nothing else."""
-        now_s = time.monotonic()
-        with self._lock:
-            began_s, last_s = self._seen.pop(case_id, (now_s, now_s))
-            if now_s - last_s > _INACCESSIBLE_FOR_S:  # another process may have been given it meanwhile
-                began_s = now_s
-            self._seen[case_id] = began_s, now_s
-            if len(self._seen) > _INACCESSIBLE_KNOWN:
-                del self._seen[next(iter(self._seen))]
-        return now_s - began_s
-
-    def forget(self, case_id: UUID) -> None:
-        """Reset: the photograph was returned, its case has ended, or the store was unavailable."""
-        with self._lock:
-            self._seen.pop(case_id, None)
-
-
 class Analyst:
     """Analyses batches with one model at one operating point. Thread-safe.
 
@@ -151,14 +120,28 @@ class Analyst:
     def __init__(self, model: Model, store: ObjectStore, operating_point: OperatingPoint, pool: ThreadPoolExecutor):
         self._model, self._store, self._point, self._pool = model, store, operating_point, pool
         self._large = Semaphore(_LARGE_AT_ONCE)
-        self._inaccessible = _Inaccessible()
+        self._photographs = PhotographStore(store)
         self.device_lost = False
 
     def analyze_batch(self, leases: Sequence[Lease]) -> list[Outcome]:
         """Return one outcome per lease. Each case fails or is postponed on its own; the others go on."""
-        prepared = list(self._pool.map(self._settle(self._fetch_and_decode), leases))
+        prepared = self._explain_timeouts(list(self._pool.map(self._settle(self._fetch_and_decode), leases)))
         decoded = [item for item in prepared if isinstance(item, _Decoded)]
         return [item for item in prepared if not isinstance(item, _Decoded)] + self._read_and_finish(decoded)
+
+    def _explain_timeouts(self, prepared: list[Outcome | _Decoded]) -> list[Outcome | _Decoded]:
+        """Blame the store for photographs that timed out, unless it answers otherwise."""
+        timed_out = [
+            item.lease
+            for item in prepared
+            if isinstance(item, Postponed) and item.reason is Reason.PHOTOGRAPH_TIMED_OUT
+        ]
+        if not timed_out or any(isinstance(item, _Decoded) for item in prepared) or self._photographs.answers():
+            return prepared
+        for lease in timed_out:
+            self._photographs.forget(lease.case_id)
+        others = [item for item in prepared if item.lease not in timed_out]
+        return others + [Postponed(lease, Reason.STORE_UNAVAILABLE) for lease in timed_out]
 
     def _read_and_finish(self, decoded: Sequence[_Decoded]) -> list[Outcome]:
         if not decoded:
@@ -193,45 +176,17 @@ class Analyst:
             except ObjectMissing as error:
                 return NoFinding(lease, Problem(State.FAILED, error.code, error.detail))
             except Unavailable as error:
-                # A store that refuses one overlay refuses them all: the photograph is not to blame.
-                to_blame = isinstance(error, ObjectInaccessible) and isinstance(item, Lease)
-                return Postponed(lease, Reason.PHOTOGRAPH_INACCESSIBLE if to_blame else Reason.STORE_UNAVAILABLE)
+                # A store that does not take one overlay takes none: the photograph is not to blame.
+                reason = _REASONS.get(type(error)) if isinstance(item, Lease) else None
+                if reason is None:
+                    return Postponed(lease, Reason.STORE_UNAVAILABLE)
+                return Postponed(lease, reason, self._photographs.lasted_s(lease.case_id))
 
         return settled
 
-    def _fetch(self, lease: Lease) -> bytes:
-        try:
-            data = self._store.get(lease.photograph_key)
-        except ObjectInaccessible as error:
-            is_old = lease.expires_at - lease.submitted_at >= _INACCESSIBLE_AGE
-            if not (self._inaccessible.note(lease.case_id) >= _INACCESSIBLE_FOR_S and is_old and self._gives_others()):
-                raise
-            self._inaccessible.forget(lease.case_id)
-            detail = "The image store does not return this photograph. A person must look at this case."
-            raise ObjectMissing("object_unreadable", detail) from error
-        except (ObjectMissing, Unavailable):
-            self._inaccessible.forget(lease.case_id)
-            raise
-        self._inaccessible.forget(lease.case_id)
-        return data
-
-    def _gives_others(self) -> bool:
-        """Tell whether the store returns an object just written: if our key may read nothing, no case is to blame."""
-        time.sleep(PAUSE_AFTER_TIMEOUT_S)
-        probe = f"{UPLOADS}probe-{uuid4()}"  # under this prefix, a purge removes one that is left behind
-        try:
-            self._store.put(probe, b"", "text/plain")
-            self._store.get(probe)
-        except (ObjectMissing, Unavailable):
-            return False
-        finally:
-            with suppress(Unavailable):  # the key may not be allowed to delete
-                self._store.delete(probe)
-        return True
-
     def _fetch_and_decode(self, lease: Lease) -> _Decoded:
         with stage("fetch", [lease]):
-            data = self._fetch(lease)
+            data = self._photographs.fetch(lease)
         if hashlib.sha256(data).hexdigest() != digest_in_key(lease.photograph_key):
             raise ObjectMissing("object_damaged", "The stored photograph is not the one that was sent.")
         preprocessing = self._model.manifest.preprocessing

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from shared.database import Database, read_clock
 from shared.errors import ObjectInaccessible
-from shared.storage import PAUSE_AFTER_TIMEOUT_S, UPLOADS, ObjectStore, StoredObject, case_of_key
+from shared.storage import ObjectStore, StoredObject, case_of_key, is_upload
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
 _AT_ONCE = 20
@@ -96,8 +96,7 @@ class Housekeeping:
             self._store.delete(key)
         except ObjectInaccessible as error:
             log.warning("erasure_refused key=%s reason=%s", key, error.__cause__)
-            self._stopping.wait(PAUSE_AFTER_TIMEOUT_S)
-            self._store.check()
+            self._store.check_after(error)
             return False
         return True
 
@@ -112,7 +111,5 @@ class Housekeeping:
         case_of = {item.key: case_of_key(item.key) for item in page if item.stored_at < stored_before}
         with self._database.reading() as session:
             known = cases.find_known(session, {case_id for case_id in case_of.values() if case_id})
-        unknown = [
-            key for key, case_id in case_of.items() if key.startswith(UPLOADS) or (case_id and case_id not in known)
-        ]
+        unknown = [key for key, case_id in case_of.items() if is_upload(key) or (case_id and case_id not in known)]
         return sum(self._delete(key) for key in unknown if not self._stopping.is_set())

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import Lease, State
-from shared.errors import ObjectInaccessible, Unavailable
+from shared.errors import ObjectInaccessible, ObjectTimedOut, Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
-from shared.storage import ObjectStore
+from shared.storage import PAUSE_AFTER_TIMEOUT_S, ObjectStore
 from shared.store import objects, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Reason, blame
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
@@ -28,8 +28,8 @@ from worker.watchdog import Watchdog
 _SLICE_S = 5.0
 """A task gives up its thread after this long, so that the sweep gets its turn, and rings again for what waits."""
 
-_POSTPONE_S, _POSTPONE_INACCESSIBLE_S = 5.0, 60.0
-"""A photograph that alone is inaccessible is retried less often: many of them must not crowd out the others."""
+_POSTPONE_S, _POSTPONE_INACCESSIBLE_S, _POSTPONE_AT_MOST_S = 5.0, 60.0, 300.0
+"""An inaccessible photograph is retried ever less often: many of them must not crowd out the others."""
 
 _RECORD_AGAIN_S = 0.5
 _ERASE_AT_ONCE = 100
@@ -196,9 +196,11 @@ class Triage:
                 self._store.erase_case(deleted.clinic_id, deleted.case_id)
             except ObjectInaccessible as error:
                 log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
+                if isinstance(error, ObjectTimedOut):
+                    self.stopping.wait(PAUSE_AFTER_TIMEOUT_S)
                 continue
             except Unavailable:
-                self._erase_anew_at_s = min(self._erase_anew_at_s, now_s + _ERASE_AGAIN_S)
+                self._erase_anew_at_s = min(self._erase_anew_at_s, time.monotonic() + _ERASE_AGAIN_S)
                 return
             with self._database.writing() as session:
                 objects.mark_erased(session, deleted.case_id, read_clock(session))
@@ -213,7 +215,9 @@ def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) ->
             case NoFinding(lease, problem) if queue.record_problem(session, lease, problem, now):
                 others.add(lease.case_id)
             case Postponed(lease, reason):
-                pause_s = _POSTPONE_INACCESSIBLE_S if reason is Reason.PHOTOGRAPH_INACCESSIBLE else _POSTPONE_S
+                pause_s = _POSTPONE_S
+                if reason in (Reason.PHOTOGRAPH_REFUSED, Reason.PHOTOGRAPH_TIMED_OUT):
+                    pause_s = min(max(_POSTPONE_INACCESSIBLE_S, outcome.lasted_s), _POSTPONE_AT_MOST_S)
                 later = now + timedelta(seconds=pause_s)
                 if queue.return_case(session, lease, later, alone=outcome.alone, counted=outcome.counted):
                     others.add(lease.case_id)

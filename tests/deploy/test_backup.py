@@ -17,7 +17,7 @@ from deploy.cli import main
 from deploy.stack import local_stack, local_store, own_folder
 from shared.database import Database, open_database, read_clock
 from shared.domain import Case
-from shared.errors import ConfigurationInvalid, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectRefused, Unavailable
 from shared.migrations import _config, check_upgraded, upgrade
 from shared.storage import ObjectStore, open_object_store
 from shared.store import cases
@@ -167,6 +167,21 @@ def test_a_photograph_that_is_lost_is_named_and_the_rest_is_saved(save, saved_ca
     members = read_members(file)
     assert f"objects/{lost.photograph.key}" not in members
     assert all(f"objects/{case.photograph.key}" in members for case in others)
+
+
+def test_an_object_that_the_store_cannot_read_is_left_out_and_named(save, saved_cases, file, monkeypatch):
+    lost, *others = saved_cases
+    get = ObjectStore.get
+
+    def read_disk(store: ObjectStore, key: str) -> bytes:
+        if key == lost.photograph.key:
+            raise ObjectRefused("storage_unavailable", "InternalError, as SeaweedFS says of a damaged block.")
+        return get(store, key)
+
+    monkeypatch.setattr(ObjectStore, "get", read_disk)
+    report = save()
+    assert [(promise.case_id, promise.what) for promise in report.missing] == [(lost.id, "photograph")]
+    assert all(f"objects/{case.photograph.key}" in read_members(file) for case in others)
 
 
 def test_a_backup_is_never_written_over_another_file(save, file):

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
 
 from shared.dispatch import Doorbell, make_celery
+from shared.settings import Settings
+from shared.storage import ObjectStore, open_object_store
 from tests.factories import add_clinic
+from tests.faults.network.proxy import Proxy
 from tests.worker.networks import tiny_model
 from worker.analysis import Analyst
 from worker.main import announce_model
@@ -43,3 +47,15 @@ class CountingDoorbell:
 
     def ring(self, times: int = 1) -> None:
         self.rings += times
+
+
+@pytest.fixture
+def proxied(settings, monkeypatch) -> Iterator[tuple[Proxy, ObjectStore]]:
+    """The real store behind a network that can swallow requests."""
+    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
+    for module in ("shared.storage", "worker.photographs", "worker.triage"):
+        monkeypatch.setattr(f"{module}.PAUSE_AFTER_TIMEOUT_S", 0.2)
+    with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
+        store = open_object_store(Settings.model_validate(settings.model_dump() | {"s3_endpoint_url": network.url}))
+        yield network, store
+        store._client.close()

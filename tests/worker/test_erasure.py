@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import select
 
 from shared.database import Database, read_clock
-from shared.errors import ObjectInaccessible, Unavailable
+from shared.errors import ObjectRefused, ObjectTimedOut, Unavailable
 from shared.storage import ObjectStore, upload_key
 from shared.store import cases, uploads
 from shared.tables import CaseRow
 from tests.factories import add_photograph
+from tests.faults.network.proxy import Swallow
 from tests.worker.test_housekeeping import open_upload, open_uploads
-from worker import housekeeping
 from worker import triage as triage_module
 from worker.housekeeping import Housekeeping
 
@@ -54,11 +54,12 @@ def left_of(database: Database) -> set[UUID]:
         return set(session.scalars(select(CaseRow.id).where(CaseRow.erased_at.is_(None))))
 
 
-@pytest.mark.parametrize("error", [ObjectInaccessible, Unavailable])
+@pytest.mark.parametrize("error", [ObjectRefused, ObjectTimedOut, Unavailable])
 def test_cases_that_cannot_be_erased_are_skipped_however_many_and_retried_later(
     make_triage, database, store, clinic_id, monkeypatch, caplog, error
 ):
     monkeypatch.setattr(triage_module, "_ERASE_AT_ONCE", 2)
+    monkeypatch.setattr(triage_module, "PAUSE_AFTER_TIMEOUT_S", 0)
     deleted = delete_cases(database, store, clinic_id, 6)
     refusing = Refusing(store, set(deleted[:4]), error)
     triage = make_triage(store=refusing)
@@ -77,11 +78,10 @@ def test_an_upload_that_cannot_be_deleted_stops_no_other_step_of_the_purge_and_i
     database, store, clinic_id, monkeypatch, caplog
 ):
     monkeypatch.setattr(uploads, "_AT_ONCE", 2)
-    monkeypatch.setattr(housekeeping, "PAUSE_AFTER_TIMEOUT_S", 0)
     caplog.set_level("INFO")
     ids = [open_upload(database, store, clinic_id, 3 - number / 10) for number in range(5)]
     places = [upload_key(clinic_id, upload_id) for upload_id in ids[:3]]
-    Housekeeping(database, Refusing(store, set(places), ObjectInaccessible)).purge()
+    Housekeeping(database, Refusing(store, set(places), ObjectRefused)).purge()
     assert open_uploads(database) == set(ids[:3])
     assert f"erasure_refused key={places[0]}" in caplog.text
     assert "purged cases=0 uploads=2 orphans=0" in caplog.text
@@ -99,13 +99,24 @@ def test_without_the_store_the_purge_still_does_what_does_not_need_it(database, 
     assert "audit_head entries=" in caplog.text
 
 
-def test_a_store_that_does_not_answer_at_all_ends_the_purge_at_its_first_timeout(
-    database, store, clinic_id, monkeypatch, caplog
-):
-    monkeypatch.setattr(housekeeping, "PAUSE_AFTER_TIMEOUT_S", 0)
+def test_a_store_that_does_not_answer_at_all_ends_the_purge_at_its_first_timeout(database, store, clinic_id, caplog):
     uploads_open = [open_upload(database, store, clinic_id, 2) for _ in range(2)]
-    silent = Refusing(store, {upload_key(clinic_id, each) for each in uploads_open}, ObjectInaccessible)
-    silent.check = lambda: silent._check(next(iter(silent.kept)))
+    silent = Refusing(store, {upload_key(clinic_id, each) for each in uploads_open}, ObjectTimedOut)
+    silent.check_after = lambda _: silent._check(next(iter(silent.kept)))
     with pytest.raises(Unavailable):
         Housekeeping(database, silent).purge()
     assert caplog.text.count("erasure_refused") == 1
+
+
+def test_deletions_that_are_never_answered_stop_neither_the_sweep_nor_the_purge(
+    make_triage, database, store, clinic_id, proxied
+):
+    network, proxied_store = proxied
+    deleted = delete_cases(database, store, clinic_id, 5)
+    ids = [open_upload(database, store, clinic_id, 2) for _ in range(3)]
+    with network.behaving(Swallow(asked=str(deleted[0]).encode())):
+        make_triage(store=proxied_store).sweep()
+    assert left_of(database) == {deleted[0]}
+    with network.behaving(Swallow(asked=str(ids[0]).encode())):
+        Housekeeping(database, proxied_store).purge()
+    assert open_uploads(database) == {ids[0]}

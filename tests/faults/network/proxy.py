@@ -56,7 +56,7 @@ class Swallow(Manner):
     asked: bytes = b""
 
     async def treat(self, link: Link, chunk: bytes, is_answer: bool) -> None:
-        if self.asked in chunk:
+        if not self.asked or (self.asked in chunk and not is_answer):
             raise Swallowed
 
 

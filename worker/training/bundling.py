@@ -123,7 +123,8 @@ def write_bundle(
         manifest = _describe(run, predictions, nested, description, _write_half(weights, made / WEIGHTS_NAME))
         if description.experiments:
             shutil.copyfile(description.experiments, made / EXPERIMENTS_NAME)
-        card = write_card(manifest, run.recipe, groups, has_experiments=bool(description.experiments))
+        networks = [measure(nested.take(predictions.folds == fold)) for fold in np.unique(predictions.folds)]
+        card = write_card(manifest, run.recipe, networks, groups, has_experiments=bool(description.experiments))
         (made / CARD_NAME).write_text(card, encoding="utf-8")
         _write_manifest(made, manifest)
         scales, shares = _look(load_model(made, choose_device("auto")), sources, on_progress)

@@ -1,5 +1,6 @@
 """A bundle's model card: data, figures, limits and recipe, for whoever relies on it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from shared.bundle import EXPERIMENTS_NAME, FamiliarityCheck, Figure, Manifest, Preprocessing
@@ -7,7 +8,7 @@ from shared.domain import OperatingPoint
 from worker.quality import NOT_DERMOSCOPIC
 from worker.training.groups import Group
 from worker.training.recipe import Recipe
-from worker.training.report import Table, figure_table, group_table, markdown_table
+from worker.training.report import Table, figure_table, group_table, markdown_table, network_table
 
 LIMITS = (
     "A decision aid for clinicians: it decides nothing alone. A *routine* is no all-clear.",
@@ -23,17 +24,35 @@ _SETS = (
     " *plausible diagnoses* their mean size, *uncertain* the share with several; *certain* are those with one."
 )
 
+_SPREAD = (
+    "The intervals are over images: they do not say how far another training moves a figure. That of the calibration"
+    " error lies too high, since resampling adds to it. Each network on the images of its own fold, with thresholds"
+    " chosen on the other folds:"
+)
+_POINTS = (
+    "A case is referred when its melanoma probability reaches the threshold, which was chosen on all folds. The rates"
+    " are those of the cross-validation, where each fold has its own."
+)
+
 _GATE, _TRAINED = "Photographs unlike its training images", "How it was trained"
 
 
-def write_card(manifest: Manifest, recipe: Recipe, groups: list[Group], *, has_experiments: bool) -> str:
-    """Return the bundle's card as Markdown."""
+def write_card(
+    manifest: Manifest,
+    recipe: Recipe,
+    networks: Sequence[dict[str, Figure]],
+    groups: list[Group],
+    *,
+    has_experiments: bool,
+) -> str:
+    """Return the bundle's card as Markdown. `networks`: the figures of each network of the cross-validation."""
+    points = [point.name for point in manifest.operating_points]
     sections = {
         "Data and licences": list_items(manifest.sources) + f"\n\nThe bundle's own licence: {manifest.licence}.",
         "Figures": f"{manifest.measured_on}. Intervals are 95% confidence intervals. {_SETS}\n\n"
-        + markdown_table(figure_table(manifest.figures)),
-        "Operating points": "A case is referred when its melanoma probability reaches the threshold.\n\n"
-        + markdown_table(_point_table(manifest.operating_points)),
+        + f"{markdown_table(figure_table(manifest.figures))}\n\n{_SPREAD}\n\n"
+        + markdown_table(network_table(networks, points)),
+        "Operating points": f"{_POINTS}\n\n" + markdown_table(_point_table(manifest.operating_points)),
         "Where it fails": list_items(manifest.limits) + _weak_spots(groups, manifest.default_operating_point),
         _TRAINED: f"On {manifest.trained_on}, by this recipe:\n\n```\n{_recipe_lines(recipe)}\n```",
     }

@@ -11,7 +11,8 @@ def choose_plausible_from(probabilities: np.ndarray, labels: np.ndarray) -> tupl
     A new lesion of a diagnosis is equally likely to take any rank among the n known ones (Sadinle, Lei and Wasserman
     2019, JASA 114:223; Angelopoulos and Bates 2021, arXiv 2107.07511). So if the k-th lowest of their probabilities for
     it is the threshold, k = ⌊(1 - share) (n + 1)⌋, a new one reaches it with a probability of at least
-    `PLAUSIBLE_SHARE`, however poor the network is. One threshold per diagnosis, so that the many nevi do not make up
+    `PLAUSIBLE_SHARE`, however poor the network is, as long as it is the same one. A bundle's network is not: those of
+    a cross-validation ranked the known lesions. One threshold per diagnosis, so that the many nevi do not make up
     for missed melanomas. With too few lesions (k = 0), a diagnosis is always plausible.
     """
     return tuple(_lowest_kept(probabilities[labels == i, i]) for i in range(len(CLASSES)))

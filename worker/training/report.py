@@ -1,10 +1,12 @@
 """What an evaluation found, as JSON and as a page of Markdown with pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from shared.bundle import Figure
+from shared.domain import CLASSES
 from worker.training.comparison import Comparison
 from worker.training.groups import LEAST, Group
 from worker.training.localisation import Localisation
@@ -71,6 +73,14 @@ def tables(report: Report) -> dict[str, Table]:
 def figure_table(figures: dict[str, Figure]) -> Table:
     rows = [(in_words(name), f"{f.value:.3f}", _span(f), str(f.n)) for name, f in figures.items()]
     return ("figure", "value", "95% interval", "n"), rows
+
+
+def network_table(networks: Sequence[dict[str, Figure]], points: Sequence[str]) -> Table:
+    """Return the figures of each network of a cross-validation on the images of its own fold."""
+    rates = [f"{rate}_{point}" for point in points for rate in ("sensitivity", "specificity")]
+    shown = ["auc_melanoma", "auc_seborrheic_keratosis", "accuracy", *rates, *(f"coverage_{name}" for name in CLASSES)]
+    rows = [(in_words(name), *(f"{figures[name].value:.2f}" for figures in networks)) for name in shown]
+    return ("figure", *(f"network {number}" for number in range(1, len(networks) + 1))), rows
 
 
 def group_table(groups: list[Group], point: str) -> Table:

@@ -13,10 +13,11 @@ from shared.photograph import decode_photograph
 from worker.familiarity import read_familiarity
 from worker.frame import DECODED_SIDE, squash
 from worker.model import load_model
-from worker.training.calibration import calibrate, describe_points, read_nested
+from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
 from worker.training.cross_validation import PREDICTIONS_NAME
 from worker.training.figures import measure
 from worker.training.predictions import read_predictions
+from worker.training.report import markdown_table, network_table
 
 PORTABLE = SHIPPED_BUNDLES / "portable"
 
@@ -44,6 +45,14 @@ def test_figures_and_thresholds_are_those_of_the_predictions_beside_it(name):
     }
     ours, theirs = (flat(of.model_dump(include=set(again))) for of in (manifest, manifest.model_copy(update=again)))
     assert ours == pytest.approx(theirs, rel=1e-6)  # another processor may round the last digit differently
+
+
+@pytest.mark.parametrize("name", ["open", "research", "portable"])
+def test_a_card_says_how_far_the_figures_move_from_one_network_to_another(name):
+    predictions = read_predictions(SHIPPED_BUNDLES / name / PREDICTIONS_NAME)
+    nested = read_nested(predictions)
+    networks = [measure(nested.take(predictions.folds == fold)) for fold in range(3)]
+    assert markdown_table(network_table(networks, POINTS)) in read_card(SHIPPED_BUNDLES / name)
 
 
 def flat(value: object, path: str = "") -> dict[str, float]:

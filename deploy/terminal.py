@@ -11,9 +11,14 @@ _WIDTH_WITHOUT_TERMINAL = 110
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console that is wide enough for tables even when the output goes to a file or a pipe."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
+    """Return a console that shows brackets and colons as they are, since file names and references may have them.
+
+    It is wide enough for tables even when the output goes to a file or a pipe.
+    """
+    console = Console(stderr=stderr, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    return console
 
 
 def make_progress(console: Console) -> Progress:
@@ -29,7 +34,7 @@ def progress() -> Iterator[Callable[..., None]]:
     Yields the callback that moves it, called with the task, how much of it is done, how much there is, and optionally
     a description to show in place of the task's name.
     """
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as shown:
         bars = {}
 

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from deploy.bundles import BUNDLE_NAMES, opened_bundle
 from deploy.commands import data_dir_option, data_option, file_type, folder_type
-from deploy.terminal import progress
+from deploy.terminal import make_console, progress
 from shared.domain import CLASSES
 
 
@@ -118,7 +117,7 @@ def print_report(report) -> None:
     from worker.training.report import tables
     from worker.training.words import count_in_words
 
-    console = Console()
+    console = make_console()
     console.print(f"{report.subject}: {report.n} images ({count_in_words(report.n_by_class)})", highlight=False)
     for title, (columns, rows) in tables(report).items():
         table = Table(*columns, title=title, title_justify="left")

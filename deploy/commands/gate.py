@@ -1,12 +1,11 @@
 """Commands of the quality gate: teach a bundle what its training images are like, and measure its warnings."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from deploy.bundles import BUNDLE_NAMES, is_remote, opened_bundle
 from deploy.commands import data_dir_option, data_option, folder_type
-from deploy.terminal import progress
+from deploy.terminal import make_console, progress
 
 _kinds_type = (str, folder_type)
 
@@ -89,7 +88,7 @@ def _print_flags(flags) -> None:
         table.add_row(
             each.kind, str(figure.n), f"{figure.value:.1%}", f"{figure.low:.1%} to {figure.high:.1%}", by_code
         )
-    Console().print(table)
+    make_console().print(table)
 
 
 COMMANDS = (gate,)

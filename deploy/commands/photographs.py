@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from deploy.client import Client, Refused, find_connection
 from deploy.commands import data_dir_option, file_type
@@ -68,9 +69,9 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
             cases = follow_cases(client, cases, console)
         except (Refused, KeyboardInterrupt) as error:
             reason = f": {error}" if isinstance(error, Refused) else ""
-            console.print(f"No longer waiting{reason}. The cases continue; these are their ids:", markup=False)
+            console.print(f"No longer waiting{reason}. The cases continue; these are their ids:")
             for file, case in zip(files, cases, strict=True):
-                console.print(f"{file.name}: {case['id'] or case['state']}", markup=False)
+                console.print(f"{file.name}: {case['id'] or case['state']}")
     if as_json:
         for file, case in zip(files, cases, strict=True):
             click.echo(json.dumps({"file": str(file), **case}))
@@ -206,7 +207,7 @@ def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[s
     if heatmaps:
         table.add_column("heatmap", overflow="fold")
     for position, (name, case) in enumerate(zip(names, cases, strict=True)):
-        row = [name, f"[{_STYLE.get(case['state'], 'default')}]{case['state']}[/]"]
+        row = [name, Text(case["state"], _STYLE.get(case["state"], "default"))]
         if result := case["result"]:
             row += [f"{result['probabilities'][c]:.3f}" for c in CLASSES] + [result["decision"]]
         else:
@@ -219,7 +220,7 @@ def explain_problems(console: Console, names: Sequence[str], cases: Sequence[dic
     """Print why cases have no result; the API's sentences say what to do about it."""
     for name, case in zip(names, cases, strict=True):
         if case["error"]:
-            console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]", markup=False)
+            console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]")
 
 
 COMMANDS = (submit, watch, fetch, report)

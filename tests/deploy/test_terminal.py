@@ -6,7 +6,8 @@ import os
 import re
 import sys
 
-from deploy.terminal import print_event, progress
+from deploy.commands.photographs import case_table, explain_problems
+from deploy.terminal import make_console, print_event, progress
 
 
 def test_a_full_disk_does_not_end_whoever_prints_the_supervisors_events(monkeypatch):
@@ -27,3 +28,22 @@ def test_each_task_has_its_bar_and_a_new_one_when_it_starts_over(capsys):
         on_step("decoding", 1, 2)
     shown = [re.sub(r" +\S*━\S* +", " ", line) for line in capsys.readouterr().err.splitlines()[-3:]]
     assert [line.rpartition(" ")[0] for line in shown] == ["decoding 3/3", "training, loss 0.250 9/9", "decoding 1/2"]
+
+
+def test_file_names_and_references_are_shown_as_they_are(capsys):
+    names = ["mole [left].jpg", "mole [/b].jpg", ":cat:.jpg"]
+    case = {"id": None, "state": "refused", "result": None, "error": {"code": "image_empty", "detail": "It is empty."}}
+    console, cases = make_console(), [case] * len(names)
+    console.print(case_table(names, cases, heatmaps=[f"out/{name}.png" for name in names]))
+    explain_problems(console, names, cases)
+    *rows, first, second, third = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [first, second, third] == [f"{name}: It is empty. [image_empty]" for name in names]
+    for name in names:
+        (row,) = (row for row in rows if row.startswith(name))
+        assert row.endswith(f"out/{name}.png")
+
+
+def test_a_task_is_named_as_its_user_named_it(capsys):
+    with progress() as on_step:
+        on_step("moles [left]", 1, 1)
+    assert "moles [left]" in capsys.readouterr().err

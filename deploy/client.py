@@ -75,7 +75,10 @@ class Client:
     def read_case(self, case_id: str, wait_s: int = 0) -> dict:
         """Read a case, waiting up to `wait_s` for its end."""
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
-        return self._call("GET", f"/v1/cases/{case_id}", headers=headers).json()
+        response = self._call("GET", f"/v1/cases/{case_id}", headers=headers)
+        if wait_s and "Preference-Applied" not in response.headers:  # too many wait already
+            self._pause(_pause_asked_s(response))
+        return response.json()
 
     def list_cases(self, limit: int) -> list[dict]:
         """List the newest cases."""
@@ -121,8 +124,11 @@ class Client:
                     attempt, pause_s = 0, asked_s
                 elif response.status_code not in _MAY_PASS or attempt == _TRIES:
                     return _checked(response)
-            if self._stopped.wait(pause_s):
-                raise Refused("interrupted", "The call was interrupted.")
+            self._pause(pause_s)
+
+    def _pause(self, pause_s: float) -> None:
+        if self._stopped.wait(pause_s):
+            raise Refused("interrupted", "The call was interrupted.")
 
 
 def _pause_asked_s(response: httpx.Response) -> float:

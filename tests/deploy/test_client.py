@@ -30,17 +30,25 @@ class Script(BaseHTTPRequestHandler):
     """Gives the server's answers one after the other, then repeats the last one."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.keys.add(self.headers["Idempotency-Key"])
         self.server.asked += 1
         self.server.was_asked.set()
         (status, code), *others = self.server.answers
         self.server.answers = others or self.server.answers
-        body = json.dumps({"code": code, "detail": "A sentence.", "id": "7"}).encode()
+        body = json.dumps({"code": code, "detail": "A sentence.", "id": "7", "state": code}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Retry-After", self.server.retry_after)
+        if "Prefer" in self.headers and (code == "succeeded" or not self.server.is_crowded):
+            self.send_header("Preference-Applied", self.headers["Prefer"])
         self.end_headers()
         self.wfile.write(body)
 
@@ -53,7 +61,7 @@ def api() -> Iterator[ThreadingHTTPServer]:
     """An API that gives the `answers` that it is told to, and counts how often it was `asked`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Script) as server:
         server.answers, server.asked, server.keys, server.retry_after = [TAKEN], 0, set(), "0"
-        server.was_asked = Event()
+        server.was_asked, server.is_crowded = Event(), False
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()
@@ -115,6 +123,17 @@ def test_it_waits_as_long_as_it_is_told(api, client, submit, monkeypatch):
     monkeypatch.setattr(client._stopped, "wait", pauses.append)
     submit()
     assert pauses == [30, client_module._LONGEST_PAUSE_S]
+
+
+@pytest.mark.parametrize(("is_crowded", "expected"), [(True, [2, 2]), (False, [])])
+def test_it_pauses_between_polls_where_the_service_lets_no_more_clients_wait(
+    api, client, monkeypatch, is_crowded, expected
+):
+    api.answers, api.retry_after, pauses = [(200, "queued"), (200, "running"), (200, "succeeded")], "2", []
+    api.is_crowded = is_crowded
+    monkeypatch.setattr(client._stopped, "wait", pauses.append)
+    assert [case["state"] for case in client.follow(["7"])] == ["succeeded"]
+    assert pauses == expected
 
 
 def test_a_wait_for_room_can_be_stopped(api, client, submit):

@@ -69,8 +69,8 @@ class Client:
     def submit(self, file: Path, **fields: str) -> dict:
         """Submit one photograph; sent again after a lost answer, it is still one case."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        data = file.read_bytes()
-        return self._call("POST", "/v1/cases", headers=headers, data=fields, files={"image": (file.name, data)}).json()
+        files = {"image": file.read_bytes()}  # without its name, which may not be UTF-8
+        return self._call("POST", "/v1/cases", headers=headers, data=fields, files=files).json()
 
     def read_case(self, case_id: str, wait_s: int = 0) -> dict:
         """Read a case, waiting up to `wait_s` for its end."""

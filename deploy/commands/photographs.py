@@ -63,6 +63,7 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
     """
     client = Client(find_connection(url, key, data_dir))
     console = make_console(stderr=as_json)
+    names = [click.format_filename(file, shorten=True) for file in files]
     cases = submit_files(client, files, console, reference=reference, priority=priority)
     if wait:
         try:
@@ -70,14 +71,14 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
         except (Refused, KeyboardInterrupt) as error:
             reason = f": {error}" if isinstance(error, Refused) else ""
             console.print(f"No longer waiting{reason}. The cases continue; these are their ids:")
-            for file, case in zip(files, cases, strict=True):
-                console.print(f"{file.name}: {case['id'] or case['state']}")
+            for name, case in zip(names, cases, strict=True):
+                console.print(f"{name}: {case['id'] or case['state']}")
     if as_json:
         for file, case in zip(files, cases, strict=True):
             click.echo(json.dumps({"file": str(file), **case}))
     else:
-        console.print(case_table([file.name for file in files], cases))
-        explain_problems(console, [file.name for file in files], cases)
+        console.print(case_table(names, cases))
+        explain_problems(console, names, cases)
     good = ("succeeded",) if wait else ("queued", "running", "succeeded")
     ctx.exit(0 if all(case["state"] in good for case in cases) else 1)
 
@@ -160,18 +161,17 @@ def report(case_id, out, url, key, data_dir) -> None:
 def submit_files(
     client: Client, files: Sequence[Path], console: Console, reference: str | None, **fields
 ) -> list[dict]:
-    """Submit every file; a refused one becomes an entry of state `refused` with the API's error."""
+    """Submit every file; a refused or unreadable one becomes an entry of state `refused` with the reason."""
 
     def send(file: Path) -> dict:
+        name = reference or click.format_filename(file, shorten=True)
         try:
-            return client.submit(file, reference=(reference or file.name)[:REFERENCE_LENGTH], **fields)
+            return client.submit(file, reference=name[:REFERENCE_LENGTH], **fields)
         except Refused as error:
-            return {
-                "id": None,
-                "state": "refused",
-                "result": None,
-                "error": {"code": error.code, "detail": error.detail},
-            }
+            reason = {"code": error.code, "detail": error.detail}
+        except OSError as error:
+            reason = {"code": "file_unreadable", "detail": f"The file cannot be read: {error.strerror}."}
+        return {"id": None, "state": "refused", "result": None, "error": reason}
 
     with make_progress(console) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         task = progress.add_task("submitting", total=len(files))

@@ -42,7 +42,8 @@ class Script(BaseHTTPRequestHandler):
         self.server.was_asked.set()
         (status, code), *others = self.server.answers
         self.server.answers = others or self.server.answers
-        body = json.dumps({"code": code, "detail": "A sentence.", "id": "7", "state": code}).encode()
+        said = {"code": code, "detail": "A sentence.", "id": "7", "state": code, "result": None, "error": None}
+        body = json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
         self.send_header("Content-Length", str(len(body)))
@@ -187,3 +188,20 @@ def test_an_interrupted_wait_prints_the_ids(api, photograph, monkeypatch):
     done = CliRunner().invoke(main, ["submit", str(photograph), "--wait", "--url", url, "--key", "dq_key"])
     assert done.exit_code == 1
     assert f"{photograph.name}: 7" in done.output
+
+
+def test_a_file_whose_name_is_not_utf8_is_submitted_with_the_others(api, photograph):
+    api.answers = [(202, "queued")]
+    odd = photograph.with_name(os.fsdecode(b"m\xf6le.jpg"))
+    odd.write_bytes(b"photograph")
+    url = f"http://127.0.0.1:{api.server_port}"
+    done = CliRunner().invoke(main, ["submit", str(photograph), str(odd), "--url", url, "--key", "dq_key"])
+    assert (done.exit_code, api.asked) == (0, 2), done.output
+    assert "m\ufffdle.jpg" in done.stdout
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_itself(client, photograph):
+    files = [photograph, photograph.with_name("gone.jpg")]
+    taken, refused = submit_files(client, files, Console(quiet=True), reference=None)
+    assert taken["id"] == "7"
+    assert (refused["state"], refused["error"]["code"]) == ("refused", "file_unreadable")

@@ -120,7 +120,7 @@ def take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key:
 
 
 def _list_items(form: SubmissionForm, max_photograph_bytes: int) -> Sequence[SentFile]:
-    if form.archive:
+    if form.archive is not None:  # one without a file name is falsy
         items = list_photographs(form.archive.stream, max_photograph_bytes, MAX_BYTES)
     else:
         items = [SentFile(file.filename or "", partial(read_up_to, file, max_photograph_bytes)) for file in form.image]
@@ -130,7 +130,7 @@ def _list_items(form: SubmissionForm, max_photograph_bytes: int) -> Sequence[Sen
 
 
 def _digest(form: SubmissionForm) -> str:
-    files = [form.archive] if form.archive else form.image
+    files = form.image if form.archive is None else [form.archive]
     sent = [(file.filename, file.seek(0, io.SEEK_END)) for file in form.image]
     fields = {"priority": form.priority, "photographs": sent}
     return digest_request(fields, *(file.stream for file in files))

@@ -62,6 +62,13 @@ def test_every_photograph_becomes_a_case_with_its_files_name_for_a_reference(cli
     assert 1 <= rung() <= 3
 
 
+def test_an_archive_without_a_file_name_is_taken_like_any_other(clinic):
+    part = b'--b\r\nContent-Disposition: form-data; name="archive"; filename=""\r\n\r\n'
+    body = part + zipped({file.name: file.data for file in THREE}) + b"\r\n--b--\r\n"
+    answer = clinic.submit_body(body, "multipart/form-data; boundary=b", address="/v1/submissions")
+    assert codes(answer) == [None] * 3
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_only_stripped_photographs_reach_the_object_store(clinic, way, store, stored_keys):
     send_by(way, clinic, THREE)

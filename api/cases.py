@@ -60,6 +60,7 @@ def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Respon
     """
     submit = submit_upload if isinstance(sent, SubmitUpload) else submit_photograph
     case = submit(services(), caller(), sent, header.idempotency_key)
+    note_reads([case], caller())  # a repeated request may find its result
     response = answer(CaseOut.of(case), 202)
     response.headers["Location"] = f"/v1/cases/{case.id}"
     response.headers["Retry-After"] = str(POLL_AFTER_S)

@@ -54,6 +54,15 @@ def test_a_result_is_on_record_once_for_every_key_that_read_it_in_whatever_way(c
     assert actions(rows, case) == [("case.read", "clinic"), ("case.read", "reviewer")]
 
 
+def test_a_result_that_a_repeated_submission_shows_is_on_record(clinic, succeed, rows):
+    key = {"Idempotency-Key": "visit-1"}
+    first = clinic.submit(headers=key)
+    succeed(first.json["id"])
+    assert actions(rows, first.headers["Location"]) == []
+    assert clinic.submit(headers=key).json["result"]
+    assert actions(rows, first.headers["Location"]) == [("case.read", "clinic")]
+
+
 def test_what_is_known_to_be_on_record_is_not_looked_up_again(clinic, case, services, monkeypatch):
     looked = []
     monkeypatch.setattr(trail, "find_unread", lambda session, caller, case_ids: looked.append(case_ids) or [])

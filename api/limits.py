@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
-from shared.errors import TooMany, Unavailable
+from shared.errors import RequestInvalid, TooMany, Unavailable
 from shared.settings import Settings
 from shared.store import access, cases, queue
 
@@ -27,22 +27,28 @@ class Backlog:
         self._counted, self._counted_at = 0, float("-inf")
         self._lock = Lock()
 
-    def check_room(self, session: Session | Connection, clinic_id: UUID, wanted: int = 1) -> None:
-        """Raise unless this clinic may queue `wanted` more cases.
+    def check_room(self, session: Session | Connection, clinic_id: UUID, wanted: int = 1, reserved: int = 0) -> None:
+        """Raise unless this clinic may queue `wanted` more cases besides those that it has `reserved`.
 
         Concurrent requests do not see each other, so a limit may be exceeded by a few cases.
 
         Raises:
+            RequestInvalid: `submission_too_large`: so many could never wait at once.
             TooMany: `quota_exceeded`: too many of the clinic's cases are waiting.
             Unavailable: `backlog_full`: too many cases are waiting altogether.
         """
         limit = access.read_waiting_limit(session, clinic_id) or self._settings.clinic_waiting_limit
-        if cases.count_waiting_of(session, clinic_id, at_most=limit) + wanted > limit:
+        if wanted > (most := min(limit, self._settings.backlog_limit)):
+            raise RequestInvalid(
+                "submission_too_large",
+                f"At most {most} of your cases may wait at once. Split the submission and send the parts one by one.",
+            )
+        if cases.count_waiting_of(session, clinic_id, at_most=limit) + reserved + wanted > limit:
             raise TooMany(
                 "quota_exceeded",
                 f"At most {limit} of your cases may wait at once. Send more when some have finished.",
             )
-        if self._count(session) + wanted > self._settings.backlog_limit:
+        if self._count(session) + reserved + wanted > self._settings.backlog_limit:
             raise Unavailable(
                 "backlog_full", "Too many cases are waiting at the moment. Nothing was accepted; try again later."
             )

@@ -105,8 +105,8 @@ def take_in(to: Services, caller: Caller, form: SubmissionForm, idempotency_key:
     """Make a case of each photograph, or refuse it; return the submission's id.
 
     Raises:
-        RequestInvalid: the submission as a whole is invalid; nothing was accepted.
-        TooMany: the clinic may not have that many more cases waiting; nothing was accepted.
+        RequestInvalid: the submission as a whole is invalid or too large; nothing was accepted.
+        TooMany: the clinic may not have that many more cases waiting now; nothing was accepted.
         Unavailable: the object store or the database became unreachable; what was accepted by then stays.
     """
     items = _list_items(form, to.settings.max_upload_bytes)

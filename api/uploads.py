@@ -37,7 +37,7 @@ def open_upload(sent: UploadIn) -> Response:
     url, fields = to.store.presign_post(key, sent.media_type, max_bytes, int(VALID_FOR.total_seconds()))
     with to.database.writing() as session:
         now = read_clock(session)
-        to.backlog.check_room(session, clinic_id, 1 + uploads.count_open(session, clinic_id, now))
+        to.backlog.check_room(session, clinic_id, reserved=uploads.count_open(session, clinic_id, now))
         upload = uploads.Upload(upload_id, clinic_id, key, sent.sha256, now + VALID_FOR)
         uploads.add_upload(session, upload, now)
     place = UploadOut(upload_id=upload_id, url=url, fields=fields, expires_at=upload.expires_at, max_bytes=max_bytes)

@@ -11,6 +11,7 @@ from tests import images
 from tests.api.calls import JPEG, Api, Clinic, File, read_problem
 from tests.api.ways_in import codes, send_archive, send_by, send_many, send_submission
 from tests.archives import zipped
+from tests.factories import add_case
 
 PNG = images.encode(images.lesion(), "PNG")
 THREE = [File(JPEG, "a.jpg"), File(PNG, "b.png"), File(JPEG, "c.jpg")]
@@ -209,18 +210,32 @@ def test_the_same_request_many_times_at_once_doubles_nothing(clinic, app, rows, 
 
 def test_there_must_be_room_for_all_of_them(open_app, clinic, rows, stored_keys):
     narrow = Api(open_app(clinic_waiting_limit=3).test_client(), clinic.key)
-    assert read_problem(send_many(narrow, [*THREE, *THREE]), 429)["code"] == "quota_exceeded"
-    assert (rows("submissions", "submission_items", "cases"), stored_keys(clinic)) == ([], [])
-    assert send_many(narrow, THREE, SAME_KEY).status_code == 202
-    assert send_many(narrow, THREE, SAME_KEY).status_code == 202  # nothing more is wanted
+    assert send_many(narrow, THREE[:1]).status_code == 202
+    before = rows("submissions", "submission_items", "cases"), stored_keys(clinic)
+    assert read_problem(send_many(narrow, THREE), 429)["code"] == "quota_exceeded"
+    assert (rows("submissions", "submission_items", "cases"), stored_keys(clinic)) == before
+    assert send_many(narrow, THREE[:2], SAME_KEY).status_code == 202
+    assert send_many(narrow, THREE[:2], SAME_KEY).status_code == 202  # nothing more is wanted
     assert read_problem(send_many(narrow, THREE), 429)["code"] == "quota_exceeded"
 
 
-def test_there_must_be_room_for_all_of_them_in_the_whole_backlog_too(open_app, clinic, rows, stored_keys):
-    narrow = Api(open_app(backlog_limit=3).test_client(), clinic.key)
-    assert read_problem(send_many(narrow, [*THREE, *THREE]), 503)["code"] == "backlog_full"
+def test_there_must_be_room_for_all_of_them_in_the_whole_backlog_too(
+    open_app, clinic, other_clinic, database, rows, stored_keys
+):
+    add_case(database, other_clinic.id)
+    narrow, before = Api(open_app(backlog_limit=3).test_client(), clinic.key), rows()
+    assert read_problem(send_many(narrow, THREE), 503)["code"] == "backlog_full"
+    assert (rows(), stored_keys(clinic)) == (before, [])
+    assert send_many(narrow, THREE[:2]).status_code == 202
+
+
+@pytest.mark.parametrize("limit", ["clinic_waiting_limit", "backlog_limit"])
+def test_more_than_could_ever_wait_is_not_to_be_sent_again(open_app, clinic, rows, stored_keys, limit):
+    narrow = Api(open_app(**{limit: 2}).test_client(), clinic.key)
+    problem = read_problem(send_many(narrow, THREE), 413)
+    assert problem["code"] == "submission_too_large"
+    assert "At most 2 of your cases" in problem["detail"]
     assert (rows("submissions", "submission_items", "cases"), stored_keys(clinic)) == ([], [])
-    assert send_many(narrow, THREE).status_code == 202
 
 
 def test_a_request_that_goes_on_needs_room_only_for_the_rest(clinic, open_app, breaks_off, rows):

@@ -231,7 +231,9 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
         _finish_without_result(row, State.CANCELLED, now)
     row.reference = row.age = row.sex = row.site = row.idempotency_key = row.traceparent = None
     row.review_rank = row.decision = None
-    row.photograph_key = row.sha256 = row.request_sha256 = ""  # a digest identifies a copy of the photograph
+    # A digest identifies a copy of the photograph, and so do its size and sides together.
+    row.photograph_key = row.sha256 = row.request_sha256 = ""
+    row.width = row.height = row.size_bytes = 0
     row.deleted_at = now
     session.flush()
     submissions.forget_case(session, case_id)

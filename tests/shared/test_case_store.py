@@ -273,7 +273,8 @@ def test_nothing_personal_is_left_in_a_deleted_cases_row_and_its_key_is_free_aga
     assert stored(database, case.id)["traceparent"]
     delete(database, case)
     row = stored(database, case.id)
-    assert not any(row[name] for name in (*PERSONAL, "traceparent", "photograph_key", "sha256", "request_sha256"))
+    identifying = ("photograph_key", "sha256", "request_sha256", "width", "height", "size_bytes")
+    assert not any(row[name] for name in (*PERSONAL, "traceparent", *identifying))
     assert (row["deleted_at"], row["erased_at"], row["finished_at"]) == (at(5), None, at(5))
     assert submission(database, clinic_id, "key-1") is None
     again = submit(database, clinic_id, **PERSONAL)

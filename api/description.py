@@ -13,7 +13,7 @@ from flask_openapi3_swagger.templates import swagger_html_string
 
 from api.bodies import FORM
 from api.hardening import csp_nonce
-from api.problems import problem_responses
+from api.problems import describe_headers, problem_responses
 
 INTRODUCTION = """\
 Skin-lesion triage. Every result is a decision aid for clinicians, not a diagnosis.
@@ -32,6 +32,7 @@ Reviewers work through `GET /v1/worklist` and answer with `PUT /v1/cases/{case_i
 Send your key as `Authorization: Bearer <key>`. Errors are `application/problem+json` (RFC 9457): match on their `code`.
 """
 
+_NEXT_PAGE = {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'}
 _RESPONSE_HEADERS = {
     ("submit_case", "202"): {"Location": "The case's address.", "Retry-After": "Seconds to wait before polling."},
     ("submit_many", "202"): {
@@ -44,10 +45,11 @@ _RESPONSE_HEADERS = {
         "Retry-After": "Seconds to wait before polling again; absent once the case is final.",
         "Preference-Applied": "The wait that was granted.",
     },
-    ("read_worklist", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
+    ("read_worklist", "200"): _NEXT_PAGE,
     ("read_review", "200"): {"ETag": "Send it as `If-Match` with your own review."},
     ("put_review", "200"): {"ETag": "Send it as `If-Match` to change your review."},
-    ("list_cases", "200"): {"Link": 'The next page: `<address>; rel="next"`. Absent on the last one.'},
+    ("list_cases", "200"): _NEXT_PAGE,
+    ("list_failed", "200"): _NEXT_PAGE,
 }
 _LINKS = {
     ("submit_case", "202"): ("read_case", "case_id", "id"),
@@ -90,7 +92,7 @@ def _describe(app: OpenAPI) -> dict:
         operation["responses"] = dict(sorted(responses.items()))
         for status, response in responses.items():
             if headers := _RESPONSE_HEADERS.get((operation["operationId"], status)):
-                response["headers"] = {name: _header(text) for name, text in headers.items()}
+                response |= describe_headers(headers)
             if link := _LINKS.get((operation["operationId"], status)):
                 response["links"] = _link(*link)
         for parameter in operation.get("parameters", []):
@@ -123,10 +125,6 @@ def _operations(document: dict) -> Iterator[dict]:
 
 def _link(operation_id: str, parameter: str, pointer: str) -> dict:
     return {operation_id: {"operationId": operation_id, "parameters": {parameter: f"$response.body#/{pointer}"}}}
-
-
-def _header(text: str) -> dict:
-    return {"description": text, "schema": {"type": "string"}}
 
 
 def _not_null(schema: dict) -> dict:

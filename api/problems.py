@@ -63,6 +63,12 @@ _TYPICAL_CODES = {
 }
 """The examples in the OpenAPI document."""
 
+_HEADERS = {
+    401: {"WWW-Authenticate": "How to send a key."},
+    **{status: {"Retry-After": "Seconds to wait before sending the request again."} for status in RETRY_AFTER_S},
+}
+"""The descriptions of headers in the OpenAPI document."""
+
 _OWN_WORDS = {
     400: ("request_malformed", "The request could not be read. Check its headers and its body."),
     404: ("page_not_found", "There is nothing at this address. See /docs for the API."),
@@ -86,9 +92,15 @@ def problem_responses(*statuses: int, **of_code: int) -> dict[int, dict]:
     schema = {"$ref": "#/components/schemas/Problem"}
     examples = {status: _TYPICAL_CODES[status] for status in statuses} | {of_code[code]: code for code in of_code}
     return {
-        status: {"content": {"application/problem+json": {"schema": schema, "example": _example(status, code)}}}
+        status: (describe_headers(_HEADERS[status]) if status in _HEADERS else {})
+        | {"content": {"application/problem+json": {"schema": schema, "example": _example(status, code)}}}
         for status, code in examples.items()
     }
+
+
+def describe_headers(texts: dict[str, str]) -> dict:
+    """Return the OpenAPI description of a response's headers, given what each says."""
+    return {"headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}}
 
 
 def _example(status: int, code: str) -> dict:

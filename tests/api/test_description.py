@@ -82,6 +82,18 @@ def test_every_error_is_described_as_a_problem(operations):
             assert (media_type, len(answer["content"])) == ("application/problem+json", 1)
             assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
             assert content["example"]["status"] == int(status)
+            headers = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
+            assert set(answer.get("headers", {})) == headers.get(status, set())
+
+
+def test_every_list_with_pages_is_described_with_the_link_to_the_next_one(operations):
+    paged = [
+        operation
+        for operation in operations.values()
+        if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", []))
+    ]
+    assert len(paged) >= 3
+    assert all("Link" in operation["responses"]["200"]["headers"] for operation in paged)
 
 
 def body_of(document: dict, operation: dict, media_type: str) -> dict:

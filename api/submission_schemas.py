@@ -9,7 +9,7 @@ from flask_openapi3 import FileStorage
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.schemas import PHOTOGRAPH, ErrorOut
-from shared.domain import Priority, State
+from shared.domain import REFERENCE_LENGTH, Priority, State
 from shared.store.submissions import Submission
 
 
@@ -62,7 +62,10 @@ class SubmissionItemOut(BaseModel):
     """One photograph. `refused`: it did not become a case, and `error` says why; otherwise the state is its case's."""
 
     position: int = Field(description="counts from 1, in the order sent")
-    name: str = Field(description="the file's; also the case's `reference`")
+    name: str = Field(
+        description="the file's as sent; the case's `reference` is the same in Unicode NFC, and both are cut to"
+        f" {REFERENCE_LENGTH} characters"
+    )
     case_id: UUID | None
     state: State | Literal["refused"]
     error: ErrorOut | None

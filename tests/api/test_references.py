@@ -13,10 +13,12 @@ def test_a_reference_is_found_whether_letters_and_accents_come_in_one_or_as_a_ma
     name = "Läsion Müller.jpg"
     as_on_a_mac = normalize("NFD", name)
     assert as_on_a_mac != name
+    (item,) = send_many(clinic, [File(name=as_on_a_mac)]).json["items"]
+    assert item["name"] == as_on_a_mac
     sent = [
+        item["case_id"],
         clinic.submit(reference=as_on_a_mac).json["id"],
         submit_upload(clinic, filled(clinic), reference=as_on_a_mac).json["id"],
-        send_many(clinic, [File(name=as_on_a_mac)]).json["items"][0]["case_id"],
     ]
     for asked in (name, as_on_a_mac):
         found = read_list(clinic.get("/v1/cases", query_string={"reference": asked}))

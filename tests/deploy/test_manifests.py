@@ -14,6 +14,7 @@ from api.app import create_app
 from api.server import _GRACEFUL_TIMEOUT_S
 from api.services import EXTENSION
 from deploy.cli import main
+from deploy.embedded.program import find_free_port
 from shared.dispatch import _PURGE_AT
 from shared.settings import PREFIX, Settings
 
@@ -118,6 +119,14 @@ def test_the_health_routes_answer_where_they_are_asked(settings):
     found = {path: app.test_client().get(path).status_code for path in {*paths, asked}}
     app.extensions[EXTENSION].database.engine.dispose()
     assert found == {"/healthz": 200, "/readyz": 200}
+
+
+def test_a_pod_stays_in_the_service_while_the_object_store_is_away(settings):
+    probe = container_of(find("Deployment", "api"))["readinessProbe"]
+    app = create_app(settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{find_free_port()}"}))
+    found = app.test_client().get(probe["httpGet"]["path"]).status_code
+    app.extensions[EXTENSION].database.engine.dispose()
+    assert found == 200
 
 
 def test_a_process_that_is_told_to_stop_has_time_to_finish():

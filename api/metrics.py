@@ -84,7 +84,7 @@ class QueueCollector(Collector):
 
 
 def _read_queue(session: Session) -> Iterator[Metric]:
-    """Yield the waiting and running cases; an idle clinic counts 0, so that its series does not come and go."""
+    """Yield the figures read from SQL; an idle clinic counts 0, so that its series does not come and go."""
     cases = GaugeMetricFamily("dermqueue_cases", "Cases waiting or running.", labels=["state", "clinic"])
     oldest = GaugeMetricFamily(
         "dermqueue_oldest_case_seconds", "Time since the oldest of them was submitted.", labels=["state", "clinic"]
@@ -105,6 +105,8 @@ def _read_queue(session: Session) -> Iterator[Metric]:
     for chore, since in overview.find_chores(session).items():
         chores.add_metric([chore], max(0, (now - since).total_seconds()) if since else 0)
     yield chores
+    failed = overview.count_failed(session)
+    yield GaugeMetricFamily("dermqueue_failed_cases", "Failed cases that nobody has reviewed.", failed)
     alive = [known.worker for known in workers.list_workers(session, now) if known.alive]
     yield from (cases, oldest, GaugeMetricFamily("dermqueue_workers", "Workers that are alive.", value=len(alive)))
     rate = sum(worker.images_per_minute or 0 for worker in alive)

@@ -69,6 +69,13 @@ def count_arrivals(session: Session, since: datetime) -> int:
     return session.scalar(select(func.count()).select_from(CaseRow).where(CaseRow.submitted_at >= since))
 
 
+def count_failed(session: Session) -> int:
+    """Return how many failed cases no reviewer has reviewed."""
+    listed = CaseRow.deleted_at.is_(None), CaseRow.erased_at.is_(None)  # the index needs both
+    failed = select(func.count()).select_from(CaseRow).where(CaseRow.state == State.FAILED, *listed)
+    return session.scalar(failed.where(~CaseRow.reviewed))
+
+
 def find_chores(session: Session) -> dict[str, datetime | None]:
     """Return, for each kind of chore that beat schedules, since when its oldest item is due; None: nothing is."""
     return {

@@ -14,7 +14,7 @@ from shared.service_tables import DeliveryRow
 from shared.store import queue, webhooks, workers
 from shared.store.workers import Worker
 from shared.tables import CaseRow
-from tests.api.calls import JPEG, File
+from tests.api.calls import JPEG, File, record_problem
 from tests.shared.steps import MODEL, load_model
 
 TOKEN = SecretStr("a-token-for-prometheus")
@@ -122,6 +122,22 @@ def test_what_beats_clock_should_have_started_is_told_by_how_long_it_has_been_du
         session.execute(update(DeliveryRow).values(due_at=hour_ago))
         session.execute(update(CaseRow).where(CaseRow.id == UUID(deleted)).values(deleted_at=hour_ago))
     assert due() == pytest.approx([3600, 3600], abs=60)
+
+
+def test_a_failed_case_counts_until_it_is_reviewed_or_analysed_again(clinic, reviewer, admin, database):
+    def failed() -> float:
+        return read_figures(admin.get("/metrics"))["dermqueue_failed_cases",]
+
+    reviewed, requeued = (clinic.submit().json["id"] for _ in range(2))
+    assert failed() == 0
+    for case_id in (reviewed, requeued):
+        record_problem(database, case_id)
+    assert failed() == 2
+    assert admin.call("POST", f"/v1/admin/failed/{requeued}/requeue").status_code == 202
+    assert failed() == 1
+    review = reviewer.call("PUT", f"/v1/cases/{reviewed}/review", {"If-None-Match": "*"}, json={"verdict": "disagree"})
+    assert review.status_code == 200
+    assert failed() == 0
 
 
 def test_no_figure_names_a_clinic(clinic, admin):

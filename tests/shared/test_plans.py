@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.domain import Caller, Role, State
-from shared.store import cases, queue, worklist
+from shared.store import cases, overview, queue, worklist
 from shared.store.cases import CaseFilter
 from shared.tables import ClinicRow
 from tests.benchmarks.many_cases import MIXED, fill
@@ -40,6 +40,7 @@ ASKED: dict[Ask, str] = {
         session, another(session, caller), LONG_AGO, 20
     ): "ix_cases_kept",
     lambda session, _: worklist.count_worklist(session, worklist.WorklistFilter()): "ix_cases_worklist",
+    lambda session, _: overview.count_failed(session): "ix_cases_state",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(), 51): "ix_cases_clinic_newest",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(State.FAILED), 51): "ix_cases_clinic_state",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(None, "patient-7"), 51): "ix_cases_reference",

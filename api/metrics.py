@@ -87,14 +87,16 @@ def _read_queue(session: Session) -> Iterator[Metric]:
     """Yield the figures read from SQL; an idle clinic counts 0, so that its series does not come and go."""
     cases = GaugeMetricFamily("dermqueue_cases", "Cases waiting or running.", labels=["state", "clinic"])
     oldest = GaugeMetricFamily(
-        "dermqueue_oldest_case_seconds", "Time since the oldest of them was submitted.", labels=["state", "clinic"]
+        "dermqueue_oldest_case_seconds",
+        "The longest wait for a worker; time since the oldest running case was submitted.",
+        labels=["state", "clinic"],
     )
     now = read_clock(session)
-    loads = {load.clinic_id: load for load in overview.list_loads(session)}
+    loads = {load.clinic_id: load for load in overview.list_loads(session, now)}
     for clinic in access.list_clinics(session):
-        load = loads.get(clinic.id) or overview.ClinicLoad(clinic.id, clinic.name, 0, 0, None, None)
+        load = loads.get(clinic.id) or overview.ClinicLoad(clinic.id, clinic.name, 0, 0, None, None, None)
         for state, number, since in (
-            (State.QUEUED, load.waiting, load.oldest),
+            (State.QUEUED, load.waiting, load.longest_wait_since),
             (State.RUNNING, load.running, load.oldest_running),
         ):
             cases.add_metric([state, str(clinic.id)], number)

@@ -29,7 +29,7 @@ def read_queue(query: QueueQuery) -> Response:
 def describe_queue(session: Session, query: QueueQuery) -> QueueOut:
     """Return the queue in figures."""
     now = read_clock(session)
-    loads, known = overview.list_loads(session), workers.list_workers(session, now)
+    loads, known = overview.list_loads(session, now), workers.list_workers(session, now)
     rates = [(worker.alive, worker.worker.images_per_minute) for worker in known if worker.worker.images_per_minute]
     measured = [rate for alive, rate in rates if alive] or [rate for _, rate in rates]
     arriving = overview.count_arrivals(session, now - timedelta(hours=1)) / 60

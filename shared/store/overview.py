@@ -14,11 +14,17 @@ from shared.service_tables import DeliveryRow
 from shared.tables import CaseRow, ClinicRow
 
 _ANALYSED = (State.SUCCEEDED, State.REJECTED, State.FAILED)
+_POSTPONED_BRIEFLY = timedelta(seconds=10)
+"""Only a case whose photograph alone is inaccessible is postponed for longer (`worker/triage.py`)."""
 
 
 @dataclass(frozen=True)
 class ClinicLoad:
-    """A clinic's waiting and running cases. `oldest` and `oldest_running`: when the oldest of each were submitted."""
+    """A clinic's waiting and running cases. `oldest` and `oldest_running`: when the oldest of each were submitted.
+
+    `longest_wait_since`: the start of the longest wait for a worker; None: none. A case whose photograph is
+    inaccessible does not wait for one, and a case that is tried again, alone, waits anew.
+    """
 
     clinic_id: UUID
     name: str
@@ -26,6 +32,7 @@ class ClinicLoad:
     running: int
     oldest: datetime | None
     oldest_running: datetime | None
+    longest_wait_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,14 @@ class Hour:
     p95_s: float
 
 
-def list_loads(session: Session) -> Sequence[ClinicLoad]:
+def list_loads(session: Session, now: datetime) -> Sequence[ClinicLoad]:
     """Return the clinics with waiting or running cases, those with most waiting first."""
+    since = case((CaseRow.alone, CaseRow.available_at), else_=CaseRow.submitted_at)
+    longest_wait_since = func.min(case((CaseRow.available_at <= now + _POSTPONED_BRIEFLY, since)))
     waiting = {
-        clinic_id: (number, oldest)
-        for clinic_id, number, oldest in session.execute(
-            select(CaseRow.clinic_id, func.count(), func.min(CaseRow.submitted_at))
+        clinic_id: figures
+        for clinic_id, *figures in session.execute(
+            select(CaseRow.clinic_id, func.count(), func.min(CaseRow.submitted_at), longest_wait_since)
             .where(CaseRow.state == State.QUEUED)
             .group_by(CaseRow.clinic_id)
         )
@@ -56,9 +65,11 @@ def list_loads(session: Session) -> Sequence[ClinicLoad]:
     for clinic_id, submitted_at in session.execute(select(CaseRow.clinic_id, CaseRow.submitted_at).where(*leased)):
         running[clinic_id].append(submitted_at)
     loads = [
-        ClinicLoad(clinic_id, name, number, len(running[clinic_id]), oldest, min(running[clinic_id], default=None))
+        ClinicLoad(
+            clinic_id, name, number, len(running[clinic_id]), oldest, min(running[clinic_id], default=None), waits_since
+        )
         for clinic_id, name in session.execute(select(ClinicRow.id, ClinicRow.name))
-        for number, oldest in [waiting.get(clinic_id, (0, None))]
+        for number, oldest, waits_since in [waiting.get(clinic_id, (0, None, None))]
         if number or clinic_id in running
     ]
     return sorted(loads, key=lambda load: (-load.waiting, load.name))

@@ -1,5 +1,6 @@
 """The queue in numbers, from cases whose times the test chose; and workers as they report."""
 
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,7 +10,7 @@ from shared.store import overview, workers
 from shared.store.overview import ClinicLoad, Hour
 from shared.store.workers import Worker
 from tests.factories import add_clinic
-from tests.shared.steps import MODEL, at, claim, load_model, record, reject, submit
+from tests.shared.steps import MODEL, at, claim, give_back, load_model, record, reject, submit, sweep
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def clinic_id(database) -> UUID:
     return add_clinic(database, "North")
 
 
-def loads(database) -> list[ClinicLoad]:
+def loads(database, seconds: float = 10) -> list[ClinicLoad]:
     with database.reading() as session:
-        return list(overview.list_loads(session))
+        return list(overview.list_loads(session, at(seconds)))
 
 
 def hours(database, seconds: float, number: int = 24) -> list[Hour]:
@@ -50,9 +51,37 @@ def test_what_waits_and_runs_is_counted_for_each_clinic_the_busiest_first(databa
     for seconds in (3, 2):
         submit(database, south, seconds)
     assert loads(database) == [
-        ClinicLoad(south, "South", 2, 0, at(2), None),
-        ClinicLoad(clinic_id, "North", 0, 2, None, at(0)),
+        ClinicLoad(south, "South", 2, 0, at(2), None, at(2)),
+        ClinicLoad(clinic_id, "North", 0, 2, None, at(0), None),
     ]
+
+
+def longest_wait_since(database, seconds: float) -> datetime | None:
+    (load,) = loads(database, seconds)
+    return load.longest_wait_since
+
+
+def test_a_case_whose_photograph_is_inaccessible_does_not_wait_for_a_worker(database, clinic_id):
+    submit(database, clinic_id)
+    (lease,) = claim(database)
+    give_back(database, lease, 7000)
+    assert [longest_wait_since(database, seconds) for seconds in (6940, 7000)] == [None, at(0)]
+    submit(database, clinic_id, 6000)
+    assert longest_wait_since(database, 6940) == at(6000)
+
+
+def test_while_the_store_is_unavailable_a_case_waits_on(database, clinic_id):
+    submit(database, clinic_id)
+    (lease,) = claim(database)
+    give_back(database, lease, 7000)
+    assert [longest_wait_since(database, seconds) for seconds in (6995, 7000, 7300)] == [at(0)] * 3
+
+
+def test_a_case_that_is_tried_again_alone_waits_anew(database, clinic_id):
+    submit(database, clinic_id)
+    claim(database)
+    sweep(database, 7000)
+    assert longest_wait_since(database, 7300) == at(7000)
 
 
 def test_arrivals_are_counted_from_a_moment_on(database, clinic_id):

@@ -40,6 +40,12 @@ def test_a_service_runs_as_its_own_user_and_writes_into_its_own_folders(file):
     assert (service["NoNewPrivileges"], service["ProtectSystem"], service["UMask"]) == ("yes", "strict", "0077")
 
 
+def test_the_worker_sees_the_gpu():
+    # Before systemd 252, ProtectClock implies a DeviceAllow, which hides /dev/nvidia*.
+    service = read_unit("dermqueue.service")["Service"]
+    assert service.keys().isdisjoint({"PrivateDevices", "DeviceAllow", "ProtectClock"})
+
+
 def test_stopping_the_stack_may_take_as_long_as_all_its_programs_together(tmp_path):
     _, servers = prepare_servers(tmp_path)
     service = read_unit("dermqueue.service")["Service"]

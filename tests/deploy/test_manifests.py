@@ -197,6 +197,13 @@ def test_the_api_of_the_compose_file_waits_for_the_disk_of_the_object_store():
     assert f"{volume}:{folder}:ro" in SERVICES["api"]["volumes"]
 
 
+def test_a_machine_that_is_off_at_night_makes_up_for_the_purge():
+    beat, image = SERVICES["beat"], (DEPLOY / "containers" / "api.Containerfile").read_text()
+    folder = str(Path(beat["command"][beat["command"].index("--schedule-file") + 1]).parent)
+    assert beat["volumes"] == [f"beat:{folder}"]
+    assert f"install -d -o 10001 -g 10001 {folder}\n" in image.rpartition("\nFROM ")[2]
+
+
 def test_the_purge_finds_a_worker():
     cron = find("ScaledObject", "worker")["spec"]["triggers"][1]["metadata"]
     (hour,), (minute,) = _PURGE_AT.hour, _PURGE_AT.minute

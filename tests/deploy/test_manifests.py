@@ -191,6 +191,10 @@ def test_the_compose_file_mounts_what_is_there_and_asks_for_what_the_example_nam
     assert asked == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
 
 
+def test_no_container_of_the_compose_file_logs_without_limit():
+    assert [name for name, service in SERVICES.items() if service["logging"] != {"driver": "local"}] == []
+
+
 def test_the_api_of_the_compose_file_waits_for_the_disk_of_the_object_store():
     (volume,) = {mount.split(":")[0] for mount in SERVICES["s3"]["volumes"]}
     folder = SERVICES["api"]["environment"]["DERMQUEUE_S3_FOLDER"]

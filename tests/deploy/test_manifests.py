@@ -111,6 +111,12 @@ def test_every_command_that_is_called_is_one_of_ours_with_these_options(argument
     command.make_context(arguments[0], rest)
 
 
+def test_no_probe_counts_among_the_requests_of_which_a_share_fails():
+    (group,) = yaml.safe_load((DEPLOY / "monitoring" / "alerts.yml").read_text())["groups"]
+    (expression,) = (rule["expr"] for rule in group["rules"] if rule["alert"] == "DermQueueErrors")
+    assert re.findall(r'route!~"(.*?)"', expression) == ["/healthz|/readyz|/metrics"] * 2
+
+
 def test_the_health_routes_answer_where_they_are_asked(settings):
     probes = [container_of(find("Deployment", "api"))[f"{name}Probe"] for name in ("startup", "liveness", "readiness")]
     paths = {probe["httpGet"]["path"] for probe in probes}

@@ -75,6 +75,7 @@ def stack(received, tmp_path_factory) -> Iterator[RunningStack]:
             for photograph in (*photographs, b"no photograph")
         ]
         running.finish([answer.json()["id"] for answer in answers[:2]])
+        assert running.http.get("/readyz").status_code == 200
         yield running
 
 

@@ -184,6 +184,8 @@ def test_the_network_is_open_exactly_where_something_listens():
         name: container_of(find("Deployment", name))["ports"][0]["containerPort"] for name in ("api", "worker")
     }
     assert open_ports == {"to-api": listening["api"], "to-workers-metrics": listening["worker"]}
+    scraped = "|".join(f"{name};{port}" for name, port in listening.items())
+    assert f"regex: {scraped}\n" in (DEPLOY / "docs" / "operating.md").read_text()
     variables = {entry["name"]: entry["value"] for entry in container_of(find("Deployment", "worker"))["env"]}
     assert variables["DERMQUEUE_METRICS_PORT"] == str(listening["worker"])
 

@@ -17,7 +17,7 @@ from shared.errors import ImageRejected, InputUnusable
 from shared.photograph import decode_photograph
 from worker.frame import DECODED_SIDE, TRAINING_SIDE, prepare_frame, retouch_frame, squash_frame
 from worker.training.batches import OnDone
-from worker.training.labels import SUFFIXES, Label, read_labels
+from worker.training.labels import SUFFIXES, Label, list_photographs, read_labels
 
 _NAMED_PROBLEMS = 20
 
@@ -130,7 +130,7 @@ def read_unlabelled(folder: Path, on_image: OnDone = lambda done, total: None) -
     Raises:
         InputUnusable: `data_unusable`: there is none, or one cannot be decoded.
     """
-    paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    paths = list_photographs(folder.iterdir())
     problems = [] if paths else [f"There is no image ({', '.join(SUFFIXES)}) in {folder}."]
     pixels, digests = _decode_all(paths, None, problems, on_image)
     if problems:

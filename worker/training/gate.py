@@ -18,7 +18,7 @@ from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 from worker.training.batches import OnDone, OnProgress, in_batches
 from worker.training.figures import exact_interval
-from worker.training.labels import SUFFIXES
+from worker.training.labels import SUFFIXES, list_photographs
 
 _DIRECTIONS = 32
 _FOLDS = 5
@@ -113,7 +113,7 @@ def flag_worse(model: Model, kind: str, folder: Path, on_progress: OnProgress) -
 
 
 def _find(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = list_photographs(folder.rglob("*"))
     if not files:
         raise InputUnusable("data_unusable", f"There is no image ({', '.join(SUFFIXES)}) in {folder}.")
     return files

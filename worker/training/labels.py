@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+MASK_ENDING = "_segmentation"
+"""What the ISIC archive appends to an image's name for the outline of its lesion."""
 
 DIAGNOSES = {
     "mel": "melanoma",
@@ -124,6 +126,12 @@ _LAYOUTS: dict[tuple[str, ...], Layout] = {
     ("img_id", "patient_id", "diagnostic"): _pad_ufes_20,
     ("image", "patient", "label"): _by_patient,
 }
+
+
+def list_photographs(files: Iterable[Path]) -> list[Path]:
+    """Return the photographs in order: neither outlines nor superpixels, which the ISIC archive keeps beside them."""
+    others = (MASK_ENDING, "_superpixels")
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.stem.endswith(others))
 
 
 def image_id_of(image: str) -> str:

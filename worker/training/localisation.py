@@ -17,9 +17,8 @@ from shared.domain import CLASSES
 from shared.errors import InputUnusable
 from shared.heatmap import upsample
 from worker.training.figures import Readings, find_figures, mean
-from worker.training.labels import SUFFIXES
+from worker.training.labels import MASK_ENDING, SUFFIXES
 
-_MASK_SUFFIX = "_segmentation"  # of the ISIC archive's masks
 _INSIDE = 128  # of 255
 
 
@@ -45,7 +44,7 @@ def find_masks(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
     Raises:
         InputUnusable: `masks_unusable`: one is missing.
     """
-    files = {file.stem.removesuffix(_MASK_SUFFIX): file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
+    files = {file.stem.removesuffix(MASK_ENDING): file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
     if missing := [image_id for image_id in ids if image_id not in files]:
         raise InputUnusable("masks_unusable", f"{folder} has no mask for {len(missing)} images, such as {missing[0]}.")
     return files

@@ -169,6 +169,13 @@ def test_unlabelled_images_are_read_like_labelled_ones(tmp_path):
     assert read_unlabelled(photographs).digest != others.digest
 
 
+def test_the_archives_superpixels_and_outlines_are_not_photographs(tmp_path):
+    photographs, _ = write_data(tmp_path, ROWS)
+    for name in ("A_superpixels.png", "A_segmentation.png"):
+        (photographs / name).write_bytes(images.encode(images.lesion(), "PNG"))
+    assert read_unlabelled(photographs).ids == ("A", "B", "C")
+
+
 @pytest.mark.parametrize(("content", "said"), [(b"text", "A.jpg cannot be used"), (None, "There is no image")])
 def test_a_folder_without_usable_images_is_refused(tmp_path, content, said):
     if content:

@@ -43,12 +43,13 @@ def bundle(tmp_path_factory, lesions) -> Path:
 
 @pytest.fixture
 def others(tmp_path) -> Path:
-    """A folder with a black photograph, and a subfolder with one of noise and a file that is not a photograph."""
+    """A folder with a black photograph, and a subfolder with one of noise and two files that are not photographs."""
     (tmp_path / "below").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     (tmp_path / "black.png").write_bytes(images.encode(images.lesion().point(lambda level: level // 15), "PNG"))
     (tmp_path / "below" / "noise.png").write_bytes(images.encode(Image.fromarray(noise), "PNG"))
     (tmp_path / "below" / "notes.txt").write_text("no image")
+    (tmp_path / "below" / "noise_superpixels.png").write_bytes(images.encode(images.lesion(), "PNG"))
     return tmp_path
 
 

@@ -14,7 +14,8 @@ from shared.domain import CLASSES
 @click.command()
 @click.option("--bundle", help=f"The bundle to evaluate: {BUNDLE_NAMES}.")
 @data_option(
-    help="A folder of images and the CSV of their diagnoses, laid out as in the ISIC archive; can be repeated."
+    help="A folder of images and the CSV of their diagnoses, with the columns image, patient and label or laid out as"
+    " in the ISIC archive; can be repeated."
 )
 @click.option(
     "--predictions",

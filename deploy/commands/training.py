@@ -25,7 +25,7 @@ def _training_options(command: Callable) -> Callable:
         data_option(
             required=True,
             help="A folder of images and the CSV of their diagnoses; repeat it to join several. The columns tell the"
-            " layout: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000 or PAD-UFES-20.",
+            " layout: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000, PAD-UFES-20, or image, patient and label.",
         ),
         click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
         click.option(

@@ -25,7 +25,8 @@ DIAGNOSES = {
     "scc": "squamous_cell_carcinoma",
     "unk": "unknown",
 }
-"""What the data sets' codes, in lower case, mean."""
+DIAGNOSES |= {name: name for name in DIAGNOSES.values()}
+"""What the data sets' codes, and the diagnoses' full names, mean; both in lower case."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _by_patient(row: dict[str, str]) -> tuple[str, str, str]:
 
 def _named(code: str) -> str:
     try:
-        return DIAGNOSES[code.lower()]
+        return DIAGNOSES[code.lower().replace(" ", "_")]
     except (KeyError, AttributeError) as error:
         raise ValueError(f"{code!r} is not one of {', '.join(DIAGNOSES)}") from error
 

@@ -57,6 +57,12 @@ def test_isic_2017_is_read_in_the_order_of_the_csv_with_neither_meaning_nevus(tm
             ("p1", "p1", "p2"),
         ),
         (
+            "image,patient,label",
+            ("A.jpg,p1,Melanoma", "B.jpg,p1,seborrheic keratosis", "C.jpg,,nevus", "D.jpg,p3,basal_cell_carcinoma"),
+            0,
+            ("p1", "p1", "C"),
+        ),
+        (
             "patient_id,lesion_id,img_id,diagnostic",
             ("p1,1,A.jpg,MEL", "p1,2,B.jpg,SEK", "p2,3,C.jpg,NEV", "p3,4,D.jpg,BCC"),
             2,

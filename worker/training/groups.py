@@ -49,20 +49,25 @@ def read_people(paths: Sequence[Path]) -> People:
     Raises:
         InputUnusable: `metadata_malformed`; the message names the file.
     """
-    people = {}
+    people: People = {}
     for path in paths:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            present = set(rows.fieldnames or ())
-            columns = {what: next((n for n in names if n in present), None) for what, names in _COLUMNS.items()}
-            if not columns["image"] or not any(columns[what] for what in _ORDER):
-                raise InputUnusable(
-                    "metadata_malformed",
-                    f"{path.name} needs the columns image_id and age (or age_approximate), sex or fitzpatrick.",
-                )
-            for row in rows:
-                people.setdefault(image_id_of(row[columns["image"]] or ""), {}).update(_stated(row, columns))
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                _add_people(people, csv.DictReader(file), path.name)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputUnusable("metadata_malformed", f"{path.name} is not a CSV file in UTF-8: {error}.") from error
     return people
+
+
+def _add_people(people: People, rows: csv.DictReader, name: str) -> None:
+    present = set(rows.fieldnames or ())
+    columns = {what: next((n for n in names if n in present), None) for what, names in _COLUMNS.items()}
+    if not columns["image"] or not any(columns[what] for what in _ORDER):
+        raise InputUnusable(
+            "metadata_malformed", f"{name} needs the columns image_id and age (or age_approximate), sex or fitzpatrick."
+        )
+    for row in rows:
+        people.setdefault(image_id_of(row[columns["image"]] or ""), {}).update(_stated(row, columns))
 
 
 def _stated(row: dict[str, str], columns: dict[str, str | None]) -> dict[str, str]:

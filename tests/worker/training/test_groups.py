@@ -83,6 +83,14 @@ def test_a_file_without_metadata_of_patients_is_refused_by_its_name(tmp_path, te
         read_people([write(tmp_path, text)])
 
 
+def test_a_file_in_another_encoding_is_refused_by_its_name(tmp_path):
+    path = write(tmp_path, "image_id,sex\n")
+    path.write_bytes("image_id,sex\nA,männlich\n".encode("latin-1"))
+    with pytest.raises(InputUnusable, match=r"people\.csv is not a CSV file in UTF-8") as refusal:
+        read_people([path])
+    assert refusal.value.code == "metadata_malformed"
+
+
 def test_every_image_is_in_one_group_by_age_and_one_by_sex():
     readings = made_up_readings()
     people = {f"image-{i}": {"age": "45 to 59", "sex": ("female", "male", "other")[i % 3]} for i in range(250)}

@@ -22,6 +22,8 @@ from worker.training.labels import SUFFIXES, list_photographs
 
 _DIRECTIONS = 32
 _FOLDS = 5
+"""Also the fewest images: each fold measures one or more. Of three images, the other two would leave no noise."""
+
 _FAMILIAR = 0.99
 """Share of the training images that the threshold lets pass, each compared with statistics of the other folds."""
 
@@ -67,7 +69,16 @@ class Flags:
 
 
 def learn_familiarity(shares: np.ndarray) -> tuple[Familiarity, float]:
-    """Return the statistics of training images' shares (n, K), and the threshold on the distance from them."""
+    """Return the statistics of training images' shares (n, K), and the threshold on the distance from them.
+
+    Raises:
+        InputUnusable: `data_unusable`: there are too few images.
+    """
+    if len(shares) < _FOLDS:
+        raise InputUnusable(
+            "data_unusable",
+            f"Learning what training images are like takes {_FOLDS} images or more; there are {len(shares)}.",
+        )
     folds = np.arange(len(shares)) % _FOLDS
     distances = np.concatenate([_fit(shares[folds != fold]).distances(shares[folds == fold]) for fold in range(_FOLDS)])
     return _fit(shares), float(np.quantile(distances, _FAMILIAR))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from deploy.cli import main
 from shared.bundle import CARD_NAME, FEATURES_NAME, read_manifest
-from shared.errors import ModelUnusable
+from shared.errors import InputUnusable, ModelUnusable
 from tests import images
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
@@ -129,3 +129,11 @@ def test_the_directions_are_the_same_whether_there_are_more_images_or_more_share
         kept = len(found.variances)
         np.testing.assert_allclose(found.variances, lengths[:kept] ** 2 / (len(some) - 1), rtol=1e-4)
         np.testing.assert_allclose(np.abs((directions[:kept] * found.directions.T).sum(axis=1)), 1, rtol=1e-3)
+
+
+def test_statistics_take_an_image_for_each_fold():
+    shares = np.random.default_rng(0).normal(size=(5, 60)).astype(np.float32)
+    assert gate.learn_familiarity(shares)[1] > 0
+    for few in (1, 3, 4):
+        with pytest.raises(InputUnusable, match=f"takes 5 images or more; there are {few}"):
+            gate.learn_familiarity(shares[:few])

@@ -71,7 +71,7 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
     from worker.training.groups import read_people
     from worker.training.labels import ids_of
     from worker.training.localisation import find_masks, measure_localisation
-    from worker.training.robustness import measure_robustness
+    from worker.training.robustness import measure_robustness, refuse_unrankable
 
     if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
         raise click.UsageError("Give either --bundle and --data, or --predictions.")
@@ -80,6 +80,8 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
     if predictions and (disturb or masks):
         raise click.UsageError("--disturb and --masks need a --bundle.")
     people = read_people(metadata)
+    if disturb:
+        refuse_unrankable(labels for _, labels in data)
     found_masks = masks and find_masks(masks, ids_of((labels for _, labels in data), CLASSES))
     if predictions:
         first, second = read_cross_validation(predictions), against and read_cross_validation(Path(against))

@@ -1,14 +1,16 @@
 """Corruption robustness (Hendrycks and Dietterich 2019, arXiv 1903.12261): each disturbance against none, in pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel
 
 from shared.bundle import Figure
+from shared.domain import CLASSES
 from shared.errors import InputUnusable
 from worker.frame import squash
 from worker.model import Model
@@ -16,6 +18,7 @@ from worker.training.batches import OnDone, OnProgress, in_batches
 from worker.training.dataset import Source, read_images
 from worker.training.disturbances import DISTURBANCES, Change, disturb
 from worker.training.figures import MELANOMA, Ranking, Readings, find_figures
+from worker.training.labels import read_labels
 
 TARGET_DROP = 0.015
 """The largest acceptable drop of melanoma AUC under a disturbance."""
@@ -33,16 +36,24 @@ class Robustness(BaseModel):
     turned: Figure
 
 
+def refuse_unrankable(ground_truths: Iterable[Path]) -> None:
+    """Raise `data_unusable` if these CSV files name no melanomas, or nothing else that bundles know.
+
+    What else is wrong with the files is reported when the images are read.
+    """
+    problems: list[str] = []
+    named = {label.diagnosis for file in ground_truths for label in read_labels(file, problems)} & {*CLASSES}
+    if not problems and not {CLASSES[MELANOMA]} < named:
+        raise InputUnusable("data_unusable", "Measuring disturbances takes both melanomas and other lesions.")
+
+
 def measure_robustness(
     model: Model, sources: Sequence[Source], undisturbed: Readings, on_progress: OnProgress
 ) -> list[Robustness]:
     """Disturb every image that was read, as it is at `TRAINING_SIDE` before the bundle's preprocessing, and read it.
 
-    Raises:
-        InputUnusable: `data_unusable`: there are no melanomas among the images, or nothing else.
+    There must be melanomas among the images, and other lesions (`refuse_unrankable`).
     """
-    if undisturbed.melanoma.all() or not undisturbed.melanoma.any():
-        raise InputUnusable("data_unusable", "Measuring disturbances takes both melanomas and other lesions.")
     images = read_images(sources, classes=None)
     pixels = dict(zip(images.ids, images.pixels.numpy(), strict=True))
     found = []

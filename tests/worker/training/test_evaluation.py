@@ -12,7 +12,7 @@ from deploy.cli import main
 from shared.domain import CLASSES
 from tests.worker.networks import tiny_model
 from tests.worker.training.bundles import write_random_bundle
-from tests.worker.training.data import write_data
+from tests.worker.training.data import ISIC_2017, write_data
 from tests.worker.training.readings import made_up_predictions
 from tests.worker.training.test_localisation import write_mask
 from worker.training.dataset import read_images
@@ -84,6 +84,15 @@ def test_a_missing_mask_is_reported_before_any_image_is_read(data, bundle, tmp_p
     done = run("--bundle", bundle, "--data", unread, data[1], "--masks", tmp_path)
     assert done.exit_code == 1
     assert "has no mask for 7 images, such as B" in done.output
+
+
+@pytest.mark.parametrize("rows", [("A,0,0", "B,0,1"), ("A,1,0",)], ids=["no melanoma", "nothing else"])
+def test_data_on_which_no_disturbance_can_be_measured_are_refused_before_any_image_is_read(bundle, tmp_path, rows):
+    (unread := tmp_path / "images").mkdir()
+    (tmp_path / "labels.csv").write_text("\n".join((ISIC_2017, *rows)) + "\n")
+    done = run("--bundle", bundle, "--data", unread, tmp_path / "labels.csv", "--disturb")
+    assert done.exit_code == 1
+    assert "takes both melanomas and other lesions" in done.output
 
 
 def test_two_bundles_of_the_stacks_folder_are_compared_by_their_names(data, bundle, tmp_path):

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from shared.errors import InputUnusable
 from tests.worker.networks import tiny_manifest
 from worker.model import Reading
 from worker.training.evaluation import read_with_bundle
@@ -61,8 +59,3 @@ def test_a_drop_is_that_of_the_ranking_with_an_interval_of_its_own(tmp_path):
     found = measure(tmp_path, {"A,1,0": 240, "B,1,0": 239, "C,0,0": 230, "D,0,0": 229})
     drop = found["brightness +30 %"].auc_drop
     assert (drop.value, drop.low, drop.high) == (0.5, 0.5, 0.5)
-
-
-def test_without_melanomas_there_is_nothing_to_rank(tmp_path):
-    with pytest.raises(InputUnusable, match="melanomas and other lesions"):
-        measure(tmp_path, {"A,0,0": 120, "B,0,1": 70})

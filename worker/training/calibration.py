@@ -69,7 +69,8 @@ def read_nested(predictions: Predictions) -> Readings:
         plausible[inside] = find_all_plausible(
             probabilities[inside], calibration.plausible_from, referred[POINTS[0]][inside]
         )
-    return Readings(ids, labels, probabilities, referred, plausible)
+    clusters = np.array(predictions.groups) if predictions.groups else None
+    return Readings(ids, labels, probabilities, referred, plausible, clusters)
 
 
 def describe_points(calibration: Calibration, nested: Readings) -> tuple[OperatingPoint, ...]:

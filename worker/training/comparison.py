@@ -1,6 +1,7 @@
 """Tests whether one network ranks lesions better than another on the same images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from pydantic import BaseModel
@@ -31,12 +32,14 @@ class Comparison(BaseModel):
 
 
 def compare(first: Readings, second: Readings) -> Comparison:
-    """Compare two networks on the images that both read, class by class.
+    """Compare two networks on the images that both read, class by class. It is enough if one of them names clusters.
 
     Raises:
         InputUnusable: `readings_differ`: not the same images, or one of them several times.
     """
     second = _in_order_of(first, second)
+    if first.clusters is None:
+        first = replace(first, clusters=second.clusters)
     clusters = clusters_of(first)
     by_class = {
         name: delong(first.probabilities[:, i], second.probabilities[:, i], first.labels == i, clusters)

@@ -66,7 +66,8 @@ def cross_validate(
         )
         read = self_train(learn, train, unlabelled, place) if unlabelled else learn(train, place)
         logits[aside] = read(val)
-    predictions = Predictions(images.ids, images.labels.numpy(), logits, folds)
+    groups = images.groups if images.groups != images.ids else None
+    predictions = Predictions(images.ids, images.labels.numpy(), logits, folds, groups)
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(predictions, folder / PREDICTIONS_NAME)
     return predictions

@@ -12,6 +12,7 @@ from shared.domain import CLASSES
 from shared.errors import InputUnusable
 
 COLUMNS = ("image_id", "label", "fold", *(f"logit_{name}" for name in CLASSES))
+GROUP = "group"
 _INDEX = {name: index for index, name in enumerate(CLASSES)}
 
 
@@ -20,25 +21,28 @@ class Predictions:
     """Raw logits beside the truth, one row per image and network.
 
     `labels` int64 (n,), indices into `CLASSES`; `logits` float64 (n, len(CLASSES)), before any temperature; `folds`
-    int64 (n,), the fold of a cross-validation that was held out when the row's network was trained.
+    int64 (n,), the fold of a cross-validation that was held out when the row's network was trained. `groups` names the
+    lesion or patient that a row shows; None: each image shows another one.
     """
 
     ids: tuple[str, ...]
     labels: np.ndarray
     logits: np.ndarray
     folds: np.ndarray
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write the CSV file; every logit is read back as the same float64."""
-    rows = zip(predictions.ids, predictions.labels, predictions.folds, predictions.logits, strict=True)
+    """Write the CSV file; every logit is read back as the same float64. Groups, if named, are a last column."""
+    groups = [(group,) for group in predictions.groups] if predictions.groups else [()] * len(predictions)
+    rows = zip(predictions.ids, predictions.labels, predictions.folds, predictions.logits, groups, strict=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows((i, CLASSES[label], fold, *map(repr, logits.tolist())) for i, label, fold, logits in rows)
+        writer.writerow((*COLUMNS, GROUP) if predictions.groups else COLUMNS)
+        writer.writerows((i, CLASSES[at], fold, *map(repr, logits.tolist()), *of) for i, at, fold, logits, of in rows)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -65,7 +69,8 @@ def read_predictions(path: Path) -> Predictions:
             ) from error
     if not ids:
         raise InputUnusable("predictions_malformed", f"{path.name} has no rows under {', '.join(COLUMNS)}.")
-    return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds))
+    groups = tuple(row[GROUP] or row["image_id"] for row in rows) if GROUP in rows[0] else None
+    return Predictions(tuple(ids), np.array(labels), np.array(logits), np.array(folds), groups)
 
 
 def mean_probabilities(parts: Sequence[Predictions], ids: Sequence[str]) -> np.ndarray:

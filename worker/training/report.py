@@ -172,8 +172,9 @@ def _page(report: Report) -> str:
             (
                 f"# {report.subject}",
                 f"{report.images}: {report.n} images ({count_in_words(report.n_by_class)}).{left_out}",
-                "Intervals are 95% confidence intervals: a thousand bootstrap resamples within each class; for shares"
-                " of fewer than 200 images, exact (Clopper and Pearson).",
+                "Intervals are 95% confidence intervals: a thousand bootstrap resamples, within each class, of images"
+                " or, where the data name them, of lesions or patients; for shares of fewer than 200 of these, and for"
+                " shares of 0 and 1, exact (Clopper and Pearson).",
                 *(f"![{Path(name).stem}]({name})" for name in _pictures(report)),
                 *(f"## {title}\n\n{markdown_table(table)}" for title, table in tables(report).items()),
             )

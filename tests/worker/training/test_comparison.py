@@ -1,5 +1,7 @@
 """DeLong's test agrees with an example worked out by hand, with a bootstrap, and with chance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,13 @@ def test_images_are_matched_by_their_names():
     first, second = made_up_readings(), made_up_readings(seed=1)
     shuffled = second.take(np.random.default_rng(0).permutation(len(second)))
     assert compare(first, shuffled) == compare(first, second)
+
+
+def test_it_is_enough_if_one_of_two_networks_knows_the_patients():
+    first, second = made_up_readings(), made_up_readings(seed=1)
+    patients = np.array([f"patient-{i // 3}" for i in range(300)])
+    known, also = (replace(readings, clusters=patients) for readings in (first, second))
+    assert compare(known, also) == compare(known, second) == compare(first, also) != compare(first, second)
 
 
 @pytest.mark.parametrize("other", ["fewer", "twice", "relabelled"])

@@ -79,8 +79,16 @@ def test_every_image_is_judged_by_the_network_that_had_not_seen_it(tmp_path, wei
         np.testing.assert_allclose(predictions.logits[aside], logits.numpy(), rtol=1e-5, atol=1e-6)
         assert json.loads((tmp_path / "cv" / f"fold-{fold + 1}" / "run.json").read_text())["n_images"] == 18
     read = read_predictions(tmp_path / "cv" / "predictions.csv")
-    assert read.ids == images.ids
+    assert (read.ids, read.groups) == (images.ids, None)
     np.testing.assert_array_equal(read.logits, predictions.logits)
+
+
+def test_predictions_name_the_lesions_or_patients_that_the_data_name(tmp_path, weights):
+    images = coloured_images(n=27)
+    images = replace(images, groups=(images.ids[3], *images.ids[1:]))
+    predictions = cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "cv", images, 3, ignore)
+    assert predictions.folds[0] == predictions.folds[3]
+    assert read_predictions(tmp_path / "cv" / "predictions.csv").groups == images.groups
 
 
 def test_an_interrupted_cross_validation_resumes_where_it_stopped(tmp_path, weights):

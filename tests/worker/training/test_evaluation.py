@@ -1,6 +1,7 @@
 """`dermqueue evaluate`: the figures of a bundle, of a cross-validation, and of one against another."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_a_bundle_is_measured_and_reported_with_pictures(data, bundle, tmp_path)
     assert report["figures"]["sensitivity_screening"]["n"] == 2
     page = (tmp_path / "report" / "report.md").read_text()
     assert "tiny 1" in page
+    assert "resamples, within each class, of images or, where the data name them, of lesions or patients" in page
     for name in ("roc.png", "calibration.png", "confusion.png"):
         assert f"]({name})" in page
         with Image.open(tmp_path / "report" / name) as picture:
@@ -147,6 +149,19 @@ def test_a_cross_validation_is_measured_by_its_predictions_and_against_another(t
     assert "5 folds" in report["images"]
     assert report["figures"]["coverage"]["value"] == pytest.approx(0.9, abs=0.05)
     assert "plausible diagnoses" in done.output
+
+
+def test_a_cross_validations_patients_count_once_each(tmp_path):
+    images = made_up_predictions(600)
+    by_patient = replace(images, groups=tuple(f"patient-{i // 6}" for i in range(600)))
+    write_predictions(images, tmp_path / "images.csv")
+    write_predictions(by_patient, tmp_path / "patients.csv")
+    alone, together = (
+        evaluate(read_cross_validation(tmp_path / name), {}, None).figures["accuracy"]
+        for name in ("images.csv", "patients.csv")
+    )
+    assert (alone.value, alone.n) == (together.value, together.n)
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)  # 100 patients: an exact interval
 
 
 def test_an_overconfident_cross_validation_is_calibrated_before_it_is_measured(tmp_path):

@@ -19,6 +19,16 @@ def test_predictions_are_read_back_to_the_last_bit(tmp_path):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name), strict=True)
 
 
+def test_groups_are_read_back_and_an_image_without_one_is_by_itself(tmp_path):
+    path = tmp_path / "p.csv"
+    write_predictions(Predictions(("A", "B"), np.array([0, 2]), np.zeros((2, 3)), np.zeros(2, int), ("p1", "p1")), path)
+    assert read_predictions(path).groups == ("p1", "p1")
+    path.write_text(path.read_text().replace("B,nevus,0,0.0,0.0,0.0,p1", "B,nevus,0,0,0,0,"))
+    assert read_predictions(path).groups == ("p1", "B")
+    path.write_text(f"{HEADER}\nA,nevus,0,1,2,3\n")
+    assert read_predictions(path).groups is None
+
+
 def test_labels_are_written_as_names(tmp_path):
     write_predictions(
         Predictions(("A",), np.array([1]), np.array([[0.5, 1.0, -2.0]]), np.array([4])), tmp_path / "p.csv"

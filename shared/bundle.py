@@ -108,7 +108,7 @@ class Manifest(BaseModel):
         description="per label: the raw Grad-CAM value drawn at full strength",
     )
     weights_sha256: str
-    data_sha256: str = Field(description="digest of the training labels and image names")
+    data_sha256: str = Field(description="digest of the training images' names, labels and files, in their order")
     trained_on: str
     licence: str
     sources: tuple[str, ...] = Field((), description="each data set and the starting weights, with their licences")

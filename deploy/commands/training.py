@@ -154,10 +154,10 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe default --set cleaned=true --out runs/cleaned
     """
-    from worker.training.cross_validation import PREDICTIONS_NAME, challenge_figures
+    from worker.training.cross_validation import challenge_figures
     from worker.training.cross_validation import cross_validate as run_folds
     from worker.training.dataset import read_unlabelled
-    from worker.training.predictions import read_predictions
+    from worker.training.predictions import PREDICTIONS_NAME, read_predictions
     from worker.training.recipe import read_recipe
 
     chosen = read_recipe(recipe, changes)

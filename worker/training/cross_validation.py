@@ -15,13 +15,11 @@ from worker.network import LesionNetwork
 from worker.training.dataset import LabelledImages, UnlabelledImages, digest_rows, prepare
 from worker.training.fine_tune import OnStep, predict
 from worker.training.folds import assign_folds
-from worker.training.predictions import Predictions, write_predictions
+from worker.training.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe
-from worker.training.run import read_record, train_network
+from worker.training.run import read_learnt, read_record, train_network
 from worker.training.self_training import Learn, Predict, self_train, without_known
 from worker.training.svm import FeatureSvm, read_features
-
-PREDICTIONS_NAME = "predictions.csv"
 
 
 def cross_validate(
@@ -43,8 +41,8 @@ def cross_validate(
 
     Raises:
         InputUnusable: the recipe is for other classes, a class is too small for so many folds, teachers are named that
-            the recipe does not use, the weights were trained on these images, or a network to start from was trained
-            on other images than its fold trains on.
+            the recipe does not use, the weights have learnt from one of these images, or a network to start from was
+            trained on other images than its fold trains on.
     """
     _check(recipe, images, teacher_predictions, unlabelled)
     _refuse_learnt(starting_weights, images)
@@ -89,17 +87,21 @@ def _place(folder: Path, fold: int) -> Path:
 
 
 def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
-    """Refuse weights of a run or a bundle whose record says that it was trained on exactly these images."""
+    """Refuse weights of a run or a bundle that is known to have learnt from any of these images.
+
+    Where no list of images lies beside the weights, only exactly the same data are recognised, by their digest.
+    """
     if weights.is_dir():
         return
-    learnt = {read_record(weights.parent).get("data_sha256")}
+    digests = {read_record(weights.parent).get("data_sha256")}
     if (weights.parent / MANIFEST_NAME).exists():
-        learnt.add(read_manifest(weights.parent).data_sha256)
-    if images.digest in learnt:
+        digests.add(read_manifest(weights.parent).data_sha256)
+    learnt = images.ids if images.digest in digests else sorted(read_learnt(weights).intersection(images.ids))
+    if learnt:
         raise InputUnusable(
             "weights_unusable",
-            f"{weights} was trained on these very images, so no fold would be held out from it. Start from weights that"
-            " have not seen them, or from a cross-validation's folder.",
+            f"{weights} has learnt from {len(learnt)} of these {len(images)} images, such as {learnt[0]}: they would"
+            " not be held out from it. Start from weights that have not seen them, or from a cross-validation's folder.",
         )
 
 

@@ -11,6 +11,7 @@ from scipy.special import softmax
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
 
+PREDICTIONS_NAME = "predictions.csv"
 COLUMNS = ("image_id", "label", "fold", *(f"logit_{name}" for name in CLASSES))
 GROUP = "group"
 _INDEX = {name: index for index, name in enumerate(CLASSES)}

@@ -14,7 +14,7 @@ from worker.model import Model, choose_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
 from worker.training.dataset import LabelledImages
 from worker.training.fine_tune import FineTuning, OnStep
-from worker.training.predictions import Predictions, mean_probabilities
+from worker.training.predictions import PREDICTIONS_NAME, Predictions, mean_probabilities, read_predictions
 from worker.training.recipe import Recipe
 
 RECORD_NAME = "run.json"
@@ -45,7 +45,7 @@ def train_network(
     torch.manual_seed(recipe.seed)
     network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
-    start = _describe_start(starting_weights)
+    start, learnt = _describe_start(starting_weights), read_learnt(starting_weights).union(train.ids)
     _check_teachers(recipe, teacher_predictions, teacher)
     soft_labels = torch.from_numpy(mean_probabilities(teacher_predictions, train.ids)) if teacher_predictions else None
     tuning = FineTuning(recipe, network.to(choose_device("auto")), folder, train, val, soft_labels, teacher)
@@ -55,7 +55,7 @@ def train_network(
         return network
     averaged = tuning.run(on_step)
     save_weights(averaged, folder / WEIGHTS_NAME, train.classes)
-    _write_record(tuning, start, len(teacher_predictions))
+    _write_record(tuning, start, learnt, len(teacher_predictions))
     (folder / "checkpoint.pt").unlink()
     return averaged
 
@@ -67,6 +67,18 @@ def read_record(folder: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def read_learnt(weights: Path) -> set[str]:
+    """Return the ids of the images that weights are known to have learnt from, their own starting weights included.
+
+    A run's record names them; a bundle has learnt from those that its cross-validation held out in turn.
+    """
+    learnt = set(read_record(weights.parent).get("image_ids", ()))
+    predictions = weights.parent / PREDICTIONS_NAME
+    if (weights.parent / MANIFEST_NAME).exists() and predictions.exists():
+        learnt.update(read_predictions(predictions).ids)
+    return learnt
 
 
 def _check_teachers(recipe: Recipe, predictions: tuple[Predictions, ...], teacher: Model | None) -> None:
@@ -90,7 +102,7 @@ def _describe_start(weights: Path) -> str:
             return weights.name
 
 
-def _write_record(tuning: FineTuning, start: str, n_teachers: int) -> None:
+def _write_record(tuning: FineTuning, start: str, learnt: set[str], n_teachers: int) -> None:
     train, history, teacher = tuning.train, tuning.history, tuning.teacher
     record = {
         "identity": tuning.identity,
@@ -100,6 +112,7 @@ def _write_record(tuning: FineTuning, start: str, n_teachers: int) -> None:
         "n_images": len(train),
         "n_by_class": train.count(),
         "left_out": train.left_out,
+        "image_ids": sorted(learnt),
         "starting_weights": start,
         "n_teachers": n_teachers,
         "tutor": f"{teacher.manifest.name} {teacher.manifest.version}" if teacher else None,

@@ -19,7 +19,7 @@ from worker.training.cross_validation import challenge_figures, cross_validate
 from worker.training.dataset import prepare
 from worker.training.fine_tune import predict
 from worker.training.folds import assign_folds
-from worker.training.predictions import Predictions, read_predictions
+from worker.training.predictions import PREDICTIONS_NAME, Predictions, read_predictions, write_predictions
 from worker.training.run import train_network
 
 
@@ -165,17 +165,41 @@ def test_no_fold_starts_from_a_network_that_may_have_seen_its_held_out_images(tm
     assert not (tmp_path / "second").exists()
 
 
+@pytest.mark.parametrize("beside", ["run.json", MANIFEST_NAME])
+def test_no_fold_starts_from_weights_that_were_trained_on_the_same_data(tmp_path, beside):
+    images, learnt = coloured_images(side=64), tmp_path / WEIGHTS_NAME
+    save_weights(TinyLesionNetwork(), learnt, CLASSES)
+    without_ids = {"run.json": json.dumps({"data_sha256": images.digest})}
+    without_ids[MANIFEST_NAME] = tiny_manifest(data_sha256=images.digest).model_dump_json()
+    (tmp_path / beside).write_text(without_ids[beside])
+    with pytest.raises(InputUnusable, match="has learnt from 24 of these 24 images"):
+        cross_validate(tiny_recipe(), learnt, tmp_path / "cv", images, 2, ignore)
+    assert not (tmp_path / "cv").exists()
+
+
 @pytest.mark.parametrize("beside", ["run", "bundle"])
-def test_no_fold_starts_from_weights_that_were_trained_on_these_images(tmp_path, weights, beside):
+def test_no_fold_starts_from_weights_that_have_learnt_from_one_of_its_images(tmp_path, weights, beside):
     images = coloured_images(side=64)
-    train_network(tiny_recipe(), weights, tmp_path / "run", images, ignore)
+    train_network(tiny_recipe(epochs=1), weights, tmp_path / "run", images, ignore)
     learnt = tmp_path / "run" / WEIGHTS_NAME
     if beside == "bundle":
         (learnt.parent / "run.json").unlink()
-        (learnt.parent / MANIFEST_NAME).write_text(tiny_manifest(data_sha256=images.digest).model_dump_json())
-    with pytest.raises(InputUnusable, match="these very images"):
-        cross_validate(tiny_recipe(), learnt, tmp_path / "cv", images, 2, ignore)
+        (learnt.parent / MANIFEST_NAME).write_text(tiny_manifest().model_dump_json())
+        write_predictions(teacher_of(images, 1), learnt.parent / PREDICTIONS_NAME)
+    others = replace(images, ids=(*(f"other-{name}" for name in images.ids[1:]), images.ids[0]), digest="another")
+    with pytest.raises(InputUnusable, match="has learnt from 1 of these 24 images, such as I0") as refusal:
+        cross_validate(tiny_recipe(), learnt, tmp_path / "cv", others, 2, ignore)
+    assert refusal.value.code == "weights_unusable"
     assert not (tmp_path / "cv").exists()
+
+
+def test_a_record_names_the_images_that_its_starting_weights_had_learnt_from_too(tmp_path, weights):
+    first = coloured_images(side=64)
+    second = replace(first, ids=tuple(f"other-{name}" for name in first.ids))
+    train_network(tiny_recipe(epochs=1), weights, tmp_path / "first", first, ignore)
+    train_network(tiny_recipe(epochs=1), tmp_path / "first" / WEIGHTS_NAME, tmp_path / "second", second, ignore)
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert (record["n_images"], record["image_ids"]) == (24, sorted(first.ids + second.ids))
 
 
 def test_a_record_says_from_which_bundle_its_run_started(tmp_path):

@@ -14,9 +14,8 @@ from worker.familiarity import read_familiarity
 from worker.frame import DECODED_SIDE, squash
 from worker.model import load_model
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
-from worker.training.cross_validation import PREDICTIONS_NAME
 from worker.training.figures import measure
-from worker.training.predictions import read_predictions
+from worker.training.predictions import PREDICTIONS_NAME, read_predictions
 from worker.training.report import markdown_table, network_table
 
 PORTABLE = SHIPPED_BUNDLES / "portable"

@@ -21,7 +21,8 @@ from shared.errors import ModelUnusable
     "--predictions",
     type=file_type,
     required=True,
-    help="The predictions.csv of a cross-validation with the same recipe, to calibrate and measure the bundle on.",
+    help="The predictions.csv of a cross-validation with the same recipe on the same images, to calibrate and measure"
+    " the bundle on.",
 )
 @data_option(
     required=True,
@@ -60,12 +61,13 @@ def bundle(weights, run, predictions, data, name, version, licence, sources, met
     """
     from worker.training.bundling import Description, read_run, write_bundle
     from worker.training.groups import read_people
-    from worker.training.predictions import read_predictions
+    from worker.training.provenance import read_matching
 
     trained = read_run(run or weights.parent / "run.json")
+    matching = read_matching(predictions, trained)
     description = Description(name, version, licence, sources, read_people(metadata), experiments)
     with progress() as on_step:
-        write_bundle(out, weights, trained, read_predictions(predictions), data, description, on_step)
+        write_bundle(out, weights, trained, matching, data, description, on_step)
     click.echo(f"The bundle is in {out}. Read {out / 'card.md'}, then: dermqueue model use {out}")
 
 

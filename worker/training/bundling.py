@@ -52,10 +52,15 @@ _LEAST_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left in its `run.json`. `teacher`: the bundle that taught it, if any."""
+    """What a training run left in its `run.json`. `teacher`: the bundle that taught it, if any.
+
+    `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions.
+    """
 
     recipe: Recipe
     data_sha256: str
+    n_images: int
+    image_ids: frozenset[str]
     trained_on: str
     teacher: str | None
 
@@ -87,7 +92,8 @@ def read_run(path: Path) -> Run:
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
         classes = tuple(run["classes"])
-        found = Run(Recipe.model_validate(run["recipe"]), run["data_sha256"], trained_on, teacher)
+        ids, recipe = frozenset(run.get("image_ids", ())), Recipe.model_validate(run["recipe"])
+        found = Run(recipe, run["data_sha256"], run["n_images"], ids, trained_on, teacher)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputUnusable(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."

@@ -56,7 +56,7 @@ def cross_validate(
     starts = [_find_start(starting_weights, fold, digest_rows(images.digest, learnt[fold])) for fold in range(n_folds)]
     logits = np.zeros((len(images), len(CLASSES)))
     for fold in range(n_folds):
-        aside, place = np.flatnonzero(folds == fold), _place(folder, fold)
+        aside, place = np.flatnonzero(folds == fold), fold_folder(folder, fold)
         train, val = images.subset(learnt[fold]), images.subset(aside)
         report = partial(_report_within, fold, n_folds, on_step)
         learn: Learn = (
@@ -82,7 +82,8 @@ def _check(
         )
 
 
-def _place(folder: Path, fold: int) -> Path:
+def fold_folder(folder: Path, fold: int) -> Path:
+    """Return the folder of the network from which a fold, counted from 0, is held out."""
     return folder / f"fold-{fold + 1}"
 
 
@@ -100,8 +101,8 @@ def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
     if learnt:
         raise InputUnusable(
             "weights_unusable",
-            f"{weights} has learnt from {len(learnt)} of these {len(images)} images, such as {learnt[0]}: they would"
-            " not be held out from it. Start from weights that have not seen them, or from a cross-validation's folder.",
+            f"{weights} has learnt from {len(learnt)} of the {len(images)} images, such as {learnt[0]}: they would not"
+            " be held out from it. Start from weights that have not seen them, or from a cross-validation's folder.",
         )
 
 
@@ -109,7 +110,7 @@ def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:
     """Return the weights that a fold's training starts from; in a cross-validation's folder, those of the same fold."""
     if not weights.is_dir():
         return weights
-    place = _place(weights, fold)
+    place = fold_folder(weights, fold)
     if read_record(place).get("data_sha256") != data_sha256:
         raise InputUnusable(
             "weights_unusable",

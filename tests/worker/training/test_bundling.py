@@ -51,8 +51,8 @@ def workplace(tmp_path_factory) -> Path:
     run = {
         "recipe": RECIPE,
         "data_sha256": "da7a" * 16,
-        "n_images": 6,
-        "n_by_class": {"melanoma": 2, "seborrheic_keratosis": 2, "nevus": 2},
+        "n_images": 300,
+        "n_by_class": {"melanoma": 60, "seborrheic_keratosis": 45, "nevus": 195},
         "starting_weights": "imagenet.safetensors",
         "n_teachers": 0,
         "classes": CLASSES,
@@ -98,7 +98,7 @@ def test_a_worker_loads_it_and_it_reads_as_the_recipe_trained_it(bundle):
     assert manifest.preprocessing.describe() == "squash-256-jpeg-bilinear-32-image-mean-cleaned-light-150"
     assert (manifest.data_sha256, manifest.trained_on) == (
         "da7a" * 16,
-        "6 images (2 melanoma, 2 seborrheic keratosis, 2 nevus) from imagenet.safetensors",
+        "300 images (60 melanoma, 45 seborrheic keratosis, 195 nevus) from imagenet.safetensors",
     )
 
 
@@ -171,10 +171,18 @@ def test_every_user_of_the_machine_may_read_it(bundle):
 
 
 def test_predictions_of_one_fold_are_refused(workplace, tmp_path):
-    write_predictions(made_up_predictions(60, folds=1), tmp_path / "one.csv")
+    write_predictions(made_up_predictions(300, folds=1), tmp_path / "one.csv")
     done = make(workplace, tmp_path / "bundle", predictions=tmp_path / "one.csv")
     assert done.exit_code == 1
     assert "predictions_one_fold" in done.output
+
+
+def test_predictions_of_other_images_than_the_runs_are_refused(workplace, tmp_path):
+    write_predictions(made_up_predictions(60), tmp_path / "fewer.csv")
+    done = make(workplace, tmp_path / "bundle", predictions=tmp_path / "fewer.csv")
+    assert done.exit_code == 1
+    assert "predictions_unfit" in done.output
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": {"epochs": 1}, "data_sha256": "", "n_images": 1}'])

@@ -172,7 +172,7 @@ def test_no_fold_starts_from_weights_that_were_trained_on_the_same_data(tmp_path
     without_ids = {"run.json": json.dumps({"data_sha256": images.digest})}
     without_ids[MANIFEST_NAME] = tiny_manifest(data_sha256=images.digest).model_dump_json()
     (tmp_path / beside).write_text(without_ids[beside])
-    with pytest.raises(InputUnusable, match="has learnt from 24 of these 24 images"):
+    with pytest.raises(InputUnusable, match="has learnt from 24 of the 24 images"):
         cross_validate(tiny_recipe(), learnt, tmp_path / "cv", images, 2, ignore)
     assert not (tmp_path / "cv").exists()
 
@@ -187,7 +187,7 @@ def test_no_fold_starts_from_weights_that_have_learnt_from_one_of_its_images(tmp
         (learnt.parent / MANIFEST_NAME).write_text(tiny_manifest().model_dump_json())
         write_predictions(teacher_of(images, 1), learnt.parent / PREDICTIONS_NAME)
     others = replace(images, ids=(*(f"other-{name}" for name in images.ids[1:]), images.ids[0]), digest="another")
-    with pytest.raises(InputUnusable, match="has learnt from 1 of these 24 images, such as I0") as refusal:
+    with pytest.raises(InputUnusable, match="has learnt from 1 of the 24 images, such as I0") as refusal:
         cross_validate(tiny_recipe(), learnt, tmp_path / "cv", others, 2, ignore)
     assert refusal.value.code == "weights_unusable"
     assert not (tmp_path / "cv").exists()

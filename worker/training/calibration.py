@@ -44,8 +44,8 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 def read_nested(predictions: Predictions) -> Readings:
     """Return what each fold's network said of the fold's images, calibrated on the other folds.
 
-    Figures of these readings are not optimistic: no image contributed to the weights, temperature or thresholds that it
-    was read with. The plausible diagnoses are those at `screening`.
+    Figures of these readings are not optimistic: no image contributed to the weights that it was read with, nor was it
+    among those from which temperature and thresholds were chosen. The plausible diagnoses are those at `screening`.
 
     Raises:
         InputUnusable: `predictions_one_fold`: without a second fold there is nothing to calibrate on.

@@ -135,6 +135,19 @@ def test_digests_of_submissions_whose_cases_were_deleted_earlier_are_removed(dat
         assert {*map(tuple, rows)} == {(f"key of {kept.id}", "f" * 64), (None, "")}
 
 
+def test_sizes_of_photographs_that_were_erased_earlier_are_removed(database):
+    clinic_id = add_clinic(database)
+    kept, erased = (add_case(database, clinic_id) for _ in range(2))
+    with database.writing() as session:
+        session.execute(update(CaseRow).where(CaseRow.id == erased.id).values(deleted_at=read_clock(session)))
+    downgrade(database, "0009")
+    upgrade(database)
+    with database.reading() as session:
+        sizes = {row.id: (row.width, row.height, row.size_bytes) for row in session.query(CaseRow)}
+    photograph = kept.photograph
+    assert sizes == {kept.id: (photograph.width, photograph.height, photograph.size_bytes), erased.id: (0, 0, 0)}
+
+
 def test_reviews_of_an_earlier_attempt_no_longer_stand(database):
     clinic_id = add_clinic(database)
     add_key(database, Role.REVIEWER)

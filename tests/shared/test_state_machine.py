@@ -39,7 +39,7 @@ LEASE_S, KEPT_S = 60, 600
 CLINIC, KEY = st.integers(0, 1), st.sampled_from([None, "key-1", "key-2"])
 ERASED = {
     *("reference", "age", "sex", "site", "idempotency_key", "photograph_key", "sha256", "request_sha256"),
-    *("decision", "review_rank", "traceparent"),
+    *("decision", "review_rank", "traceparent", "width", "height", "size_bytes"),
 }
 VISIBLE = {"state", "finished_at", "error_code", "error_detail"}
 

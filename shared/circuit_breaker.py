@@ -31,16 +31,18 @@ class CircuitBreaker:
             CircuitOpen: it was not made.
         """
         self._check()
-        began_s, open_until_s = time.monotonic(), None
+        began_s, has_timed_out = time.monotonic(), False
         try:
             yield
             self._succeeded_at_s = time.monotonic()
         except self._timeouts:
+            has_timed_out = True
             if self._succeeded_at_s < began_s:
-                open_until_s = time.monotonic() + self._pause_s
+                self._open_until_s = time.monotonic() + self._pause_s
             raise
         finally:
-            self._open_until_s = open_until_s
+            if not has_timed_out:
+                self._open_until_s = None
 
     def _check(self) -> None:
         with self._lock:

@@ -56,7 +56,7 @@ class ObjectRefused(ObjectInaccessible):
 
 
 class ObjectTimedOut(ObjectInaccessible):
-    """The object store does not answer in time."""
+    """The object store does not answer in time, or its answer breaks off."""
 
 
 class ObjectMissing(DermQueueError):

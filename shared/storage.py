@@ -16,14 +16,21 @@ from uuid import UUID
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, HTTPClientError, ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    HTTPClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 from botocore.handlers import add_expect_header
 from urllib3.exceptions import HTTPError
 
 from shared.circuit_breaker import CircuitBreaker, CircuitOpen
 from shared.errors import (
     ConfigurationInvalid,
-    ObjectInaccessible,
     ObjectMissing,
     ObjectRefused,
     ObjectTimedOut,
@@ -33,9 +40,11 @@ from shared.settings import Settings
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _CONNECTION_WAIT_S = 3, 6, 2.0
-PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
+_PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
 _LONGEST_TRIAL_S = 20.0  # both attempts of a call, with some margin
 _TIMEOUTS = ConnectTimeoutError, ReadTimeoutError
+_BROKEN_OFF = IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError  # the last, such as of TLS
+_AWAY = CircuitOpen, BotoCoreError, HTTPClientError, HTTPError
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 UPLOADS = "uploads/"
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -95,7 +104,7 @@ class ObjectStore:
         self._client, self._bucket, self._public_url = client, bucket, public_url
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
         self._connections = BoundedSemaphore(max_connections)
-        self._breaker = CircuitBreaker(_TIMEOUTS, PAUSE_AFTER_TIMEOUT_S, _LONGEST_TRIAL_S)
+        self._breaker = CircuitBreaker(_TIMEOUTS, _PAUSE_AFTER_TIMEOUT_S, _LONGEST_TRIAL_S)
         # Asking first (Expect: 100-continue) costs more than sending a photograph to a server that then refuses it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
 
@@ -182,10 +191,9 @@ class ObjectStore:
         with self._asking():
             self._client.head_bucket(Bucket=self._bucket)
 
-    def check_after(self, error: ObjectInaccessible) -> None:
-        """Raise `Unavailable` if the whole store is away, and not only the object that the error is about."""
-        if isinstance(error, ObjectTimedOut):
-            time.sleep(PAUSE_AFTER_TIMEOUT_S)
+    def check_after_timeout(self) -> None:
+        """Raise `Unavailable` if the store does not answer now either, and not only a single object timed out."""
+        time.sleep(_PAUSE_AFTER_TIMEOUT_S)
         self.check()
 
     def check_encryption(self) -> None:
@@ -252,13 +260,8 @@ def _translated() -> Iterator[None]:
             raise ObjectMissing("object_missing", "A stored file of this case is missing.") from error
         detail = "The image store refused the request. Please try again."
         raise ObjectRefused("storage_unavailable", detail) from error
-    except (
-        CircuitOpen,
-        BotoCoreError,
-        HTTPClientError,
-        HTTPError,
-    ) as error:  # the last, such as of TLS, while a body is read
-        raise _away(ObjectTimedOut if isinstance(error, ReadTimeoutError) else Unavailable) from error
+    except _AWAY as error:
+        raise _away(ObjectTimedOut if isinstance(error, _BROKEN_OFF) else Unavailable) from error
 
 
 def _away(kind: type[Unavailable] = Unavailable) -> Unavailable:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from shared.domain import Lease
 from shared.errors import ObjectInaccessible, ObjectMissing, ObjectTimedOut, Unavailable
-from shared.storage import PAUSE_AFTER_TIMEOUT_S, UPLOADS, ObjectStore
+from shared.storage import UPLOADS, ObjectStore
 
 _INACCESSIBLE_AGE, _INACCESSIBLE_FOR_S, _INACCESSIBLE_KNOWN = timedelta(days=1), 600.0, 10_000
 """An inaccessible photograph is retried until its case is this old and it has been inaccessible for this long.
@@ -42,7 +42,7 @@ class PhotographStore:
             self._inaccessible.note(lease.case_id)
             is_old = lease.expires_at - lease.submitted_at >= _INACCESSIBLE_AGE
             has_lasted = self._inaccessible.lasted_s(lease.case_id) >= _INACCESSIBLE_FOR_S
-            if not (is_old and has_lasted and self._gives_others(isinstance(error, ObjectTimedOut))):
+            if not (is_old and has_lasted and self._gives_others(error)):
                 raise
             self._inaccessible.forget(lease.case_id)
             detail = "The image store does not return this photograph. A person must look at this case."
@@ -53,12 +53,12 @@ class PhotographStore:
         self._inaccessible.forget(lease.case_id)
         return data
 
-    def _gives_others(self, after_timeout: bool) -> bool:
+    def _gives_others(self, refused: ObjectInaccessible) -> bool:
         """Tell whether the store returns an object just written: if our key may read nothing, no case is to blame."""
-        if after_timeout:
-            time.sleep(PAUSE_AFTER_TIMEOUT_S)
         probe = f"{UPLOADS}probe-{uuid4()}"  # under this prefix, a purge removes one that is left behind
         try:
+            if isinstance(refused, ObjectTimedOut):
+                self._store.check_after_timeout()
             self._store.put(probe, b"", "text/plain")
             self._store.get(probe)
         except (ObjectMissing, Unavailable):
@@ -78,9 +78,8 @@ class PhotographStore:
 
     def answers(self) -> bool:
         """Tell whether the store answers, after a timeout."""
-        time.sleep(PAUSE_AFTER_TIMEOUT_S)
         with suppress(Unavailable):
-            self._store.check()
+            self._store.check_after_timeout()
             return True
         return False
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import takewhile
 
@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import Lease, State
-from shared.errors import ObjectInaccessible, ObjectTimedOut, Unavailable
+from shared.errors import ObjectRefused, ObjectTimedOut, Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
-from shared.storage import PAUSE_AFTER_TIMEOUT_S, ObjectStore
+from shared.storage import ObjectStore
 from shared.store import objects, queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Reason, blame
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
@@ -194,16 +194,22 @@ class Triage:
             self._erased_up_to = deleted
             try:
                 self._store.erase_case(deleted.clinic_id, deleted.case_id)
-            except ObjectInaccessible as error:
+            except Unavailable as error:
+                if self._is_away(error):
+                    self._erase_anew_at_s = min(self._erase_anew_at_s, time.monotonic() + _ERASE_AGAIN_S)
+                    return
                 log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
-                if isinstance(error, ObjectTimedOut):
-                    self.stopping.wait(PAUSE_AFTER_TIMEOUT_S)
                 continue
-            except Unavailable:
-                self._erase_anew_at_s = min(self._erase_anew_at_s, time.monotonic() + _ERASE_AGAIN_S)
-                return
             with self._database.writing() as session:
                 objects.mark_erased(session, deleted.case_id, read_clock(session))
+
+    def _is_away(self, error: Unavailable) -> bool:
+        """Tell whether the whole store is away, and not only the object that the error is about."""
+        if isinstance(error, ObjectTimedOut):
+            with suppress(Unavailable):
+                self._store.check_after_timeout()
+                return False
+        return not isinstance(error, ObjectRefused)
 
 
 def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> queue.Recorded:

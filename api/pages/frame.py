@@ -54,9 +54,7 @@ def _authorize() -> Response | None:
         now = read_clock(session)
         signed_in = sessions.find_session(session, token, now)
     if signed_in is None:
-        is_form = request.method == "POST"
-        then = urlsplit(request.referrer or "").path if is_form else request.full_path.rstrip("?")
-        return redirect(url_for("pages.sign_in.show_sign_in", then=then, unsent=1 if is_form else None), 303)
+        return redirect(url_for("pages.sign_in.show_sign_in", **_describe_loss()), 303)
     view = current_app.view_functions[request.endpoint]
     is_use = _LIVE not in request.headers and not getattr(view, "in_background", False)
     if is_use and signed_in.use_is_due:
@@ -69,6 +67,16 @@ def _authorize() -> Response | None:
     if request.method == "POST" and not getattr(view, "checks_form", False):
         check_form()
     return None
+
+
+def _describe_loss() -> dict[str, str | int]:
+    """Return what the sign-in page is told: where to go on, and whether a form was not sent."""
+    if request.method != "POST":
+        return {"then": request.full_path.rstrip("?")}
+    if request.endpoint == "pages.home.sign_out":
+        return {}
+    _, _, path, query, _ = urlsplit(request.referrer or "")
+    return {"then": f"{path}?{query}" if query else path, "unsent": 1}
 
 
 def check_form() -> None:

@@ -52,6 +52,13 @@ def go_on(case_id: str) -> Response:
     return redirect(url_for("pages.reviewer.show_work", case_id=following, **_filters()), 303)
 
 
+@reviewer.get("/worklist/<case_id>/review")
+@allow(Role.REVIEWER)
+def show_again(case_id: str) -> Response:
+    """Lead from the address of a page that answered a form, as after a reload, to the case's own."""
+    return redirect(url_for("pages.reviewer.show_work", case_id=case_id, **_filters()), 303)
+
+
 @reviewer.post("/worklist/<case_id>/review")
 @allow(Role.REVIEWER)
 def review(case_id: str) -> Response:

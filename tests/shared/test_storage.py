@@ -13,7 +13,7 @@ from urllib3.exceptions import SSLError
 from urllib3.response import HTTPResponse
 
 from deploy.embedded.program import find_free_port
-from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing, Unavailable
+from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectTimedOut, Unavailable
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
 from tests.faults.network.proxy import Proxy, Swallow
@@ -131,7 +131,7 @@ def test_a_wrong_secret_is_refused_in_every_call(settings, call):
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_a_tls_error_while_an_object_is_read_is_a_transient_error(store, monkeypatch):
+def test_an_answer_that_breaks_off_is_a_transient_error_of_the_object(store, monkeypatch):
     store.put("case/photograph.jpg", b"bytes", "image/jpeg")
 
     def break_off(*_, **__):
@@ -139,7 +139,7 @@ def test_a_tls_error_while_an_object_is_read_is_a_transient_error(store, monkeyp
 
     monkeypatch.setattr(HTTPResponse, "read", break_off)
     for read in (store.get, lambda key: store.get_up_to(key, 100)):
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(ObjectTimedOut) as caught:
             read("case/photograph.jpg")
         assert caught.value.code == "storage_unavailable"
 
@@ -170,7 +170,7 @@ def test_an_unreachable_server_is_a_transient_error_within_seconds(settings, cal
 
 def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_until_it_does(settings, monkeypatch):
     monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("shared.storage.PAUSE_AFTER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0.5)
     with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
         store = store_with(settings, s3_endpoint_url=network.url)
         store.check()
@@ -185,14 +185,14 @@ def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_un
 
 def test_an_object_that_never_comes_is_inaccessible_while_others_come(settings, monkeypatch):
     monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("shared.storage.PAUSE_AFTER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0.2)
     with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
         store = store_with(settings, s3_endpoint_url=network.url)
         for key in ("case/lost.jpg", "case/whole.jpg"):
             store.put(key, b"bytes", "image/jpeg")
         with network.behaving(Swallow(asked=b"case/lost.jpg")):
             for ask in (store.get, store.delete):
-                with pytest.raises(ObjectInaccessible):
+                with pytest.raises(ObjectTimedOut):
                     ask("case/lost.jpg")
                 wait_until(lambda: answers(store))
                 assert store.get("case/whole.jpg") == b"bytes"

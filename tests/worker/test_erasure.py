@@ -13,6 +13,8 @@ from shared.store import cases, uploads
 from shared.tables import CaseRow
 from tests.factories import add_photograph
 from tests.faults.network.proxy import Swallow
+from tests.shared.test_storage import answers
+from tests.waiting import wait_until
 from tests.worker.test_housekeeping import open_upload, open_uploads
 from worker import triage as triage_module
 from worker.housekeeping import Housekeeping
@@ -59,7 +61,7 @@ def test_cases_that_cannot_be_erased_are_skipped_however_many_and_retried_later(
     make_triage, database, store, clinic_id, monkeypatch, caplog, error
 ):
     monkeypatch.setattr(triage_module, "_ERASE_AT_ONCE", 2)
-    monkeypatch.setattr(triage_module, "PAUSE_AFTER_TIMEOUT_S", 0)
+    monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0)
     deleted = delete_cases(database, store, clinic_id, 6)
     refusing = Refusing(store, set(deleted[:4]), error)
     triage = make_triage(store=refusing)
@@ -102,20 +104,27 @@ def test_without_the_store_the_purge_still_does_what_does_not_need_it(database, 
 def test_a_store_that_does_not_answer_at_all_ends_the_purge_at_its_first_timeout(database, store, clinic_id, caplog):
     uploads_open = [open_upload(database, store, clinic_id, 2) for _ in range(2)]
     silent = Refusing(store, {upload_key(clinic_id, each) for each in uploads_open}, ObjectTimedOut)
-    silent.check_after = lambda _: silent._check(next(iter(silent.kept)))
+    silent.check_after_timeout = lambda: silent._check(next(iter(silent.kept)))
     with pytest.raises(Unavailable):
         Housekeeping(database, silent).purge()
     assert caplog.text.count("erasure_refused") == 1
 
 
 def test_deletions_that_are_never_answered_stop_neither_the_sweep_nor_the_purge(
-    make_triage, database, store, clinic_id, proxied
+    make_triage, database, store, clinic_id, proxied, monkeypatch, caplog
 ):
     network, proxied_store = proxied
     deleted = delete_cases(database, store, clinic_id, 5)
     ids = [open_upload(database, store, clinic_id, 2) for _ in range(3)]
+    triage = make_triage(store=proxied_store)
+    with network.behaving(Swallow()):
+        triage.sweep()
+    assert left_of(database) == set(deleted)
+    assert caplog.text.count("erasure_refused") == 0
+    monkeypatch.setattr(triage, "_erase_anew_at_s", 0)
+    wait_until(lambda: answers(proxied_store))
     with network.behaving(Swallow(asked=str(deleted[0]).encode())):
-        make_triage(store=proxied_store).sweep()
+        triage.sweep()
     assert left_of(database) == {deleted[0]}
     with network.behaving(Swallow(asked=str(ids[0]).encode())):
         Housekeeping(database, proxied_store).purge()

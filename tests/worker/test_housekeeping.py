@@ -268,10 +268,8 @@ def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
     foreign = {ENCRYPTION_PROBE, "readme.txt", "backups/2026/all.tar", f"{uuid4()}/x", "uploads/2024/scan.pdf"}
     foreign |= {f"uploads/{uuid4()}", f"uploads/{clinic_id}/{uuid4()}/x"}
     orphans = {f"{clinic_id}/{uuid4()}/{'0' * 64}.jpg", f"{uuid4()}/{uuid4()}/overlay.png"}
-    orphans |= {
-        f"uploads/{clinic_id}/{uuid4()}",
-        f"uploads/probe-{uuid4()}",
-    }  # its row was lost when a backup was restored
+    orphans.add(f"uploads/{clinic_id}/{uuid4()}")  # its row was lost when a backup was restored
+    orphans.add(f"uploads/probe-{uuid4()}")
     for key in foreign | orphans:
         store.put(key, b"x", "text/plain")
     orphans.add(gone.photograph.key)  # a worker stored it late, after the erasure

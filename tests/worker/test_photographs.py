@@ -55,7 +55,7 @@ class _MayNotDelete(Refusing):
 def clock(monkeypatch) -> SimpleNamespace:
     """The clock by which inaccessible photographs are timed; it stands still."""
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(photographs, "time", SimpleNamespace(monotonic=lambda: clock.now_s, sleep=lambda _: None))
+    monkeypatch.setattr(photographs, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
     return clock
 
 

@@ -25,9 +25,9 @@ _SETS = (
 )
 
 _SPREAD = (
-    "The intervals are over images: they do not say how far another training moves a figure. That of the calibration"
-    " error lies too high, since resampling adds to it. Each network on the images of its own fold, with thresholds"
-    " chosen on the other folds:"
+    "The intervals are over images or, where the data names them, lesions or patients: they do not say how far another"
+    " training moves a figure. That of the calibration error lies too high, since resampling adds to it. Each network"
+    " on the images of its own fold, with thresholds chosen on the other folds:"
 )
 _POINTS = (
     "A case is referred when its melanoma probability reaches the threshold, which was chosen on all folds. The rates"

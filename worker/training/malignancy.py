@@ -1,6 +1,6 @@
 """How well the melanoma probability tells malignant lesions from others, including diagnoses that no bundle knows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel
@@ -60,6 +60,7 @@ def _measure(group: str, diagnosed: Diagnosed) -> MalignantAuc:
     n_malignant = int(malignant.sum())
     auc = None
     if min(n_malignant, n - n_malignant) >= LEAST:
-        value, low, high = intervals(diagnosed, {"auc": Ranking(diagnosed.scores, malignant).auc})["auc"]
+        two_kinds = replace(diagnosed, labels=malignant.astype(int))
+        value, low, high = intervals(two_kinds, {"auc": Ranking(diagnosed.scores, malignant).auc})["auc"]
         auc = Figure(value=value, low=low, high=high, n=n)
     return MalignantAuc(group=group, n=n, n_malignant=n_malignant, auc=auc)

@@ -79,7 +79,11 @@ def network_table(networks: Sequence[dict[str, Figure]], points: Sequence[str]) 
     """Return the figures of each network of a cross-validation on the images of its own fold."""
     rates = [f"{rate}_{point}" for point in points for rate in ("sensitivity", "specificity")]
     shown = ["auc_melanoma", "auc_seborrheic_keratosis", "accuracy", *rates, *(f"coverage_{name}" for name in CLASSES)]
-    rows = [(in_words(name), *(f"{figures[name].value:.2f}" for figures in networks)) for name in shown]
+
+    def said(figures: dict[str, Figure], name: str) -> str:
+        return f"{figures[name].value:.2f}" if name in figures else "–"  # a fold may lack a class
+
+    rows = [(in_words(name), *(said(figures, name) for figures in networks)) for name in shown]
     return ("figure", *(f"network {number}" for number in range(1, len(networks) + 1))), rows
 
 

@@ -19,7 +19,8 @@ export function guard(form) {
 async function isSignedOut() {
   try {
     const headers = { "Dermqueue-Live": "1" };
-    const answer = await fetch("/app/model", { headers, redirect: "manual", cache: "no-store" });
+    const signal = AbortSignal.timeout(5000);
+    const answer = await fetch("/app/model", { headers, signal, redirect: "manual", cache: "no-store" });
     return answer.type === "opaqueredirect";
   } catch {
     return false; // without a connection, the browser says so itself

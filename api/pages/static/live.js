@@ -77,7 +77,8 @@ async function refresh() {
 /** Warn that the page is out of date, so that it does not look current. */
 function tellMisses() {
   const minute = updatedAt.toISOString().slice(0, 16).replace("T", " ");
-  notice.textContent = `Not updated since ${minute} UTC: the service cannot be reached.`;
+  const text = `Not updated since ${minute} UTC: the service cannot be reached.`;
+  if (notice.textContent !== text) notice.textContent = text; // or screen readers would repeat it
   notice.hidden = missed < MISSES_TOLD && !(missed && Date.now() - updatedAt > STALE_MS);
 }
 

@@ -37,6 +37,7 @@ PAGES = {
     "GET /worklist": REVIEWER,
     "GET /worklist/<case_id>": REVIEWER,
     "GET /worklist/<case_id>/next": REVIEWER,
+    "GET /worklist/<case_id>/review": REVIEWER,
     "POST /worklist/<case_id>/review": REVIEWER,
     "GET /queue": ADMIN,
     "GET /failed": ADMIN,

@@ -1,5 +1,6 @@
 """Who gets in, what a browser is given to keep, and what ends a session."""
 
+import html
 import re
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -131,6 +132,21 @@ def test_whoever_sends_a_form_after_the_session_has_ended_is_told_that_nothing_w
     assert 'name="then" value="/app/submit"' in page
     assert "Nothing was sent" not in clinic_visitor.client.get("/app/sign-in").text
     assert rows("cases") == []
+    assert clinic_visitor.post("/sign-out", headers=referrer).location == "/app/sign-in"
+
+
+def test_a_review_sent_after_the_session_has_ended_leads_back_to_its_case_in_the_same_list(
+    reviewer_visitor, reviewer, clinic, succeed, age
+):
+    case_id = clinic.submit().json["id"]
+    succeed(case_id)
+    age(timedelta(), LASTS_UNUSED)
+    address = f"/app/worklist/{case_id}/review?decision=refer"
+    led = reviewer_visitor.post(f"/worklist/{case_id}/review", headers={"Referer": f"http://localhost{address}"})
+    then = html.unescape(re.search('name="then" value="(.*?)"', reviewer_visitor.client.get(led.location).text)[1])
+    assert then == address
+    reviewer_visitor.client.post("/app/sign-in", data={"key": reviewer.key, "then": then})
+    assert reviewer_visitor.client.get(then).location == f"/app/worklist/{case_id}?decision=refer"
 
 
 def test_a_session_ends_with_its_key(sign_in, clinic, reviewer, database):

@@ -184,7 +184,7 @@ def test_a_server_that_never_answers_is_waited_for_once_and_others_are_spared_un
 
 
 def test_an_object_that_never_comes_is_inaccessible_while_others_come(settings, monkeypatch):
-    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 1.5)
     monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0.2)
     with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
         store = store_with(settings, s3_endpoint_url=network.url)

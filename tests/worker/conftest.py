@@ -52,7 +52,7 @@ class CountingDoorbell:
 @pytest.fixture
 def proxied(settings, monkeypatch) -> Iterator[tuple[Proxy, ObjectStore]]:
     """The real store behind a network that can swallow requests."""
-    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shared.storage._READ_TIMEOUT_S", 1.5)
     monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0.2)
     with Proxy(urlsplit(settings.s3_endpoint_url).port) as network:
         store = open_object_store(Settings.model_validate(settings.model_dump() | {"s3_endpoint_url": network.url}))

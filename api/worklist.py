@@ -70,19 +70,13 @@ def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | 
     return WorklistOut(cases=shown, count=count), following
 
 
-def find_more_urgent(caller: Caller, case_id: UUID, query: WorklistQuery) -> UUID | None:
-    """Return the first case to review that matches the query, if it is urgent and this one is not.
-
-    Raises:
-        NotFound: `case_not_found`.
-    """
+def find_urgent(query: WorklistQuery) -> UUID | None:
+    """Return the first case to review that matches the query, if it is urgent."""
     if query.reviewed:
         return None
     with services().database.reading() as session:
-        case = cases.read_case(session, caller, case_id)
         first = worklist.list_worklist(session, _filter(query, None), 1)
-    is_more_urgent = case.priority != Priority.URGENT and first and first[0].case.priority == Priority.URGENT
-    return first[0].case.id if is_more_urgent else None
+    return first[0].case.id if first and first[0].case.priority == Priority.URGENT else None
 
 
 def find_following(caller: Caller, case_id: UUID, query: WorklistQuery) -> UUID | None:

@@ -30,7 +30,7 @@ from deploy.stack import (
 )
 from shared.database import Database, open_database
 from shared.durability import sync_disk_of
-from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing, ObjectTimedOut
+from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing
 from shared.migrations import read_migration, upgrade
 from shared.settings import STACK_ENV, load_settings
 from shared.storage import ObjectStore, digest_in_key, open_object_store
@@ -152,8 +152,7 @@ def _fetch(store: ObjectStore, promise: PromisedObject) -> bytes | None:
     except ObjectMissing:
         return None
     except ObjectInaccessible as error:  # as on a damaged block of the disk
-        if isinstance(error, ObjectTimedOut):
-            store.check_after_timeout()
+        store.check_after(error)
         return None
     is_whole = promise.what != "photograph" or hashlib.sha256(data).hexdigest() == digest_in_key(promise.key)
     return data if is_whole else None

@@ -15,22 +15,16 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import boto3
+from botocore import exceptions as aws_errors
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    HTTPClientError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
+from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 from urllib3.exceptions import HTTPError
 
 from shared.circuit_breaker import CircuitBreaker, CircuitOpen
 from shared.errors import (
     ConfigurationInvalid,
+    ObjectInaccessible,
     ObjectMissing,
     ObjectRefused,
     ObjectTimedOut,
@@ -42,9 +36,9 @@ _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _CONNECTION_WAIT_S = 3, 6, 2.0
 _PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
 _LONGEST_TRIAL_S = 20.0  # both attempts of a call, with some margin
-_TIMEOUTS = ConnectTimeoutError, ReadTimeoutError
-_BROKEN_OFF = IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError  # the last, such as of TLS
-_AWAY = CircuitOpen, BotoCoreError, HTTPClientError, HTTPError
+_TIMEOUTS = aws_errors.ConnectTimeoutError, aws_errors.ReadTimeoutError
+_BROKEN_OFF = aws_errors.IncompleteReadError, aws_errors.ReadTimeoutError, aws_errors.ResponseStreamingError, HTTPError
+_AWAY = CircuitOpen, aws_errors.BotoCoreError, aws_errors.HTTPClientError, HTTPError  # the last, such as of TLS
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 UPLOADS = "uploads/"
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -191,6 +185,11 @@ class ObjectStore:
         with self._asking():
             self._client.head_bucket(Bucket=self._bucket)
 
+    def check_after(self, error: ObjectInaccessible) -> None:
+        """Raise `Unavailable` if the whole store is away, and not only the object that the error is about."""
+        if isinstance(error, ObjectTimedOut):
+            self.check_after_timeout()
+
     def check_after_timeout(self) -> None:
         """Raise `Unavailable` if the store does not answer now either, and not only a single object timed out."""
         time.sleep(_PAUSE_AFTER_TIMEOUT_S)
@@ -207,7 +206,7 @@ class ObjectStore:
             self._client.delete_object(Bucket=self._bucket, Key=ENCRYPTION_PROBE)
         except ClientError as error:
             raise self._refused(error.response["Error"]["Code"]) from error
-        except (BotoCoreError, HTTPClientError):
+        except (aws_errors.BotoCoreError, aws_errors.HTTPClientError):
             return
         if not self._encryption.items() <= answer.items():
             raise self._refused("it does not confirm the encryption")

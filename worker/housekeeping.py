@@ -9,7 +9,7 @@ from threading import Event
 from uuid import UUID
 
 from shared.database import Database, read_clock
-from shared.errors import ObjectInaccessible, ObjectTimedOut
+from shared.errors import ObjectInaccessible
 from shared.storage import ObjectStore, StoredObject, case_of_key, is_upload
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
@@ -96,8 +96,7 @@ class Housekeeping:
             self._store.delete(key)
         except ObjectInaccessible as error:
             log.warning("erasure_refused key=%s reason=%s", key, error.__cause__)
-            if isinstance(error, ObjectTimedOut):
-                self._store.check_after_timeout()
+            self._store.check_after(error)
             return False
         return True
 

@@ -8,7 +8,7 @@ from threading import Lock
 from uuid import UUID, uuid4
 
 from shared.domain import Lease
-from shared.errors import ObjectInaccessible, ObjectMissing, ObjectTimedOut, Unavailable
+from shared.errors import ObjectInaccessible, ObjectMissing, Unavailable
 from shared.storage import UPLOADS, ObjectStore
 
 _INACCESSIBLE_AGE, _INACCESSIBLE_FOR_S, _INACCESSIBLE_KNOWN = timedelta(days=1), 600.0, 10_000
@@ -57,8 +57,7 @@ class PhotographStore:
         """Tell whether the store returns an object just written: if our key may read nothing, no case is to blame."""
         probe = f"{UPLOADS}probe-{uuid4()}"  # under this prefix, a purge removes one that is left behind
         try:
-            if isinstance(refused, ObjectTimedOut):
-                self._store.check_after_timeout()
+            self._store.check_after(refused)
             self._store.put(probe, b"", "text/plain")
             self._store.get(probe)
         except (ObjectMissing, Unavailable):

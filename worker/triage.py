@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import takewhile
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import Lease, State
-from shared.errors import ObjectRefused, ObjectTimedOut, Unavailable
+from shared.errors import ObjectInaccessible, Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
@@ -193,23 +193,27 @@ class Triage:
         for deleted in takewhile(lambda _: not self.stopping.is_set(), to_erase):
             self._erased_up_to = deleted
             try:
-                self._store.erase_case(deleted.clinic_id, deleted.case_id)
-            except Unavailable as error:
-                if self._is_away(error):
-                    self._erase_anew_at_s = min(self._erase_anew_at_s, time.monotonic() + _ERASE_AGAIN_S)
-                    return
-                log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
-                continue
-            with self._database.writing() as session:
-                objects.mark_erased(session, deleted.case_id, read_clock(session))
+                is_erased = self._erase(deleted)
+            except Unavailable:
+                self._erase_anew_at_s = min(self._erase_anew_at_s, time.monotonic() + _ERASE_AGAIN_S)
+                return
+            if is_erased:
+                with self._database.writing() as session:
+                    objects.mark_erased(session, deleted.case_id, read_clock(session))
 
-    def _is_away(self, error: Unavailable) -> bool:
-        """Tell whether the whole store is away, and not only the object that the error is about."""
-        if isinstance(error, ObjectTimedOut):
-            with suppress(Unavailable):
-                self._store.check_after_timeout()
-                return False
-        return not isinstance(error, ObjectRefused)
+    def _erase(self, deleted: objects.DeletedCase) -> bool:
+        """Erase a case's objects, or return False if they alone are inaccessible.
+
+        Raises:
+            Unavailable: the whole store is unavailable.
+        """
+        try:
+            self._store.erase_case(deleted.clinic_id, deleted.case_id)
+        except ObjectInaccessible as error:
+            self._store.check_after(error)
+            log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
+            return False
+        return True
 
 
 def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> queue.Recorded:

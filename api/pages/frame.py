@@ -54,7 +54,7 @@ def _authorize() -> Response | None:
         now = read_clock(session)
         signed_in = sessions.find_session(session, token, now)
     if signed_in is None:
-        return redirect(url_for("pages.sign_in.show_sign_in", **_describe_loss()), 303)
+        return _lead_to_sign_in()
     view = current_app.view_functions[request.endpoint]
     is_use = _LIVE not in request.headers and not getattr(view, "in_background", False)
     if is_use and signed_in.use_is_due:
@@ -69,14 +69,16 @@ def _authorize() -> Response | None:
     return None
 
 
-def _describe_loss() -> dict[str, str | int]:
-    """Return what the sign-in page is told: where to go on, and whether a form was not sent."""
+def _lead_to_sign_in() -> Response:
+    """Redirect to the sign-in page, which is told where to go on and whether a form was not sent."""
     if request.method != "POST":
-        return {"then": request.full_path.rstrip("?")}
-    if request.endpoint == "pages.home.sign_out":
-        return {}
-    _, _, path, query, _ = urlsplit(request.referrer or "")
-    return {"then": f"{path}?{query}" if query else path, "unsent": 1}
+        told = {"then": request.full_path.rstrip("?")}
+    elif request.endpoint == "pages.home.sign_out":
+        told = {}
+    else:
+        _, _, path, query, _ = urlsplit(request.referrer or "")
+        told = {"then": f"{path}?{query}" if query else path, "unsent": 1}
+    return redirect(url_for("pages.sign_in.show_sign_in", **told), 303)
 
 
 def check_form() -> None:

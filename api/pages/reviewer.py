@@ -11,7 +11,7 @@ from api.pages.frame import guarded_pages, name_clinics, show, word_problems_by
 from api.problems import checked
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
 from api.worklist_schemas import ReviewIn, WorklistQuery
-from shared.domain import REVIEW_LABELS, Decision, Role
+from shared.domain import REVIEW_LABELS, Decision, Priority, Role
 from shared.errors import RequestInvalid
 from shared.store.worklist import COUNTED_AT_MOST
 
@@ -77,8 +77,9 @@ def review(case_id: str) -> Response:
 def _of_case(case_id: str) -> dict:
     path = CasePath(case_id=case_id)
     filters, found = _filters(), reviews.read_review(path=path)
+    case = cases.read_case(path=path, header=ReadHeader()).get_json()
     return {
-        "case": cases.read_case(path=path, header=ReadHeader()).get_json(),
+        "case": case,
         "reviews": found.get_json(),
         "version": found.get_etag()[0],
         "open_with": reviews.open_case(path=path).get_json()["open_with"],
@@ -87,7 +88,7 @@ def _of_case(case_id: str) -> dict:
         "filters": filters,
         "here": url_for("pages.reviewer.show_work", case_id=case_id, **filters),
         "clinic": name_clinics([case_id]).get(case_id),
-        "more_urgent": worklist.find_more_urgent(caller(), parse_case_id(case_id), _read_query()),
+        "more_urgent": None if case["priority"] == Priority.URGENT else worklist.find_urgent(_read_query()),
     }
 
 

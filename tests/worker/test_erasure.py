@@ -104,7 +104,7 @@ def test_without_the_store_the_purge_still_does_what_does_not_need_it(database, 
 def test_a_store_that_does_not_answer_at_all_ends_the_purge_at_its_first_timeout(database, store, clinic_id, caplog):
     uploads_open = [open_upload(database, store, clinic_id, 2) for _ in range(2)]
     silent = Refusing(store, {upload_key(clinic_id, each) for each in uploads_open}, ObjectTimedOut)
-    silent.check_after_timeout = lambda: silent._check(next(iter(silent.kept)))
+    silent.check_after = lambda _: silent._check(next(iter(silent.kept)))
     with pytest.raises(Unavailable):
         Housekeeping(database, silent).purge()
     assert caplog.text.count("erasure_refused") == 1

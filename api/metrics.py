@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.auth import allow, authorize, read_bearer
 from api.services import services
-from shared.database import Database, read_clock
+from shared.database import read_clock
 from shared.domain import Role, State
 from shared.errors import Unavailable
 from shared.store import access, overview, workers
@@ -23,10 +23,10 @@ from shared.store import access, overview, workers
 _QUEUE_READ_EVERY_S = 5.0
 
 
-def register_metrics(app: Flask, database: Database) -> None:
+def register_metrics(app: Flask) -> None:
     """Add the route, for admins and for holders of the configured token. Clinics appear by id only."""
     queue = CollectorRegistry()
-    queue.register(QueueCollector(database))
+    queue.register(QueueCollector())
 
     @app.get("/metrics")
     @allow(Role.ADMIN)
@@ -56,8 +56,7 @@ class QueueCollector(Collector):
     An unreachable database is itself a metric, and hides no other.
     """
 
-    def __init__(self, database: Database):
-        self._database = database
+    def __init__(self):
         self._lock = Lock()
         self._read_at, self._figures = float("-inf"), []
 
@@ -75,7 +74,7 @@ class QueueCollector(Collector):
     def _read(self) -> Iterator[Metric]:
         is_up = GaugeMetricFamily("dermqueue_database_up", "Whether the database answered.")
         try:
-            with self._database.reading() as session:
+            with services().database.reading() as session:
                 yield from _read_queue(session)
             is_up.add_metric([], 1)
         except Unavailable:

@@ -9,11 +9,11 @@ from flask import current_app
 
 from api.limits import Backlog, KeyUses, Throttle
 from api.reads import KnownReads
-from shared.database import Database
-from shared.dispatch import BusyDoorbell
+from shared.database import Database, open_database
+from shared.dispatch import BusyDoorbell, Doorbell, make_celery
 from shared.errors import Unavailable
 from shared.settings import Settings
-from shared.storage import ObjectStore
+from shared.storage import ObjectStore, open_object_store
 
 EXTENSION = "dermqueue"
 _SEAT_TIMEOUT_S = 10
@@ -39,6 +39,25 @@ class Services:
     throttle: Throttle
     key_uses: KeyUses
     reads: KnownReads
+
+
+def open_services(settings: Settings) -> Services:
+    """Return the services as the settings say; nothing connects until they are used."""
+    database = open_database(settings.database_url)
+    return Services(
+        settings=settings,
+        database=database,
+        store=open_object_store(settings, max_connections=max(1, settings.api_threads // 4)),
+        doorbell=BusyDoorbell(Doorbell(make_celery(settings))),
+        waiting_seats=BoundedSemaphore(settings.api_threads // 2),
+        photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
+        picture_seats=BoundedSemaphore(max(1, settings.photographs_in_memory // 2)),
+        submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),
+        backlog=Backlog(settings),
+        throttle=Throttle(settings.wrong_keys_per_minute),
+        key_uses=KeyUses(database),
+        reads=KnownReads(),
+    )
 
 
 @contextmanager

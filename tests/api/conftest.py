@@ -11,11 +11,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Select, make_url, select
 
 from api.app import create_app
-from api.services import EXTENSION, Services
+from api.services import EXTENSION, Services, open_services
 from deploy.embedded.program import find_free_port
 from shared.database import Database, read_clock
 from shared.dispatch import ANALYZE_QUEUE
 from shared.domain import Role
+from shared.settings import Settings
 from shared.store import access
 from shared.tables import Table
 from tests.api.calls import Api, Clinic, record_result
@@ -41,9 +42,17 @@ def services_of(app: Flask) -> Services:
     return app.extensions[EXTENSION]
 
 
+@pytest.fixture(scope="session")
+def shared_app(servers, upgraded_sqlite) -> Flask:
+    """An app whose services `app` replaces: setting up all the routes takes longer than most tests."""
+    return create_app(Settings(_env_file=None, database_url=f"sqlite:///{upgraded_sqlite}", **servers))
+
+
 @pytest.fixture
-def app(open_app) -> Flask:
-    return open_app()
+def app(shared_app, settings) -> Iterator[Flask]:
+    shared_app.extensions[EXTENSION] = open_services(settings)
+    yield shared_app
+    services_of(shared_app).database.engine.dispose()
 
 
 @pytest.fixture

@@ -183,8 +183,8 @@ def test_a_database_that_is_away_is_a_figure_and_hides_no_other(open_app, dead_d
 
 def test_the_queue_is_read_only_now_and_then_however_often_it_is_asked_for(clinic, admin, monkeypatch):
     key = "dermqueue_cases", str(clinic.id), "queued"
-    monkeypatch.setattr(metrics, "_QUEUE_READ_EVERY_S", 3600)
     assert read_figures(admin.get("/metrics"))[key] == 0
+    monkeypatch.setattr(metrics, "_QUEUE_READ_EVERY_S", 3600)
     clinic.submit()
     assert read_figures(admin.get("/metrics"))[key] == 0
     monkeypatch.setattr(metrics, "_QUEUE_READ_EVERY_S", -1)

@@ -153,6 +153,7 @@ class Walk:
         self._callers, self._estates, self._everything = callers, estates, everything
         self.faults: list[str] = []
         self.walked = self.foreign_reads = 0
+        self._known: tuple | None = None
 
     def go(self) -> None:
         for address in dict.fromkeys(route.partition(" ")[2] for route in ANSWERS):
@@ -163,10 +164,12 @@ class Walk:
     def _try(self, calls: list[Call]) -> None:
         """Make all calls of one method and address: first those that must be refused."""
         things = {call: self._find(call) for call in calls}
-        before = self._everything()
+        before = self._known or self._everything()
         answers = {call: self._send(call, things[call]) for call in calls if call.is_refused}
-        if self._everything() != before:
+        after = self._everything()
+        if after != before:
             self.faults.append(f"A refused {calls[0].method} {calls[0].address} has changed something.")
+        self._known = after if len(answers) == len(calls) else None
         self._compare_refusals(answers)
         answers |= {call: self._send(call, things[call]) for call in calls if not call.is_refused}
         for call, answer in answers.items():

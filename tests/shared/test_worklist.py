@@ -4,17 +4,29 @@ import json
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from shared.domain import Decision, Lease, Priority, Problem, State
 from shared.store import cases, queue, worklist
 from shared.store.worklist import WorklistFilter
-from shared.tables import CaseRow
 from tests.factories import add_clinic
 from tests.shared.steps import MAPS, analysis_of, at, claim, load_model, reject, stored, submit
 
 FAILURE = Problem(State.FAILED, "analysis_failed", "A person must look at this case.")
 MANY = 100_000
+COPIES = """
+    INSERT INTO cases
+    SELECT copy.* FROM cases AS template, generate_series(0, :many - 1) AS number, jsonb_populate_record(
+        template,
+        jsonb_build_object(
+            'id', lpad(to_hex(number), 32, '0'),
+            'clinic_id', (CAST(:clinics AS uuid[]))[number % 10 + 1],
+            'review_rank', 2 * CAST(number % 20 > 0 AS int) - number * 7919 % :many / CAST(:many AS float),
+            'reviewed', number % 5 > 0,
+            'submitted_at', template.submitted_at + number * interval '1 second'
+        )
+    ) AS copy
+"""
 
 
 @pytest.fixture
@@ -164,23 +176,10 @@ def plan_of(session, wanted: WorklistFilter) -> str:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_page_is_a_walk_along_an_index_however_many_cases_there_are(database, clinic_id):
-    template = dict(stored(database, succeed(database, clinic_id, 0.5)))
+    succeed(database, clinic_id, 0.5)
     clinics = [clinic_id, *(add_clinic(database) for _ in range(9))]
     with database.writing() as session:
-        session.execute(
-            insert(CaseRow),
-            [
-                template
-                | {
-                    "id": UUID(int=number),
-                    "clinic_id": clinics[number % 10],
-                    "review_rank": 2 * int(number % 20 > 0) - (number * 7919 % MANY) / MANY,
-                    "reviewed": number % 5 > 0,
-                    "submitted_at": at(number),
-                }
-                for number in range(MANY)
-            ],
-        )
+        session.execute(text(COPIES), {"clinics": clinics, "many": MANY})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
     after = (1.5, at(5000), UUID(int=5000))

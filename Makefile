@@ -4,9 +4,10 @@ BIN := .venv/bin
 API := tests/api
 STACKS := tests/deploy tests/journey tests/rehearsal
 FAULTS := tests/faults
+NETWORK := tests/faults/network
 
-.PHONY: demo up test test-api test-stacks test-others test-faults faults rehearsal bench fuzz schemathesis audit docs \
-	pictures clean
+.PHONY: demo up test test-api test-stacks test-others test-faults test-network faults rehearsal bench fuzz schemathesis audit \
+	docs pictures clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -18,10 +19,12 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --jobs 3 --keep-going test-api test-stacks test-others
-	$(MAKE) test-faults
+	$(MAKE) --jobs 2 --keep-going test-faults test-network
 
-# Three parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards and alone,
-# since what they measure depends on timeouts.
+# Three parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards, two at a
+# time and with nothing else, since what they measure depends on timeouts. More threads than cores would wait for each other.
+test-api test-stacks test-others test-faults test-network: export OMP_NUM_THREADS := 1
+
 test-api: .venv/installed-test
 	$(BIN)/pytest $(API)
 
@@ -32,7 +35,10 @@ test-others: .venv/installed-test
 	$(BIN)/pytest $(patsubst %,--ignore %,$(API) $(STACKS) $(FAULTS))
 
 test-faults: .venv/installed-test
-	$(BIN)/pytest $(FAULTS)
+	$(BIN)/pytest $(FAULTS) --ignore $(NETWORK)
+
+test-network: .venv/installed-test
+	$(BIN)/pytest $(NETWORK)
 
 docs: .venv/installed-test
 	$(BIN)/mkdocs build --strict -f deploy/mkdocs.yml

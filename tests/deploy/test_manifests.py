@@ -190,6 +190,10 @@ def test_the_network_is_open_exactly_where_something_listens():
     assert variables["DERMQUEUE_METRICS_PORT"] == str(listening["worker"])
 
 
+def test_the_ingress_keeps_no_log_of_addresses_since_a_search_has_a_reference_in_its():
+    assert find("Ingress", "api")["metadata"]["annotations"]["nginx.ingress.kubernetes.io/enable-access-log"] == "false"
+
+
 def test_the_compose_file_mounts_what_is_there_and_asks_for_what_the_example_names():
     mounted = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if mount.startswith("./")]
     assert mounted

@@ -7,7 +7,7 @@ from PIL import Image
 
 from api import cases, pictures, reports, service
 from api.answers import parse_case_id
-from api.auth import allow
+from api.auth import allow, caller
 from api.pages.frame import guarded_pages, in_background, name_clinics, read_query, show
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
 from shared.domain import Role
@@ -51,10 +51,13 @@ def show_report(case_id: str) -> Response:
 @allow(Role.CLINIC, Role.REVIEWER)
 @in_background
 def show_thumbnail(case_id: str) -> Response:
-    """Send a small photograph, which a browser caches but must revalidate each time it shows it."""
+    """Send a small photograph, which a browser caches but must revalidate each time it shows it.
+
+    Each key has its own ETag: what a browser kept of another key is sent again, and audited.
+    """
     found = cases.find_case(parse_case_id(case_id))
     response = Response(headers={"Cache-Control": "private, no-cache"}, mimetype="image/jpeg")
-    response.set_etag(f"{found.photograph.sha256}-{THUMBNAIL_SIDE}")
+    response.set_etag(f"{found.photograph.sha256}-{THUMBNAIL_SIDE}-{caller().key_id}")
     if request.if_none_match.contains(response.get_etag()[0]):
         return response.make_conditional(request)
     audited = pictures.read_audited(found.id, "image.read")

@@ -285,6 +285,17 @@ def test_a_thumbnail_is_small_kept_and_audited_when_it_is_sent(clinic_visitor, c
     assert [row.action for row in rows("audit_events")].count("image.read") == 1
 
 
+def test_a_thumbnail_in_the_cache_of_a_shared_browser_is_sent_anew_to_the_next_key(
+    reviewer_visitor, clinic_visitor, clinic, succeed, rows
+):
+    case_id = clinic.submit().json["id"]
+    succeed(case_id)
+    cached = reviewer_visitor.get(f"/cases/{case_id}/thumbnail")
+    shown = clinic_visitor.get(f"/cases/{case_id}/thumbnail", headers={"If-None-Match": cached.headers["ETag"]})
+    assert (shown.status_code, shown.data) == (200, cached.data)
+    assert [row.role for row in rows("audit_events") if row.action == "image.read"] == ["reviewer", "clinic"]
+
+
 def test_a_case_is_cancelled_or_after_a_question_erased(clinic_visitor, clinic, stored_keys):
     case_id = clinic.submit(reference="mole").json["id"]
     led = clinic_visitor.post(f"/cases/{case_id}/cancel")

@@ -221,25 +221,26 @@ def _without_exif(data: bytes) -> bytes:
 def _without_extras(data: bytes) -> bytes:
     """Return the PNG with its pixels and one profile only: Pillow would inflate every text and every further profile.
 
-    20,000 profiles of a megabyte each fit into an upload, and cost 47 s. A profile that is too large is left out, too.
+    20,000 profiles of a megabyte each fit into an upload, and cost 47 s. One that cannot be used is left out, too.
     """
     kept, profile_seen = [data[:PNG_SIGNATURE_BYTES]], False
     for part in png_parts(data):
         is_profile = part.kind == b"iCCP" and not profile_seen
-        if part.kind in _PNG_NEEDED or (is_profile and _inflates_within_limit(data[part.body : part.body_end])):
+        if part.kind in _PNG_NEEDED or (is_profile and inflate_profile(data[part.body : part.body_end]) is not None):
             kept.append(data[part.start : part.end])
         profile_seen |= part.kind == b"iCCP"
     return b"".join(kept)
 
 
-def _inflates_within_limit(profile_chunk: bytes) -> bool:
-    compressed = profile_chunk[profile_chunk.find(b"\0") + 2 :]  # after its name and compression method
+def inflate_profile(chunk: bytes) -> bytes | None:
+    """Return the colour profile in the body of a PNG's iCCP chunk; None if it cannot be inflated or is too large."""
+    _, _, deflated = chunk.partition(b"\0")  # after its name
     inflating = zlib.decompressobj()
     try:
-        inflating.decompress(compressed, PngImagePlugin.MAX_TEXT_CHUNK)
+        profile = inflating.decompress(deflated[1:], PngImagePlugin.MAX_TEXT_CHUNK)
     except zlib.error:
-        return True  # Pillow leaves it out
-    return not inflating.unconsumed_tail
+        return None
+    return None if deflated[:1] != b"\0" or inflating.unconsumed_tail else profile  # 0: the only way to compress
 
 
 def _truncated() -> ImageRejected:

@@ -9,7 +9,9 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
+
+from tests.profiles import srgb_profile, telling_profile
 
 # Stands for everything that names a patient; no stripped file may hold it.
 SECRET = b"PATIENT-JANE-DOE-1961"
@@ -55,8 +57,7 @@ def exif(orientation: int = 6) -> bytes:
 
 def swapped_profile() -> bytes:
     """Return an ICC profile that is sRGB with red and green swapped, so that its effect on a picture is obvious."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return profile.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")
+    return srgb_profile().replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")
 
 
 def jpeg_segment(kind: int, body: bytes) -> bytes:
@@ -152,7 +153,7 @@ def truncated(data: bytes) -> bytes:
 @functools.cache
 def good_photographs() -> dict[str, tuple[bytes, str]]:
     """Return files that must be accepted and decoded, with their media types."""
-    image = lesion()
+    image, profile = lesion(), telling_profile(swapped_profile(), SECRET)
     see_through = image.convert("RGBA")
     see_through.putalpha(Image.linear_gradient("L").resize(image.size))
     return {
@@ -163,17 +164,17 @@ def good_photographs() -> dict[str, tuple[bytes, str]]:
         "grey jpeg": (encode(image.convert("L"), "JPEG"), "image/jpeg"),
         "cmyk jpeg": (encode(image.convert("CMYK"), "JPEG"), "image/jpeg"),
         "ycck jpeg": (neutral_ycck_jpeg(), "image/jpeg"),
-        "jpeg with profile": (telling_jpeg(image, icc_profile=swapped_profile()), "image/jpeg"),
+        "jpeg with profile": (telling_jpeg(image, icc_profile=profile), "image/jpeg"),
         "mpo": (multi_picture_jpeg(), "image/jpeg"),
         "png": (encode(image, "PNG"), "image/png"),
-        "telling png": (telling_png(image, icc_profile=swapped_profile()), "image/png"),
+        "telling png": (telling_png(image, icc_profile=profile), "image/png"),
         "16-bit png": (encode(grey_ramp_16_bit(), "PNG"), "image/png"),
         "see-through png": (telling_png(see_through), "image/png"),
         "grey see-through png": (encode(see_through.convert("LA"), "PNG"), "image/png"),
         "palette png": (encode(image.quantize(64), "PNG", transparency=3), "image/png"),
         "1-bit png": (encode(image.convert("1"), "PNG"), "image/png"),
         "webp": (encode(image, "WEBP"), "image/webp"),
-        "telling webp": (telling_webp(image), "image/webp"),
+        "telling webp": (telling_webp(image, icc_profile=profile), "image/webp"),
         "lossless webp": (telling_webp(see_through, lossless=True), "image/webp"),
     }
 

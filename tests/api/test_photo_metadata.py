@@ -2,15 +2,18 @@
 
 import io
 import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from api.colour_profile import blank_profile
 from api.photo_metadata import strip_metadata
 from shared.errors import ImageRejected
 from shared.photograph import decode_photograph, inspect_photograph
 from tests import images
+from tests.profiles import telling_profile
 
 TELLING = [name for name, (data, _) in images.good_photographs().items() if images.SECRET in data]
 
@@ -67,10 +70,34 @@ def test_an_extended_webp_announces_what_is_left_in_it(orientation, flags):
 
 
 @pytest.mark.parametrize("telling", [images.telling_jpeg, images.telling_png, images.telling_webp])
-def test_the_colour_profile_survives(telling):
-    profile = images.swapped_profile()
+def test_the_colour_profile_survives_without_its_texts(telling):
+    profile = telling_profile(images.swapped_profile(), images.SECRET)
     stripped = strip(telling(images.lesion(), icc_profile=profile))
-    assert Image.open(io.BytesIO(stripped)).info["icc_profile"] == profile
+    assert Image.open(io.BytesIO(stripped)).info["icc_profile"] == blank_profile(profile)
+
+
+def test_a_colour_profile_in_several_segments_survives_in_as_many():
+    profile = telling_profile(images.swapped_profile(), images.SECRET * 4000)
+    data = images.encode(images.lesion(), "JPEG", icc_profile=profile)
+    stripped = strip(data)
+    assert (stripped.count(b"ICC_PROFILE"), len(stripped)) == (3, len(data))
+    assert Image.open(io.BytesIO(stripped)).info["icc_profile"] == blank_profile(profile)
+
+
+@pytest.mark.parametrize(("number", "count"), [(1, 2), (1, 0), (2, 2)])
+def test_a_colour_profile_that_lacks_a_segment_says_nothing(number, count):
+    body = b"ICC_PROFILE\0" + bytes([number, count]) + telling_profile(images.swapped_profile(), images.SECRET)
+    data = images.encode(images.lesion(), "JPEG")
+    stripped = strip(data[:20] + images.jpeg_segment(0xE2, body) + data[20:])
+    assert stripped == data[:20] + images.jpeg_segment(0xE2, body[:14] + bytes(len(body) - 14)) + data[20:]
+
+
+def test_the_name_of_a_pngs_colour_profile_is_replaced():
+    data = images.encode(images.lesion(), "PNG")
+    profile = images.png_chunk(b"iCCP", images.SECRET + b"\0\0" + zlib.compress(images.swapped_profile()))
+    stripped = strip(data[:33] + profile + data[33:])
+    assert images.SECRET not in stripped
+    assert Image.open(io.BytesIO(stripped)).info["icc_profile"] == blank_profile(images.swapped_profile())
 
 
 @pytest.mark.parametrize("name", images.good_photographs())

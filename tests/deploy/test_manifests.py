@@ -9,6 +9,7 @@ import pytest
 import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 from compose_spec import PyCompose
+from sqlalchemy import make_url
 
 from api.app import create_app
 from api.server import _GRACEFUL_TIMEOUT_S
@@ -188,6 +189,13 @@ def test_the_network_is_open_exactly_where_something_listens():
     assert f"regex: {scraped}\n" in (DEPLOY / "docs" / "operating.md").read_text()
     variables = {entry["name"]: entry["value"] for entry in container_of(find("Deployment", "worker"))["env"]}
     assert variables["DERMQUEUE_METRICS_PORT"] == str(listening["worker"])
+
+
+def test_the_example_of_the_secrets_verifies_whom_the_database_belongs_to_as_the_security_page_demands():
+    example = dict(re.findall(r"^(\w+)=(.*)$", (KUBERNETES / "secret.env.example").read_text(), re.MULTILINE))
+    assert "`sslmode=verify-full`" in (DEPLOY.parent / "SECURITY.md").read_text()
+    assert make_url(example["DERMQUEUE_DATABASE_URL"]).query == {"sslmode": "verify-full"}
+    assert example["PGSSLROOTCERT"]  # otherwise libpq looks for a file in the home directory, and refuses to connect
 
 
 def test_the_ingress_keeps_no_log_of_addresses_since_a_search_has_a_reference_in_its():

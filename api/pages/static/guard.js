@@ -1,29 +1,34 @@
-// Keeps what was written when a form is sent after the session has ended: the sign-in page would take its place.
+/** Keeps what was written when a form could not be sent: the sign-in page or the browser's own would take its place. */
 
-/** Send the form only if its sender is still signed in; if not, say so beside its button. */
+const SIGNED_OUT = "You are signed out, and nothing was sent. Copy what you wrote, then sign in again.";
+const UNREACHABLE = "The service cannot be reached, and nothing was sent. Try again.";
+
+/** Send the form only if its sender is still signed in and the service answers; if not, say so beside its button. */
 export function guard(form) {
+  let isChecking = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if ("sending" in form.dataset) return;
-    form.dataset.sending = "";
-    if (await isSignedOut()) {
-      delete form.dataset.sending;
-      return say(form, "You are signed out, and nothing was sent. Copy what you wrote, then sign in again.");
-    }
-    delete form.dataset.unsaved;
+    if (isChecking) return;
+    isChecking = true;
+    const obstacle = await findObstacle();
+    isChecking = false;
+    if (obstacle) return say(form, obstacle);
+    form.dataset.sending = ""; // it leaves the page by itself: nobody need be asked
     form.submit();
   });
-  addEventListener("pageshow", () => delete form.dataset.sending); // after Back
+  // It may be sent again, which does no harm: the browser's Stop, or an answer to another question, can keep the page.
+  addEventListener("beforeunload", () => setTimeout(() => delete form.dataset.sending));
 }
 
-async function isSignedOut() {
+async function findObstacle() {
   try {
     const headers = { "Dermqueue-Live": "1" };
-    const signal = AbortSignal.timeout(5000);
+    const signal = AbortSignal.timeout(10000);
     const answer = await fetch("/app/model", { headers, signal, redirect: "manual", cache: "no-store" });
-    return answer.type === "opaqueredirect";
+    if (answer.type === "opaqueredirect") return SIGNED_OUT;
+    return answer.headers.has("X-Request-Id") ? null : UNREACHABLE; // or it is a proxy's
   } catch {
-    return false; // without a connection, the browser says so itself
+    return UNREACHABLE;
   }
 }
 

@@ -5,10 +5,16 @@ const box = document.getElementById("shortcuts");
 const NAME = "dermqueue-shortcuts";
 
 const form = document.querySelector("form.stacked");
+const read = (fields) => new URLSearchParams(new FormData(fields)).toString();
 form.addEventListener("input", () => (form.dataset.unsaved = ""));
+addEventListener("pageshow", () => {
+  const untouched = form.cloneNode(true);
+  untouched.reset();
+  if (read(form) !== read(untouched)) form.dataset.unsaved = ""; // after Back, browsers fill in what was written
+});
 guard(form);
 addEventListener("beforeunload", (event) => {
-  if ("unsaved" in form.dataset) event.preventDefault();
+  if ("unsaved" in form.dataset && !("sending" in form.dataset)) event.preventDefault();
 });
 
 box.closest("[data-script]").hidden = false;

@@ -216,8 +216,10 @@ def key_revoke(prefix: str, as_json: bool, data_dir: Path) -> None:
     PREFIX is the part between the key's first two underscores; the whole key works, too.
     """
     with changing(data_dir, "key.revoked") as (session, now):
-        access.revoke_key(session, prefix, now)
+        role = access.revoke_key(session, prefix, now)
     click.echo("{}" if as_json else "Key revoked.")
+    if role is Role.CLINIC:
+        click.echo("Webhooks that it added stay: look at dermqueue webhook list.", err=True)
 
 
 COMMANDS = (clinic, key)

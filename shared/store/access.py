@@ -169,13 +169,15 @@ def rotate_key(
     return add_key(session, Role(old.role), old.clinic_id, now, expires_at)
 
 
-def revoke_key(session: Session, key: UUID | str, now: datetime) -> None:
-    """Revoke a key at once; `key` is as in `rotate_key`.
+def revoke_key(session: Session, key: UUID | str, now: datetime) -> Role:
+    """Revoke a key at once, and return its role; `key` is as in `rotate_key`.
 
     Raises:
         NotFound: `key_not_found`.
     """
-    _find_valid_key(session, key, now).revoked_at = now
+    row = _find_valid_key(session, key, now)
+    row.revoked_at = now
+    return Role(row.role)
 
 
 def authenticate(session: Session | Connection, key: str) -> Caller:

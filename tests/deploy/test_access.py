@@ -117,6 +117,13 @@ def test_a_rotation_prints_a_valid_key_and_limits_the_old_one(dermqueue, databas
     assert f"valid until {datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}" in lines[newest.split("_")[1]]
 
 
+def test_whoever_revokes_a_clinics_key_is_told_that_webhooks_stay(dermqueue, database, clinic_id):
+    clinics, admins = add_key(database, Role.CLINIC, clinic_id), add_key(database, Role.ADMIN)
+    told = [dermqueue("key", "revoke", key.split("_")[1]) for key in (clinics, admins)]
+    assert [printed(one) for one in told] == [["Key revoked."]] * 2
+    assert ["dermqueue webhook list" in one.stderr for one in told] == [True, False]
+
+
 def test_a_change_that_is_refused_is_not_on_record(dermqueue, database, clinic_id):
     refused(dermqueue("clinic", "add", NAME))
     refused(dermqueue("key", "revoke", "0" * 12))

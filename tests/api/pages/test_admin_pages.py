@@ -131,6 +131,12 @@ def test_a_shorter_retention_is_set_after_a_question_that_says_what_will_be_eras
     assert limits_of(admin) == (500, 90)
 
 
+def test_before_a_clinics_key_is_revoked_the_page_says_that_webhooks_stay(visitor, admin, clinic, reviewer):
+    ids = {key["prefix"]: key["id"] for key in admin.get("/v1/admin/keys").json["keys"]}
+    asked = [visitor.get(f"/access/keys/{ids[api.key.split('_')[1]]}/revoke").text for api in (clinic, reviewer)]
+    assert ["webhooks that they added stay" in text for text in asked] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("action", "fields", "status", "state"),
     [("revoke", {}, 303, "Revoked"), ("rotate", {"overlap_days": "0"}, 200, "Expired")],

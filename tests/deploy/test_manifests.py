@@ -11,6 +11,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from compose_spec import PyCompose
 from sqlalchemy import make_url
 
+from api import submissions
 from api.app import create_app
 from api.server import _GRACEFUL_TIMEOUT_S
 from api.services import EXTENSION
@@ -173,6 +174,15 @@ def test_an_image_runs_without_privileges_and_has_a_health_check(file):
     last_stage = file.read_text().rpartition("\nFROM ")[2]
     assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", last_stage, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK ", last_stage, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "setting"),
+    [("kubernetes/ingress.yaml", r"proxy-body-size: (\d+)m"), ("docs/deploying.md", r"client_max_body_size (\d+)m;")],
+)
+def test_nginx_lets_the_largest_submission_through(file, setting):
+    (limit_mib,) = re.findall(setting, (DEPLOY / file).read_text())
+    assert int(limit_mib) * 2**20 > submissions.MAX_BYTES
 
 
 def test_the_network_is_open_exactly_where_something_listens():

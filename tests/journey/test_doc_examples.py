@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.browsing import serving
 from tests.deploy.pages import PAGES, REPOSITORY, Block, read_blocks
 from tests.journey.stack import running_stack
 
@@ -46,6 +48,31 @@ def test_every_example_runs_and_answers_as_the_page_shows(folder, page):
     for block, answer in pairwise(blocks):
         if block.language == "bash" and answer.language in ANSWERS:
             assert_shown(told[block.line], answer, page)
+
+
+def test_the_client_outlasts_what_a_proxy_says_without_a_body_and_without_retry_after(tmp_path):
+    statuses = iter((502, 503, 408, 504, 413))
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(next(statuses))
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    (client,) = [block for block in read_blocks(PAGES / "api.md") if block.title == "client.py"]
+    (tmp_path / "client.py").write_text(client.text)
+    (tmp_path / ".dermqueue").mkdir()
+    without_pauses = "import runpy, time; time.sleep = lambda seconds: None; runpy.run_path('client.py')"
+    with serving(HTTPServer(("127.0.0.1", 0), Proxy)) as address:
+        connection = {"base_url": address, "clinic_key": "dq_1_2"}
+        (tmp_path / ".dermqueue" / "connection.json").write_text(json.dumps(connection))
+        command = [sys.executable, "-c", without_pauses, REPOSITORY / "deploy" / "samples" / "ISIC_0000030.jpg"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.stderr.strip() == "413"
+    assert list(statuses) == []
 
 
 def run(folder: Path, page: Path, commands: list[Block]) -> dict[int, str]:

@@ -339,6 +339,32 @@ def test_without_scripts_photographs_are_sent_and_pictures_are_seen(open_page, c
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_with_a_persons_own_colours_what_is_chosen_and_what_a_key_stands_for_is_still_seen(
+    open_page, clinic, admin, analysed, scheme
+):
+    page = open_page(clinic, forced_colors="active", color_scheme=scheme)
+    (current,), others = colours(page, ".top nav [aria-current]"), colours(page, ".top nav a:not([aria-current])")
+    assert current["border"] not in {other["border"] for other in others}
+    page.goto(f"/app/cases/{analysed}")
+    (chosen,), others = colours(page, ".classes [aria-current]"), colours(page, ".classes a:not([aria-current])")
+    assert chosen["ground"] not in {other["ground"] for other in others}
+    (key,), (threshold,) = colours(page, ".threshold-key"), colours(page, ".threshold")
+    assert key["ground"] == threshold["stroke"]
+    page = open_page(admin, forced_colors="active", color_scheme=scheme)
+    keys = colours(page, "figcaption .key")
+    assert len({key["ground"] for key in keys}) == 3
+    assert colours(page, ".chart .succeeded")[0]["fill"] == keys[0]["ground"]
+
+
+def colours(page: Page, selector: str) -> list[dict[str, str]]:
+    return page.locator(selector).evaluate_all(
+        """parts => parts.map((part) => getComputedStyle(part)).map((style) => ({
+            ground: style.backgroundColor, border: style.borderBottomColor, fill: style.fill, stroke: style.stroke,
+        }))"""
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_axe_finds_no_fault_and_no_page_is_wider_than_its_window(
     open_page, clinic, reviewer, admin, database, store, scheme, size

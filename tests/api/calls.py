@@ -38,7 +38,7 @@ MANIFEST = Manifest(
     trained_on="nothing",
     licence="none",
     figures={"auc": Figure(value=0.5, low=0.4, high=0.6, n=10)},
-    limits=("It is made up.",),
+    limits=("It is *made up* by `tests`.",),
 )
 MODEL_DIGEST = "c" * 64
 PROBABILITIES = (0.625, 0.25, 0.125)

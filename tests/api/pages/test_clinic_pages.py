@@ -169,7 +169,7 @@ def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic
     assert "Photograph small." in said
     assert "made-up 1.2.3" in said
     model = words_of(clinic_visitor.get(re.search(r'href="/app(/model)"', page)[1]).text)
-    assert "It is made up." in model
+    assert "It is made up by tests." in model
 
 
 @pytest.mark.parametrize(

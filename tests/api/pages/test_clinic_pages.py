@@ -270,7 +270,9 @@ def test_the_list_has_pages_and_filters(clinic_visitor, clinic):
     following = unescape(re.search(r'href="/app(/cases\?[^"]*cursor[^"]*)"', first)[1])
     second = clinic_visitor.get(following).text
     assert [[number for number in range(3) if f">mole-{number}<" in page] for page in (first, second)] == [[1, 2], [0]]
-    assert "No cases match these filters." in words_of(clinic_visitor.get("/cases?state=failed").text)
+    assert "No cases match these filters. Send" in words_of(clinic_visitor.get("/cases?state=failed").text)
+    part = words_of(clinic_visitor.get("/cases?reference=mole").text)
+    assert "No cases match these filters. A reference must be given in full, exactly as it was sent." in part
     assert clinic_visitor.get("/cases?state=nonsense").status_code == 400
 
 

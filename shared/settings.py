@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     backlog_limit: int = Field(100_000, ge=1, description="waiting cases overall; beyond it, submissions are refused")
     wrong_keys_per_minute: int = Field(30, ge=1, description="from one address, before it must wait")
     local_webhooks: bool = Field(False, description="allow webhooks to private addresses, for testing")
-    trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front whose X-Forwarded-* headers count")
+    trusted_proxies: int = Field(0, ge=0, description="reverse proxies in front whose X-Forwarded-For and -Proto count")
     api_processes: int = Field(2, ge=1)
     api_threads: int = Field(16, ge=2)
 

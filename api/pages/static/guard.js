@@ -26,7 +26,7 @@ async function findObstacle() {
     const signal = AbortSignal.timeout(10000);
     const answer = await fetch("/app/model", { headers, signal, redirect: "manual", cache: "no-store" });
     if (answer.type === "opaqueredirect") return SIGNED_OUT;
-    return answer.headers.has("X-Request-Id") ? null : UNREACHABLE; // or it is a proxy's
+    return answer.status === 502 || answer.status === 504 ? UNREACHABLE : null; // a proxy's; 503 is also a missing model's
   } catch {
     return UNREACHABLE;
   }

@@ -188,8 +188,9 @@ def _refuse_data_elsewhere() -> None:
         raise ConfigurationInvalid(
             "data_elsewhere",
             "The database or the object store is given by URL: use their own tools. Save the database first (pg_dump),"
-            " then the store (its replication, or a copy of the bucket). An object is stored before its row, so the"
-            " later copy of the store has everything that the earlier one of the database refers to.",
+            " then the store (a copy of the bucket; a replica would keep what is erased here). An object is stored"
+            " before its row, so the later copy of the store has everything that the earlier one of the database refers"
+            " to.",
         )
 
 

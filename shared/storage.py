@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 from urllib3.exceptions import HTTPError
 
+from shared.bucket_contents import BucketContents
 from shared.circuit_breaker import CircuitBreaker, CircuitOpen
 from shared.errors import (
     ConfigurationInvalid,
@@ -96,6 +97,7 @@ class ObjectStore:
 
     def __init__(self, client, bucket: str, encryption: str, max_connections: int = 32, public_url: str | None = None):
         self._client, self._bucket, self._public_url = client, bucket, public_url
+        self._contents = BucketContents(client, bucket)
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
         self._connections = BoundedSemaphore(max_connections)
         self._breaker = CircuitBreaker(_TIMEOUTS, _PAUSE_AFTER_TIMEOUT_S, _LONGEST_TRIAL_S)
@@ -151,34 +153,32 @@ class ObjectStore:
         return post["url"], post["fields"]
 
     def erase_case(self, clinic_id: UUID, case_id: UUID) -> None:
-        """Delete every object of a case, if there is any.
+        """Erase every object of a case, if there is any, with all its versions.
 
         Raises:
             Unavailable: the store cannot be reached; `ObjectInaccessible`: it refuses or times out.
         """
         with self._asking():
-            listing = self._client.list_objects_v2(Bucket=self._bucket, Prefix=f"{clinic_id}/{case_id}/")
-            for found in listing.get("Contents", []):
-                self._client.delete_object(Bucket=self._bucket, Key=found["Key"])
+            self._contents.erase_under(f"{clinic_id}/{case_id}/")
 
     def walk(self) -> Iterator[Sequence[StoredObject]]:
-        """Yield every object of the bucket, page by page.
+        """Yield every object of the bucket, page by page; if it keeps versions, each of them, even of deleted objects.
 
         Raises:
             Unavailable: the store cannot be reached or refuses.
         """
         with self._asking():
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
-                yield [StoredObject(found["Key"], found["LastModified"]) for found in page.get("Contents", [])]
+            for page in self._contents.pages():
+                yield [StoredObject(entry["Key"], entry["LastModified"]) for entry in page]
 
     def delete(self, key: str) -> None:
-        """Delete one object, if it is there.
+        """Erase one object with all its versions, if it is there.
 
         Raises:
             Unavailable: the store cannot be reached; `ObjectInaccessible`: it refuses or times out.
         """
         with self._asking():
-            self._client.delete_object(Bucket=self._bucket, Key=key)
+            self._contents.erase(key)
 
     def check(self) -> None:
         """Raise `Unavailable` unless the bucket answers and our key may read it."""

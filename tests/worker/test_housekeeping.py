@@ -283,6 +283,24 @@ def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
     assert len(others) == 3 + len(foreign)
 
 
+def test_versions_that_a_deletion_left_of_an_erased_case_are_erased_after_a_month(
+    database, settings, clinic_id, in_days
+):
+    store = open_object_store(settings.model_copy(update={"s3_bucket": f"versions-{uuid4()}"}))
+    store.ensure_bucket()
+    bucket = {"Bucket": store._bucket}
+    store._client.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Enabled"})
+    living, erased = (add_photograph(database, store, clinic_id, PHOTOGRAPH) for _ in range(2))
+    store._client.delete_object(**bucket, Key=erased.photograph.key)
+    with database.writing() as session:
+        cases.delete_case(session, None, erased.id, read_clock(session))
+        objects.mark_erased(session, erased.id, read_clock(session))
+    for days, left in ((29.9, {living.photograph.key, erased.photograph.key}), (30.1, {living.photograph.key})):
+        in_days(days)
+        Housekeeping(database, store).purge()
+        assert stored_keys(store) == left
+
+
 def test_every_purge_logs_the_trails_newest_hash_so_that_there_is_a_copy_elsewhere(database, purge, clinic_id, caplog):
     by_its_clinic(database, add_case(database, clinic_id))
     with caplog.at_level(logging.INFO):

@@ -15,17 +15,20 @@ _EVENT = re.compile(r"\w+(?: \w+=%[sd])*")
 """Our own messages: a constant name and fields."""
 
 _FIELD = re.compile(r"(\w+)=%")
+_ALWAYS = "worker.housekeeping"
+"""Once a day it logs the audit trail's newest hash, the only copy outside the database: at any level."""
 _NOISY = ("httpx", "botocore", "boto3", "urllib3", "alembic")
 
 
 def set_up_logging(level: str, kind: str) -> None:
-    """Log everything in this process from `level` upwards, as `text` or `json`."""
+    """Log everything in this process from `level` upwards, and what the housekeeping did, as `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_ids)
     handler.setFormatter(JsonLines() if kind == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
     setup_logging.connect(_leave_it, weak=False)
+    logging.getLogger(_ALWAYS).setLevel(logging.INFO)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

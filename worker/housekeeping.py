@@ -30,8 +30,14 @@ class Housekeeping:
     def __init__(self, database: Database, store: ObjectStore, stopping: Event | None = None):
         self._database, self._store, self._stopping = database, store, stopping or Event()
 
-    def purge(self) -> None:
-        """Remove what need no longer be kept, and log the audit trail's newest hash, to have a copy elsewhere."""
+    def purge(self) -> bool:
+        """Remove what need no longer be kept, and log the audit trail's newest hash, to have a copy elsewhere.
+
+        Return False if `stopping` may have cut it short.
+
+        Raises:
+            Unavailable: the database or the object store is away.
+        """
         outdated = self._delete_outdated()
         with self._database.writing() as session:
             webhooks.forget_old_deliveries(session, read_clock(session))
@@ -40,7 +46,9 @@ class Housekeeping:
             entries, head = trail.read_head(session)
         log.info("audit_head entries=%d hash=%s", entries, head)
         expired, orphans = self._drop_expired_uploads(), self._erase_orphans()  # what needs the store comes last
-        log.info("purged cases=%d uploads=%d orphans=%d", outdated, expired, orphans)
+        complete = not self._stopping.is_set()
+        log.info("purged cases=%d uploads=%d orphans=%d complete=%s", outdated, expired, orphans, complete)
+        return complete
 
     def _delete_outdated(self) -> int:
         with self._database.reading() as session:

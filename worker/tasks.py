@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from celery import Celery
+from celery import Celery, Task
 from celery.worker import state
 
 from shared.dispatch import ANALYZE, DELIVER, PURGE, SWEEP
@@ -13,6 +13,7 @@ from worker.triage import Triage
 from worker.webhooks import Courier
 
 EXIT_DEVICE_LOST = 71
+_PURGE_AGAIN_S = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping, c
         """Recover from crashes and lost messages."""
         _unless_unavailable(triage.sweep)
 
-    @celery.task(name=PURGE)
-    def purge() -> None:
-        """Remove what need no longer be kept."""
-        _unless_unavailable(housekeeping.purge)
+    @celery.task(name=PURGE, bind=True, max_retries=None)
+    def purge(task: Task) -> None:
+        """Remove what need no longer be kept, and try again until that is complete or the day's message expires."""
+        if not _unless_unavailable(housekeeping.purge):
+            raise task.retry(countdown=_PURGE_AGAIN_S)
 
     @celery.task(name=DELIVER)
     def deliver() -> None:
@@ -43,9 +45,10 @@ def register_tasks(celery: Celery, triage: Triage, housekeeping: Housekeeping, c
         _unless_unavailable(courier.deliver_due)
 
 
-def _unless_unavailable(work: Callable[[], None]) -> None:
-    # No Celery retry: the next sweep rings for whatever still waits.
+def _unless_unavailable(work: Callable[[], bool | None]) -> bool | None:
+    # Celery retries the purge alone: for whatever else still waits, the next sweep rings.
     try:
-        work()
+        return work()
     except Unavailable as error:
         log.warning("task_postponed task=%s code=%s", work.__name__, error.code)
+        return None

@@ -70,5 +70,5 @@ def test_a_purge_stops_after_one_transaction_and_deletes_no_object(database, sto
         end(database, add_case(database, clinic_id), State.FAILED, 2)
     upload_id = open_upload(database, store, clinic_id, 2)
     stopping.set()
-    Housekeeping(database, store, stopping).purge()
+    assert not Housekeeping(database, store, stopping).purge()
     assert (len(deleted(database)), open_uploads(database)) == (2, {upload_id})

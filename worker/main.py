@@ -39,7 +39,7 @@ def run_worker(settings: Settings) -> int:
     Raises:
         ModelUnusable: the bundle is damaged; nothing was claimed.
         Unavailable: the bundle lies in S3, which cannot be reached or refuses.
-        ConfigurationInvalid: the database needs `dermqueue db upgrade`, or see `start_tracing`.
+        ConfigurationInvalid: the database needs `dermqueue db upgrade`, or see `start_tracing` and `choose_device`.
     """
     start_tracing("dermqueue-worker")
     database = open_database(settings.database_url)
@@ -65,10 +65,11 @@ def run_worker(settings: Settings) -> int:
         triage.stopping.set()
 
     worker_shutting_down.connect(stop)
-    log.info("worker_ready model=%s version=%s", model.manifest.name, model.manifest.version)
+    device_name = describe_device(device)
+    log.info("worker_ready model=%s version=%s device=%s", model.manifest.name, model.manifest.version, device_name)
     if settings.metrics_port:
         serve_metrics(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
-    myself = Worker(uuid4(), process_name(), describe_device(device), settings.batch_size, model.digest, None)
+    myself = Worker(uuid4(), process_name(), device_name, settings.batch_size, model.digest, None)
     with Heartbeat(database, myself, triage.meter, partial(note_model, model)).beating():
         worker.start()
     return worker.exitcode or 0

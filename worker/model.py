@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from scipy.special import softmax
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
-from shared.errors import ModelUnusable
+from shared.errors import ConfigurationInvalid, ModelUnusable
 from worker.familiarity import Familiarity, read_familiarity
 from worker.network import LesionNetwork, in_float32
 from worker.runtime import Reader, Runtime, make_runtime
@@ -96,10 +96,31 @@ class Model:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA if available, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    """Return the device of that name; `auto` is the GPU if there is one on which PyTorch computes, else the CPU.
+
+    Raises:
+        ConfigurationInvalid: `device_unusable`: CUDA is named, and PyTorch does not compute on a GPU here.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    try:
+        _try_gpu()
+    except (RuntimeError, AssertionError) as error:  # the second: PyTorch was built for CPUs alone
+        reason = str(error).partition("\n")[0]
+        if name == "auto":
+            log.warning("gpu_unusable reason=%s", reason)
+            return torch.device("cpu")
+        raise ConfigurationInvalid(
+            "device_unusable",
+            f"DERMQUEUE_DEVICE is cuda, but PyTorch cannot compute on a GPU here ({reason}). Look at `nvidia-smi`, the"
+            " driver's version and CUDA_VISIBLE_DEVICES, or set DERMQUEUE_DEVICE=cpu.",
+        ) from error
+    return torch.device("cuda")
+
+
+def _try_gpu() -> None:
+    """Add two numbers on the GPU: one for which PyTorch has no kernels is available all the same."""
+    torch.ones((), device="cuda").add(1).item()
 
 
 def describe_device(device: torch.device) -> str:

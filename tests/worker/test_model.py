@@ -1,6 +1,7 @@
 """Bundles as a worker loads them."""
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from shared.bundle import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
-from shared.errors import ModelUnusable
+from shared.errors import ConfigurationInvalid, ModelUnusable
 from tests.worker.networks import SIDE, TinyNetwork, tiny_manifest, tiny_model, tiny_model_that_knows
-from worker.model import Model, load_model
+from worker import model
+from worker.model import Model, choose_device, load_model
 
 CPU = torch.device("cpu")
 
@@ -23,6 +25,41 @@ def write_bundle(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
     (folder / MANIFEST_NAME).write_text(tiny_manifest(weights_sha256=digest).model_dump_json())
     (folder / CARD_NAME).write_text("# tiny\n")
     return folder
+
+
+@pytest.fixture
+def unusable_gpu(monkeypatch):
+    """A GPU that CUDA lists, but for which PyTorch has no kernels."""
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: no kernel image is available\nCompile with `TORCH_USE_CUDA_DSA`")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(model, "_try_gpu", fail)
+
+
+def test_a_gpu_that_computes_is_chosen_unless_the_cpu_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(model, "_try_gpu", lambda: None)
+    assert [choose_device(name).type for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+def test_the_cpu_takes_the_place_of_a_gpu_that_does_not_compute_and_the_log_says_why(unusable_gpu, caplog):
+    assert choose_device("auto") == CPU
+    assert caplog.messages == ["gpu_unusable reason=CUDA error: no kernel image is available"]
+
+
+def test_a_gpu_that_is_named_and_does_not_compute_is_refused_with_the_reason(unusable_gpu):
+    with pytest.raises(ConfigurationInvalid, match="no kernel image is available") as refusal:
+        choose_device("cuda")
+    assert refusal.value.code == "device_unusable"
+
+
+def test_this_machines_gpu_is_tried(caplog):
+    there_is_one = torch.cuda.is_available()
+    assert (choose_device("auto").type, caplog.messages) == ("cuda" if there_is_one else "cpu", [])
+    with nullcontext() if there_is_one else pytest.raises(ConfigurationInvalid, match="cannot compute on a GPU"):
+        assert choose_device("cuda").type == "cuda"
 
 
 def test_a_missing_bundle_is_named(tmp_path):

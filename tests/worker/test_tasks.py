@@ -30,9 +30,12 @@ def test_a_worker_process_whose_device_is_dead_ends_and_leaves_its_cases_as_they
 ):
     case = add_photograph(database, store, clinic_id, jpeg())
     command = (sys.executable, "-m", deviceless_worker.__name__, "worker")
-    with subprocess.Popen(command, env=os.environ | variables_of(settings)) as process:
+    variables = variables_of(settings) | {"DERMQUEUE_DEVICE": "cpu"}
+    with subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as process:
         Doorbell(make_celery(settings)).ring()
-        assert process.wait(60) == EXIT_DEVICE_LOST
+        _, logged = process.communicate(timeout=60)
+    assert process.returncode == EXIT_DEVICE_LOST
+    assert "worker_ready model=tiny version=1 device=cpu" in logged
     assert state_of(database, case) == ("queued", None, 0)
 
 

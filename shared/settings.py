@@ -41,8 +41,8 @@ def _with_scheme(*schemes: str):
     return check
 
 
-class Settings(BaseSettings):
-    """Every setting of a server process. A variable always overrides the embedded stack's file."""
+class DeviceSettings(BaseSettings):
+    """The one setting of commands that read or train a network and need no server."""
 
     # Errors hide the input and URLs are left out of the repr: both may hold a password, and both end up in tracebacks.
     model_config = SettingsConfigDict(
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         allow_inf_nan=False,
     )
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Settings(DeviceSettings):
+    """Every setting of a server process. A variable always overrides the embedded stack's file."""
 
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(repr=False)
     broker_url: Annotated[str, AfterValidator(_with_scheme("redis", "rediss"))] = Field(repr=False)
@@ -73,7 +79,6 @@ class Settings(BaseSettings):
 
     model: str = Field("open", description="a shipped bundle's name, a bundle's folder, or s3://bucket/prefix")
     operating_point: str | None = Field(None, description="one of the bundle's operating points; its default if unset")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="what runs the network; auto: ONNX Runtime on a CPU, torch elsewhere"
     )
@@ -113,6 +118,18 @@ def load_settings(data_dir: Path | None = None) -> Settings:
         return Settings(_env_file=stack_env)
     except ValidationError as error:
         raise _explain(error, stack_env) from error
+
+
+def read_device() -> str:
+    """Return `DERMQUEUE_DEVICE`, for a command that needs no other setting.
+
+    Raises:
+        ConfigurationInvalid: it is malformed.
+    """
+    try:
+        return DeviceSettings().device
+    except ValidationError as error:
+        raise _explain(error, DEFAULT_DATA_DIR / STACK_ENV) from error
 
 
 def refuse_unknown_variables() -> None:

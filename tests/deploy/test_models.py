@@ -66,6 +66,13 @@ def test_an_intact_bundle_is_verified(tmp_path, bundle):
     assert (done.exit_code, done.stdout) == (0, "tiny 1 is intact, loads, and gives finite numbers.\n")
 
 
+@pytest.mark.parametrize("command", ["verify", "use"])
+def test_a_bundle_is_verified_on_the_device_that_is_set(tmp_path, bundle, monkeypatch, command):
+    monkeypatch.setenv("DERMQUEUE_DEVICE", "none")
+    done = model(tmp_path, command, bundle)
+    assert (done.exit_code, "DERMQUEUE_DEVICE: input should be" in done.output) == (1, True)
+
+
 @pytest.mark.parametrize("name", [MANIFEST_NAME, WEIGHTS_NAME, CARD_NAME])
 def test_a_bundle_without_one_of_its_files_fails_and_is_not_chosen(tmp_path, bundle, name):
     broken = tmp_path / "broken"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigurationInvalid
-from shared.settings import STACK_ENV, load_settings
+from shared.settings import STACK_ENV, load_settings, read_device
 
 SECRET = "hunter2"  # pragma: allowlist secret
 REQUIRED = {"DATABASE_URL": "sqlite:///cases.sqlite3", "BROKER_URL": "redis://localhost", "S3_BUCKET": "cases"}
@@ -102,6 +102,15 @@ def test_a_malformed_value_is_refused_by_the_name_of_its_variable(environment, t
     assert error.code == "setting_malformed"
     assert error.detail.startswith(f"DERMQUEUE_{name}: ")
     assert reason in error.detail
+
+
+def test_a_command_reads_the_device_where_nothing_else_is_set(monkeypatch):
+    assert read_device() == "auto"
+    monkeypatch.setenv("DERMQUEUE_DEVICE", "cpu")
+    assert read_device() == "cpu"
+    monkeypatch.setenv("DERMQUEUE_DEVICE", "tpu")
+    with pytest.raises(ConfigurationInvalid, match="DERMQUEUE_DEVICE: input should be 'auto', 'cpu' or 'cuda'"):
+        read_device()
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -165,6 +165,11 @@ def test_a_network_taught_by_a_bundle_says_so_and_that_its_figures_are_without_a
     assert "of the same recipe, without its teacher, that had not seen it" in manifest.measured_on
 
 
+def test_it_is_made_on_the_device_that_is_set(workplace, tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMQUEUE_DEVICE", "none")
+    assert "DERMQUEUE_DEVICE: input should be" in make(workplace, tmp_path / "bundle").output
+
+
 def test_every_user_of_the_machine_may_read_it(bundle):
     assert {file.stat().st_mode & 0o777 for file in bundle.iterdir()} == {0o644}
     assert bundle.stat().st_mode & 0o777 == 0o755

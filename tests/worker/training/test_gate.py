@@ -89,6 +89,11 @@ def test_what_is_said_of_images_is_counted_by_code_and_noted_in_the_bundle(bundl
     assert row in (bundle / CARD_NAME).read_text()
 
 
+def test_images_are_measured_on_the_device_that_is_set(bundle, others, monkeypatch):
+    monkeypatch.setenv("DERMQUEUE_DEVICE", "none")
+    assert "DERMQUEUE_DEVICE: input should be" in run("measure", "--bundle", bundle, "--images", "o", others).output
+
+
 def test_degraded_images_are_flagged(bundle, lesions):
     done = run("measure", "--bundle", bundle, "--worse", "lesions", lesions[0])
     rows = [line for line in done.stdout.splitlines() if "lesions, " in line]

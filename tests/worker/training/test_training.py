@@ -51,6 +51,27 @@ def theirs(key: str) -> str:
     return ".".join([*(part if part.isdigit() else f"_{part}" for part in parts), last])
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--weights", "tiny", "--out", "out"),
+        ("cross-validate", "--weights", "tiny", "--folds", "2", "--out", "out"),
+        ("cross-validate", "--weights", "resnet", "--recipe", "svm", "--folds", "2", "--out", "out"),
+        ("train", "--weights", "tiny", "--set", "loss.teacher_share=1", "--teacher-bundle", "bundle", "--out", "out"),
+        ("evaluate", "--bundle", "bundle"),
+        ("gate", "learn", "--bundle", "bundle"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_computes_does_so_on_the_device_that_is_set(command, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMQUEUE_DEVICE", "none")
+    places = {"tiny": tiny, "bundle": write_random_bundle(tmp_path / "bundle"), "out": tmp_path / "out"}
+    places["resnet"] = places["bundle"] / "weights.safetensors"
+    arguments = [places.get(argument, argument) for argument in command]
+    done = call(*arguments, "--data", *write_data(tmp_path, ROWS))
+    assert (done.exit_code, "DERMQUEUE_DEVICE: input should be" in done.output) == (1, True), done.output
+
+
 def call(*arguments) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 

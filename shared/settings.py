@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -104,6 +104,13 @@ class Settings(DeviceSettings):
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="its port, or the next free one; no /metrics of its own if unset"
     )
+
+    @field_validator("runtime")
+    @classmethod
+    def _fits_device(cls, runtime: str, given: ValidationInfo) -> str:
+        if runtime == "onnxruntime" and given.data.get("device") == "cuda":
+            raise ValueError("onnxruntime is for CPUs, and DERMQUEUE_DEVICE is cuda: set torch, or leave it unset")
+        return runtime
 
 
 def load_settings(data_dir: Path | None = None) -> Settings:

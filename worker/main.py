@@ -45,7 +45,7 @@ def run_worker(settings: Settings) -> int:
     database = open_database(settings.database_url)
     check_upgraded(database)
     with local_bundle(settings.model, settings) as folder:
-        device = choose_device(settings.device)
+        device = choose_device(settings.device, settings.runtime)
         model = load_model(folder, device, settings.runtime)
     announce_model(database, model)
     celery = make_celery(settings)

@@ -95,13 +95,13 @@ class Model:
         return self._familiarity.distances(shares) > self.manifest.familiarity.threshold
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the GPU if there is one on which PyTorch computes, else the CPU.
+def choose_device(name: str, runtime: str = "auto") -> torch.device:
+    """Return the device of that name; `auto` is the GPU if runtime and PyTorch compute on one here, else the CPU.
 
     Raises:
         ConfigurationInvalid: `device_unusable`: CUDA is named, and PyTorch does not compute on a GPU here.
     """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+    if name == "cpu" or (name == "auto" and (runtime == "onnxruntime" or not torch.cuda.is_available())):
         return torch.device("cpu")
     try:
         _try_gpu()

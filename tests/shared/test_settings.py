@@ -104,6 +104,15 @@ def test_a_malformed_value_is_refused_by_the_name_of_its_variable(environment, t
     assert reason in error.detail
 
 
+def test_onnx_runtime_on_a_gpu_is_refused(environment, tmp_path):
+    environment(RUNTIME="onnxruntime")
+    assert load_settings(tmp_path).runtime == "onnxruntime"
+    environment(DEVICE="cuda")
+    error = refusal(tmp_path)
+    assert error.code == "setting_malformed"
+    assert error.detail.startswith("DERMQUEUE_RUNTIME: onnxruntime is for CPUs")
+
+
 def test_a_command_reads_the_device_where_nothing_else_is_set(monkeypatch):
     assert read_device() == "auto"
     monkeypatch.setenv("DERMQUEUE_DEVICE", "cpu")

@@ -44,6 +44,13 @@ def test_a_gpu_that_computes_is_chosen_unless_the_cpu_is_named(monkeypatch):
     assert [choose_device(name).type for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
 
 
+def test_onnx_runtime_computes_on_the_cpu_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(model, "_try_gpu", lambda: None)
+    devices = [choose_device("auto", runtime).type for runtime in ("auto", "torch", "onnxruntime")]
+    assert devices == ["cuda", "cuda", "cpu"]
+
+
 def test_the_cpu_takes_the_place_of_a_gpu_that_does_not_compute_and_the_log_says_why(unusable_gpu, caplog):
     assert choose_device("auto") == CPU
     assert caplog.messages == ["gpu_unusable reason=CUDA error: no kernel image is available"]

@@ -14,7 +14,7 @@ _TRIES = 3
 
 
 def half_precision(device: torch.device, learning: Architecture | None = None) -> torch.autocast:
-    """Return a context in which torch computes in bfloat16 where that pays: on a GPU, and on some CPUs.
+    """Return a context in which torch computes in bfloat16 where that pays: on most GPUs, and some CPUs.
 
     On CPUs, gradients of depthwise convolutions take longer in it: the light network trains a quarter faster without.
     """
@@ -26,11 +26,12 @@ def half_precision(device: torch.device, learning: Architecture | None = None) -
 def bfloat16_pays(device_type: str) -> bool:
     """Tell whether convolutions are faster in bfloat16 than in float32: on a CPU that has it, both are timed.
 
+    GPUs have units for it from Ampere on; Turing, without, only emulates it.
     Without instructions for it, a CPU takes twenty times as long. With them, but without tiles (AMX), a Xeon took 1.7
     times as long, while other makes are faster in it.
     """
     if device_type != "cpu":
-        return device_type == "cuda"
+        return device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     if not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
         return False

@@ -1,6 +1,7 @@
 """Half precision: only where a machine is faster with it."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,14 @@ def test_a_cpu_without_them_is_not_timed(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     monkeypatch.setattr(precision, "time_convolution", None)
     assert not bfloat16_pays("cpu")
+
+
+@pytest.mark.parametrize(("generation", "pays"), [(7, False), (8, True)], ids=["Turing", "Ampere"])
+def test_a_gpu_that_only_emulates_it_computes_in_float32(monkeypatch, generation, pays):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=generation))
+    assert bfloat16_pays("cuda") is pays
 
 
 @pytest.mark.parametrize("pays", [True, False])

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,9 @@ class FineTuning:
         self.ranges, self.hairs = _split_hairs(recipe)
         frames = train.pixels if self.hairs else retouch(train.pixels, recipe.preprocessing)
         self.pixels = add_lesions(frames) if recipe.loss.off_lesion else frames
-        self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
+        # Not a method: the run and all its images would stay in memory after it, in a cycle through itself.
+        average = partial(_average, recipe.ema_decay)
+        self.averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
         self.optimizer = self._make_optimizer()
         self.targets = make_targets(train.labels, len(train.classes), recipe.loss, soft_labels)
         weights = weigh_classes(train.labels, len(train.classes), recipe.loss.class_balance)
@@ -108,11 +111,6 @@ class FineTuning:
             for part, rate in rates.items()
         ]
         return torch.optim.AdamW(groups, weight_decay=self.recipe.weight_decay, fused=True)
-
-    def _average(self, averaged: list[Tensor], current: list[Tensor], n_averaged: int | Tensor) -> None:
-        """Move the average towards the weights; it is short at first, so that it forgets where it started."""
-        n = int(n_averaged)
-        get_ema_multi_avg_fn(min(self.recipe.ema_decay, (1 + n) / (10 + n)))(averaged, current, n)
 
     def _train_epoch(self, epoch: int, on_step: OnStep) -> tuple[float, float]:
         """Return the mean loss and the accuracy. All randomness comes from the recipe's seed and the epoch."""
@@ -175,9 +173,9 @@ class FineTuning:
 
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        partial = self.folder / "checkpoint.partial"
-        torch.save(state | {"history": [vars(e) for e in self.history], "identity": self.identity}, partial)
-        partial.replace(self.folder / "checkpoint.pt")
+        unfinished = self.folder / "checkpoint.partial"
+        torch.save(state | {"history": [vars(e) for e in self.history], "identity": self.identity}, unfinished)
+        unfinished.replace(self.folder / "checkpoint.pt")
 
     def _resume(self) -> None:
         checkpoint = self.folder / "checkpoint.pt"
@@ -196,6 +194,12 @@ class FineTuning:
         for value in (self.targets, *self.network.state_dict().values()):
             digest.update(value.cpu().contiguous().numpy())
         return digest.hexdigest()
+
+
+def _average(decay: float, averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+    """Move the average towards the weights; it is short at first, so that it forgets where it started."""
+    n = int(n_averaged)
+    get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n)
 
 
 def _split_hairs(recipe: Recipe) -> tuple[Augmentation, int]:

@@ -1,7 +1,9 @@
 """On a tiny network, the loop learns, resumes after a kill as if nothing had happened, and says what cannot work."""
 
 import csv
+import gc
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +189,18 @@ def test_without_validation_images_only_the_training_is_drawn(tmp_path):
     (row,) = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
     assert (row["val_loss"], row["val_auc_mean"]) == ("", "")
     assert "loss/val" not in EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
+
+
+def test_a_run_that_is_over_leaves_nothing_in_memory(tmp_path):
+    gc.disable()
+    try:
+        tuning = start(tmp_path, tiny_recipe(epochs=1))
+        tuning.run(ignore)
+        left = [weakref.ref(kept) for kept in (tuning, tuning.network, tuning.train.pixels)]
+        del tuning
+        assert [kept() for kept in left] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_a_message(tmp_path):

@@ -21,7 +21,8 @@ def augment(pixels: Tensor, side: int, ranges: Augmentation, generator: Generato
     """Return float32 (N, C, side, side) in [0, 1], each image augmented on its own; `pixels` is uint8 (N, s, s, C).
 
     Channels beyond red, green and blue describe each place: they move with the image and are otherwise left alone.
-    Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any device.
+    Every draw comes from `generator`, which lives on the CPU: the same seed gives the same changes on any device,
+    except for noise, which is drawn on the images' device.
     """
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     grid = functional.affine_grid(

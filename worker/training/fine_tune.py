@@ -31,7 +31,7 @@ _CHALLENGE = ("melanoma", "seborrheic_keratosis")
 _PREDICTED_AT_ONCE = 64
 
 OnStep = Callable[[int, int, float], None]
-"""Called with the steps done, the total steps, and the previous step's loss; nan: nothing is being trained."""
+"""Called with the steps done, the total steps, and the last step's loss; nan: nothing is being trained."""
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +132,7 @@ class FineTuning:
             loss, logits = self._learn(images, lesions, targets, done / total)
             losses.append(loss)
             correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
-            # The previous loss: waiting for this one would leave a GPU idle while the next batch is prepared.
-            on_step(done + 1, total, _finite(losses[max(step - 1, 0)], done))
+            on_step(done + 1, total, _finite(loss, done + 1))
         return float(torch.stack(losses).mean()), float(correct) / (self.steps_per_epoch * recipe.batch_size)
 
     def _take(self, chosen: Tensor, generator: torch.Generator) -> Tensor:

@@ -211,6 +211,17 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_a_message(tmp_path):
         tuning.run(ignore)
 
 
+def test_not_even_the_last_step_may_spoil_the_network(tmp_path):
+    tuning = start(tmp_path, tiny_recipe(epochs=1))
+
+    def spoil(done: int, total: int, loss: float) -> None:
+        if done == total - 1:
+            torch.nn.init.constant_(tuning.network.classifier.bias, math.nan)
+
+    with pytest.raises(ModelUnusable, match="no longer a number after 6 steps"):
+        tuning.run(spoil)
+
+
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(InputUnusable, match="A batch takes 25 images, and there are 24"):
         start(tmp_path, tiny_recipe(batch_size=25))

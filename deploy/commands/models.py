@@ -40,6 +40,15 @@ from shared.settings import read_device
     help="A data set or the initial weights, with licence and attribution, for the card; one option for each.",
 )
 @click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    default=("On skin, with cameras and for diagnoses unlike those of its data, it is unproven.",),
+    show_default=True,
+    help="A limit that comes from the data, in a sentence, for the card: whose skin, which cameras, what is missing;"
+    " can be repeated.",
+)
+@click.option(
     "--metadata",
     type=file_type,
     multiple=True,
@@ -47,7 +56,7 @@ from shared.settings import read_device
 )
 @click.option("--experiments", type=file_type, help="A Markdown file on what was tried, to keep beside the card.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The bundle's folder.")
-def bundle(weights, run, predictions, data, name, version, licence, sources, metadata, experiments, out) -> None:
+def bundle(weights, run, predictions, data, metadata, out, **described) -> None:
     """Make a bundle, which a worker can load, from a run.
 
     A cross-validation's predictions give temperature, operating points and the card's figures: each image is
@@ -58,7 +67,8 @@ def bundle(weights, run, predictions, data, name, version, licence, sources, met
       dermqueue bundle --weights runs/final/weights.safetensors --predictions runs/cv/predictions.csv \\
         --data images/ labels.csv --name mine --version 1 --licence "MIT" \\
         --licence-of-data "ISIC-2017 Part 3 (CC0 1.0), ISIC Archive" \\
-        --licence-of-data "ImageNet ResNet-50 v1 weights (MIT)" --out bundles/mine
+        --licence-of-data "ImageNet ResNet-50 v1 weights (MIT)" \\
+        --limit "Trained on dermoscopy images of mostly light skin; on other skin it is unproven." --out bundles/mine
     """
     from worker.training.bundling import Description, read_run, write_bundle
     from worker.training.groups import read_people
@@ -66,7 +76,7 @@ def bundle(weights, run, predictions, data, name, version, licence, sources, met
 
     trained = read_run(run or weights.parent / "run.json")
     matching = read_matching(predictions, trained)
-    description = Description(name, version, licence, sources, read_people(metadata), experiments)
+    description = Description(people=read_people(metadata), **described)
     with progress() as on_step:
         write_bundle(out, weights, trained, matching, data, description, on_step)
     click.echo(f"The bundle is in {out}. Read {out / 'card.md'}, then: dermqueue model use {out}")

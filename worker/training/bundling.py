@@ -35,7 +35,7 @@ from worker.network import leave_out_shared, name_classes
 from worker.quality import NOT_DERMOSCOPIC
 from worker.training.batches import OnProgress, in_batches
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
-from worker.training.card import LIMITS, describe_gate, list_items, write_card
+from worker.training.card import describe_gate, list_limits, write_card
 from worker.training.dataset import Source, read_images
 from worker.training.figures import Readings, measure
 from worker.training.gate import Flags, learn_familiarity
@@ -68,12 +68,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Description:
-    """What only a person knows of a bundle. `sources`: each data set and the starting weights, with their licences."""
+    """What only a person knows of a bundle.
+
+    `sources`: each data set and the starting weights, with their licences. `limits`: those that come from the data.
+    """
 
     name: str
     version: str
     licence: str
     sources: tuple[str, ...]
+    limits: tuple[str, ...]
     people: People
     experiments: Path | None
 
@@ -179,7 +183,7 @@ def _describe(
             f"Cross-validated on {nested.n_images} images: each was read by one of {folds} networks of the same"
             f" recipe{alone} that had not seen it, with temperature and thresholds chosen on the other folds"
         ),
-        limits=LIMITS,
+        limits=list_limits(description.limits),
     )
 
 
@@ -192,9 +196,8 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProg
     """
     model = load_model(folder, choose_device(read_device()), with_familiarity=False)
     _, shares = _look(model, sources, on_progress)
-    card = read_card(folder).replace(list_items(model.manifest.limits), list_items(LIMITS))
     check = write_familiarity(folder, shares, sources)
-    rewrite(folder, model.manifest.model_copy(update={"familiarity": check, "limits": LIMITS}), card)
+    rewrite(folder, model.manifest.model_copy(update={"familiarity": check}), read_card(folder))
 
 
 def note_flags(folder: Path, flags: Sequence[Flags]) -> None:

@@ -10,10 +10,8 @@ from worker.training.groups import Group
 from worker.training.recipe import Recipe
 from worker.training.report import Table, figure_table, group_table, markdown_table, network_table
 
-LIMITS = (
-    "A decision aid for clinicians: it decides nothing alone. A *routine* is no all-clear.",
-    "Trained on dermoscopy images of mostly light skin; on other skin it is unproven.",
-    "Not fit for smartphone photographs; it warns of them as `not_dermoscopic` as often as this card says, not always.",
+_ABOVE_ALL = "A decision aid for clinicians: it decides nothing alone. A *routine* is no all-clear."
+_OF_EVERY_BUNDLE = (
     "Knows three diagnoses; carcinomas and everything else are forced into one of them.",
     "Takes what is no lesion for one: the warnings on photographs find much of it, not all.",
     "Its probabilities and thresholds hold for a mix of diagnoses like that of the data; elsewhere, measure anew.",
@@ -35,6 +33,11 @@ _POINTS = (
 )
 
 _GATE, _TRAINED = "Photographs unlike its training images", "How it was trained"
+
+
+def list_limits(of_data: Sequence[str]) -> tuple[str, ...]:
+    """Return the limits of a bundle: those that every one has, and those that come from its data."""
+    return (_ABOVE_ALL, *of_data, *_OF_EVERY_BUNDLE)
 
 
 def write_card(

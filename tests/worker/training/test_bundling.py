@@ -38,6 +38,7 @@ RECIPE = {
     "head_learning_rate": 1e-3,
     "seed": 1,
 }
+LIMIT = "Taken with one clinic's telephones."
 CC0, MIT = "ISIC-2017 Part 3 (CC0 1.0), ISIC Archive", "ResNet-50 v1 weights (MIT)"
 
 
@@ -77,11 +78,12 @@ def make(workplace: Path, out: Path, labels: Path | None = None, **changes):
         "--version": ["7"],
         "--licence": ["MIT"],
         "--licence-of-data": [CC0],
+        "--limit": [LIMIT],
         "--metadata": [workplace / "people.csv"],
         "--experiments": [workplace / "tried.md"],
         "--out": [out],
     } | {f"--{name}": [value] for name, value in changes.items()}
-    arguments = [str(part) for name, values in options.items() for part in (name, *values)]
+    arguments = [str(part) for name, values in options.items() if values != [None] for part in (name, *values)]
     return CliRunner().invoke(main, ["bundle", "--licence-of-data", MIT, *arguments], catch_exceptions=False)
 
 
@@ -145,7 +147,7 @@ def test_heatmaps_are_scaled_by_the_networks_own_activations(workplace, bundle):
 def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle):
     card = (bundle / "card.md").read_text()
     assert "hairs and reflections are removed and frames darker than 150" in card
-    for said in (CC0, MIT, "decides nothing alone", "mostly light skin", "| sex: female |", "epochs = 3"):
+    for said in (CC0, MIT, "decides nothing alone", LIMIT, "| sex: female |", "epochs = 3"):
         assert said in card
     manifest = read_manifest(bundle)
     figure = manifest.figures["auc_melanoma"]
@@ -153,6 +155,14 @@ def test_the_card_names_sources_licences_limits_groups_and_what_was_tried(bundle
     assert "(experiments.md)" in card
     assert (bundle / "experiments.md").read_text() == "| recipe | AUC |\n"
     assert manifest.sources == (MIT, CC0)
+    assert [limit for limit in manifest.limits if "dermoscop" in limit or "skin" in limit] == []  # nobody said so
+
+
+def test_a_bundle_of_whose_data_nothing_is_known_is_unproven_elsewhere(workplace, tmp_path):
+    assert make(workplace, tmp_path / "bundle", limit=None).exit_code == 0
+    unproven = "On skin, with cameras and for diagnoses unlike those of its data, it is unproven."
+    assert unproven in read_manifest(tmp_path / "bundle").limits
+    assert f"- {unproven}\n" in (tmp_path / "bundle" / "card.md").read_text()
 
 
 def test_a_network_taught_by_a_bundle_says_so_and_that_its_figures_are_without_a_teacher(workplace, tmp_path):

@@ -12,6 +12,7 @@ from deploy.cli import main
 from shared.bundle import CARD_NAME, FEATURES_NAME, read_manifest
 from shared.errors import InputUnusable, ModelUnusable
 from tests import images
+from tests.worker.networks import tiny_manifest
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
 from worker.model import load_model
@@ -59,6 +60,7 @@ def test_a_bundle_learns_its_images_without_a_change_of_its_weights_and_says_so_
     assert check.learnt_on == "18 images of images"
     assert (bundle / FEATURES_NAME).stat().st_size < 1_000_000
     assert (bundle / FEATURES_NAME).stat().st_mode & 0o777 == 0o644
+    assert read_manifest(bundle).limits == tiny_manifest().limits
     card = (bundle / CARD_NAME).read_text()
     assert card.index("## Photographs unlike its training images") < card.index("## How it was trained")
     load_model(bundle, torch.device("cpu"))  # which verifies both files

@@ -1,5 +1,6 @@
 """What the shipped bundles claim: each is complete, and its figures and file can be reproduced from it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from deploy.commands.demo import SAMPLES
 from shared.bundle import EXPERIMENTS_NAME, SHIPPED_BUNDLES, Preprocessing, read_card, read_manifest, verify_weights
 from shared.photograph import decode_photograph
+from tests.deploy.pages import REPOSITORY
 from worker.familiarity import read_familiarity
 from worker.frame import DECODED_SIDE, squash
 from worker.model import load_model
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
+from worker.training.card import list_limits
 from worker.training.figures import measure
 from worker.training.predictions import PREDICTIONS_NAME, read_predictions
 from worker.training.report import markdown_table, network_table
@@ -52,6 +55,12 @@ def test_a_card_says_how_far_the_figures_move_from_one_network_to_another(name):
     nested = read_nested(predictions)
     networks = [measure(nested.take(predictions.folds == fold)) for fold in range(3)]
     assert markdown_table(network_table(networks, POINTS)) in read_card(SHIPPED_BUNDLES / name)
+
+
+@pytest.mark.parametrize("name", ["open", "research", "portable"])
+def test_its_limits_are_those_that_its_command_gives(name):
+    given = re.findall("--limit '(.+)'", (REPOSITORY / "CONTRIBUTING.md").read_text())
+    assert read_manifest(SHIPPED_BUNDLES / name).limits == list_limits(given)
 
 
 def flat(value: object, path: str = "") -> dict[str, float]:

@@ -65,7 +65,8 @@ def api(data_dir: Path, host: str, port: int) -> None:
 def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> None:
     """Run one analysis worker. Start one per GPU; all share the queue.
 
-    On SIGTERM it finishes its current batch. DERMQUEUE_MODEL chooses the model, DERMQUEUE_DEVICE the device.
+    On SIGTERM it finishes its current batch. DERMQUEUE_MODEL chooses the model, DERMQUEUE_DEVICE the device. A worker
+    uses the first GPU that it sees: CUDA_VISIBLE_DEVICES=1 gives it the second.
     """
     from worker.main import run_worker  # torch is loaded only where it analyses
 

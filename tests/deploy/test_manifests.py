@@ -66,6 +66,16 @@ def test_the_compose_files_are_valid_by_the_compose_specification(file):
     PyCompose.from_yaml(yaml.dump(yaml.safe_load(file.read_text()))).validate()
 
 
+def test_a_second_gpus_worker_is_added_to_the_compose_file_as_the_page_says():
+    (service,) = re.findall("```yaml\n(.+?)```", (DEPLOY / "docs" / "deploying.md").read_text(), re.DOTALL)
+    services = yaml.safe_load(COMPOSE[1].read_text() + service)["services"]
+    networks = {"default": {}}  # which is there without being named
+    PyCompose.from_yaml(yaml.dump({"services": services, "networks": networks})).validate()
+    devices = services["worker-1"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == [{"driver": "nvidia", "device_ids": ["1"], "capabilities": ["gpu"]}]
+    assert services["worker-1"]["image"] == services["worker"]["image"]
+
+
 @pytest.mark.parametrize("manifest", OURS, ids=id_of)
 def test_a_manifest_is_valid_for_kubernetes(manifest):
     kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)

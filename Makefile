@@ -111,4 +111,4 @@ audit: .venv/installed-audit
 
 # Not .dermqueue: `make up` keeps its cases there.
 clean:
-	rm -rf .venv .venv-peers demo-results fuzz-findings
+	rm -rf .venv .venv-peers build *.egg-info demo-results fuzz-findings

@@ -14,7 +14,6 @@ from api.blueprints import guarded_blueprint
 from api.problems import problem_responses
 from api.schemas import CasePath, HeatmapQuery
 from api.services import seated, services
-from shared.bundle import Manifest
 from shared.database import read_clock
 from shared.domain import CLASSES, ActivationMaps, Case, Role
 from shared.errors import NotFound, ObjectMissing, Unavailable
@@ -98,7 +97,7 @@ def _read_map(case_id: UUID, class_name: str) -> tuple[np.ndarray, float]:
     with services().database.reading() as session:
         stored, manifest = cases.read_activation_maps(session, case_id)
     position = CLASSES.index(class_name)
-    return _to_array(stored)[position], Manifest.model_validate(manifest).heatmap_scales[position]
+    return _to_array(stored)[position], manifest["heatmap_scales"][position]
 
 
 def _to_array(stored: ActivationMaps) -> np.ndarray:

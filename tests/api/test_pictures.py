@@ -6,9 +6,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
+from shared.tables import ModelRow
 from tests import images
-from tests.api.calls import JPEG, MAPS, STORED_OVERLAY, read_problem
+from tests.api.calls import JPEG, MANIFEST, MAPS, STORED_OVERLAY, read_problem
 
 CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")
 HOT_CORNERS = {"melanoma": (0, 0), "seborrheic_keratosis": (-1, 0), "nevus": (-1, -1)}
@@ -87,6 +89,14 @@ def test_drawings_of_a_large_photograph_are_scaled_down(clinic, succeed):
     for style in ("overlay", "heatmap"):
         drawn = clinic.get(f"{answer.headers['Location']}/heatmap?class=nevus&style={style}")
         assert pixels(drawn.data).shape == (256, 512, 3)
+
+
+def test_a_bundle_of_which_a_later_versions_worker_says_more_is_drawn_as_before(clinic, case, database):
+    before = clinic.get(f"{case}/heatmap?style=heatmap")
+    with database.writing() as session:
+        session.execute(update(ModelRow).values(manifest=MANIFEST.model_dump(mode="json") | {"said_later": 1}))
+    after = clinic.get(f"{case}/heatmap?style=heatmap")
+    assert (after.status_code, after.data) == (200, before.data)
 
 
 @pytest.mark.parametrize(("position", "name"), list(enumerate(CLASSES)))

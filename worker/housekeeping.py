@@ -42,6 +42,7 @@ class Housekeeping:
         with self._database.writing() as session:
             webhooks.forget_old_deliveries(session, read_clock(session))
             submissions.forget_refused_names(session, read_clock(session) - _REFUSED_NAMES_KEPT)
+            cases.forget_sizes(session)
         with self._database.reading() as session:
             entries, head = trail.read_head(session)
         log.info("audit_head entries=%d hash=%s", entries, head)

@@ -146,6 +146,12 @@ def by_its_clinic(database, case: Case) -> None:
         trail.audit(session, clinic_caller(case.clinic_id), "case.deleted", [case.id], now)
 
 
+def by_the_version_before(database, case: Case) -> None:
+    by_its_clinic(database, case)
+    with database.writing() as session:
+        session.execute(update(CaseRow).values(width=640, height=480, size_bytes=1000))
+
+
 def by_retention(database, case: Case) -> None:
     keep_for(database, case.clinic_id, 30)
     with database.writing() as session:
@@ -153,7 +159,8 @@ def by_retention(database, case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("remove", "action"), [(by_its_clinic, "case.deleted"), (by_retention, "case.purged")], ids=["DELETE", "retention"]
+    ("remove", "action"),
+    [(by_its_clinic, "case.deleted"), (by_the_version_before, "case.deleted"), (by_retention, "case.purged")],
 )
 def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
     make_triage, database, store, purge, clinic_id, remove, action
@@ -178,7 +185,8 @@ def test_of_a_deleted_case_nothing_is_left_but_a_tombstone_and_its_trail(
     assert not keys & stored_keys(store)
     with database.reading() as session:
         row = session.get(CaseRow, case.id)
-        assert (row.state, row.age, row.erased_at is not None) == (State.SUCCEEDED, None, True)
+        kept = row.age, row.width, row.height, row.size_bytes
+        assert (row.state, row.erased_at is None, *kept) == (State.SUCCEEDED, False, None, 0, 0, 0)
         entries = [row.action for row in trail.list_entries(session, case.id, None, 100)]
         assert (entries, trail.verify_trail(session).faults) == ([action, "case.succeeded"], [])
         assert cases.find_by_idempotency_key(session, clinic_id, SECRETS["idempotency_key"]) is None

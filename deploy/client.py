@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -92,10 +92,11 @@ class Client:
         """Fetch a case's result as one page of PDF."""
         return self._call("GET", f"/v1/cases/{case_id}/report").content
 
-    def follow(self, case_ids: list[str]) -> Iterator[dict]:
-        """Yield each case as it reaches its final state."""
+    def follow(self, case_ids: list[str], before_each_poll: Callable[[], None] = lambda: None) -> Iterator[dict]:
+        """Yield each case as it reaches its final state. A poll lasts some seconds at the most."""
         pending = list(case_ids)
         while pending:
+            before_each_poll()
             first, *others = pending
             cases = [self.read_case(first, wait_s=_WAIT_S), *(self.read_case(case_id) for case_id in others[:20])]
             for case in cases:

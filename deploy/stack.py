@@ -35,6 +35,7 @@ MODEL_VARIABLE = "DERMQUEUE_MODEL"
 RESTORING = f"{DATABASE}.restoring"
 """The database's name until everything is restored: if the file exists, a restore was interrupted."""
 
+_WORKER_PROGRESS = "worker-progress"
 _DEMO_CLINIC = "Demo clinic"
 _BUCKET = "dermqueue"
 _S3_SERVER = {f"DERMQUEUE_S3_{name}" for name in ("BUCKET", "ENDPOINT_URL", "ACCESS_KEY", "SECRET_KEY")}
@@ -49,8 +50,10 @@ class LocalStack:
         self._supervisor = Supervisor(data_dir, on_event)
         self.stop_event = Event()
 
-    def start(self) -> dict[str, str]:
+    def start(self, await_worker: bool = False) -> dict[str, str]:
         """Start everything and return the connection, also written to `connection.json`; {} if told to stop.
+
+        With `await_worker`, the worker must become ready, too; without, it may load its model meanwhile, or fail to.
 
         Raises:
             ConfigurationInvalid: a setting is wrong, or `port_in_use`, `restore_unfinished`.
@@ -76,7 +79,7 @@ class LocalStack:
         open_object_store(settings).ensure_bucket()
         keys = _ensure_keys(self.data_dir, database)
         database.engine.dispose()
-        self._supervisor.start(own_programs(self.data_dir, self._port), self.stop_event)
+        self._supervisor.start(own_programs(self.data_dir, self._port, await_worker), self.stop_event)
         connection = {"base_url": f"http://127.0.0.1:{self._port}", **keys}
         write_private(self.data_dir / CONNECTION, json.dumps(connection, indent=2) + "\n")
         return connection
@@ -84,6 +87,10 @@ class LocalStack:
     def run(self) -> None:
         """Keep everything running until `stop_event` is set."""
         self._supervisor.run_until(self.stop_event)
+
+    def tend(self) -> None:
+        """Restart what has died since the last time: `run`, step by step."""
+        self._supervisor.tend()
 
     def stop(self) -> None:
         """Stop everything, last started first."""
@@ -95,7 +102,8 @@ class LocalStack:
 def local_stack(data_dir: Path, port: int, on_event: OnEvent) -> Iterator[LocalStack]:
     """Own a data folder for as long as the stack runs; everything is stopped at the end, whatever happens inside."""
     with own_folder(data_dir):
-        (data_dir / CONNECTION).unlink(missing_ok=True)
+        for left_by_a_killed_one in (CONNECTION, _WORKER_PROGRESS):
+            (data_dir / left_by_a_killed_one).unlink(missing_ok=True)
         stack = LocalStack(data_dir, port, on_event)
         try:
             yield stack
@@ -208,16 +216,20 @@ def _keep(path: Path, variables: dict[str, str | None]) -> None:
     write_private(path, "".join(f"{name}={value}\n" for name, value in variables.items()))
 
 
-def own_programs(data_dir: Path, port: int) -> list[Program]:
+def own_programs(data_dir: Path, port: int, await_worker: bool = False) -> list[Program]:
     """Return API, worker and beat as programs; each reads its settings for itself."""
 
     def program(name: str, *options: str, **timing) -> Program:
         command = (sys.executable, str(Path(sysconfig.get_path("scripts")) / "dermqueue"), name)
         return Program(name, (*command, "--data-dir", str(data_dir), *options), env=dict(os.environ), **timing)
 
+    progress, options, awaited = data_dir / _WORKER_PROGRESS, (), {}
+    if await_worker:
+        options = ("--progress-file", str(progress))
+        awaited = {"is_ready": progress.exists, "start_timeout_s": 300.0}
     return [
         program("api", "--port", str(port), is_ready=lambda: _is_alive(port), stop_timeout_s=40.0),
-        program("worker", stop_timeout_s=60.0),
+        program("worker", *options, stop_timeout_s=60.0, **awaited),
         program("beat", "--schedule-file", str(data_dir / "beat")),
     ]
 

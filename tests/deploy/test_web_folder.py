@@ -189,6 +189,11 @@ def test_a_result_comes_with_its_operating_point_whose_figures_these_are_and_eve
         expect(page.get_by_role("link", name="Back to cases")).to_be_hidden()
 
 
+def test_a_file_server_that_runs_as_another_user_can_read_it(folder):
+    modes = {(entry.is_dir(), entry.stat().st_mode & 0o777) for entry in (folder, *folder.rglob("*"))}
+    assert modes == {(True, 0o755), (False, 0o644)}
+
+
 def test_once_opened_it_needs_no_server_any_more(browser, address):
     with opened(browser, address) as page:
         before = read(page, RED)

@@ -62,19 +62,21 @@ class _Group(click.Group):
 @click.version_option(package_name="dermqueue")
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
+    show_envvar=True,  # also in the sentence that refuses a value
     envvar="DERMQUEUE_LOG_LEVEL",
-    help="The least severe level to log; DERMQUEUE_LOG_LEVEL also applies to the programs that `up` starts.",
+    help="The least severe level to log; the variable also applies to the programs that `up` starts.",
 )
 @click.option(
     "--log-format",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json"], case_sensitive=False),
     default="text",
     show_default=True,
+    show_envvar=True,
     envvar="DERMQUEUE_LOG_FORMAT",
-    help="Lines for people, or one JSON object per line; DERMQUEUE_LOG_FORMAT also applies to what `up` starts.",
+    help="Lines for people, or one JSON object per line; the variable also applies to what `up` starts.",
 )
 def main(log_level: str, log_format: str) -> None:
     """DermQueue: skin-lesion triage for telemedicine.

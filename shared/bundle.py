@@ -148,7 +148,12 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
     except OSError as error:
-        raise ModelUnusable("bundle_missing", f"There is no readable {MANIFEST_NAME} in {folder}.") from error
+        shipped = ", ".join(sorted(file.parent.name for file in SHIPPED_BUNDLES.glob(f"*/{MANIFEST_NAME}")))
+        raise ModelUnusable(
+            "bundle_missing",
+            f"There is no readable {MANIFEST_NAME} in {folder}. A bundle, in DERMQUEUE_MODEL too, is one of {shipped},"
+            f" a bundle's folder or {S3_SCHEME}bucket/prefix.",
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or MANIFEST_NAME

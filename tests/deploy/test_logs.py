@@ -4,9 +4,13 @@ import json
 import logging
 
 import pytest
+from click.testing import CliRunner
 
+from deploy.cli import main
 from deploy.logs import JsonLines, _add_ids
 from shared.log_ids import logged_ids, logged_with, make_traceparent, request_of
+
+VARIABLES = [("DERMQUEUE_LOG_LEVEL", "DEBUG"), ("DERMQUEUE_LOG_FORMAT", "Json")]
 
 
 def record(message: str, *arguments, **more) -> logging.LogRecord:
@@ -63,3 +67,10 @@ def test_a_requests_id_travels_in_its_trace_context():
         traceparent = make_traceparent()
     assert len(traceparent) == 55
     assert request_of(traceparent) == "ab" * 16
+
+
+@pytest.mark.parametrize(("variable", "value"), VARIABLES)
+def test_level_and_format_are_understood_in_either_case_and_otherwise_the_variable_is_named(variable, value):
+    assert CliRunner().invoke(main, ["model", "list"], env={variable: value}).exit_code == 0
+    refused = CliRunner().invoke(main, ["model", "list"], env={variable: "loud"})
+    assert (refused.exit_code, variable in refused.stderr) == (2, True)

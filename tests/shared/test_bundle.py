@@ -76,6 +76,7 @@ def test_a_folder_without_a_manifest_is_not_a_bundle(bundle):
     error = refusal(read_manifest, bundle)
     assert error.code == "bundle_missing"
     assert f"no readable {MANIFEST_NAME}" in error.detail
+    assert "DERMQUEUE_MODEL too, is one of open, portable, research, a bundle's folder" in error.detail
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "made-up"', "[]", "null"])

@@ -27,10 +27,11 @@ _LOCK_NOT_AVAILABLE, _DEADLOCK = "55P03", "40P01"  # PostgreSQL's codes
 
 
 def upgrade(database: Database) -> None:
-    """Apply every pending migration; of processes that start together, one at a time does.
+    """Apply every pending migration, each in a transaction of its own; of processes that start together, one at a time.
 
-    The system may keep running: an upgrade that does not get a lock on a table at once releases all others and starts
-    over. A database that a later version has upgraded stays as it is (`check_upgraded`).
+    The system may keep running: no lock outlasts its migration, and one that does not get a lock on a table at once
+    releases all others and starts over. What was applied before a failure stays, and the next call goes on from there.
+    A database that a later version has upgraded stays as it is (`check_upgraded`).
 
     Raises:
         Unavailable: the database cannot be reached, or some table was never free.
@@ -39,22 +40,30 @@ def upgrade(database: Database) -> None:
         session.connection()
     for _ in range(_TRIES):
         try:
-            return _upgrade(database)
+            while _apply_next(database):
+                pass
+            return
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK):
                 raise
         time.sleep(_PAUSE_S)
-    raise Unavailable("database_busy", "A table was in use throughout. Please try again.")
+    raise Unavailable(
+        "database_busy",
+        f"A table was in use throughout. The database is at migration {read_migration(database)}. Please try again.",
+    )
 
 
-def _upgrade(database: Database) -> None:
+def _apply_next(database: Database) -> bool:
+    """Apply the first pending migration, if any, and return whether there may be another one."""
     with database.writer.begin() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has made the others wait already
             connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
         found = MigrationContext.configure(connection).get_current_revision()
-        if not _reaches(found, _newest()):
-            command.upgrade(_config(connection), "head")
+        if _reaches(found, _newest()):
+            return False
+        command.upgrade(_config(connection), "+1")
+    return True
 
 
 def check_upgraded(database: Database) -> None:

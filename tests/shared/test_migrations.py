@@ -7,16 +7,16 @@ from uuid import uuid4
 
 import pytest
 from alembic import command
-from sqlalchemy import CheckConstraint, inspect, select, text, update
+from sqlalchemy import CheckConstraint, event, inspect, select, text, update
 
 from shared.database import Database, read_clock
 from shared.domain import Caller, Role, Verdict
 from shared.errors import ConfigurationInvalid
-from shared.migrations import _config, check_upgraded, find_drift, upgrade
+from shared.migrations import _config, check_upgraded, find_drift, read_migration, upgrade
 from shared.service_tables import ReviewRow
-from shared.store import reviews, submissions
+from shared.store import cases, reviews, submissions
 from shared.tables import ApiKeyRow, CaseRow, SubmissionRow, Table
-from tests.factories import add_case, add_clinic, add_key
+from tests.factories import add_case, add_clinic, add_key, clinic_caller
 from tests.shared.steps import at
 from tests.waiting import wait_until
 
@@ -94,6 +94,41 @@ def test_processes_that_start_together_may_all_upgrade(empty_database, database_
     processes = [subprocess.Popen([sys.executable, "-c", UPGRADE, database_url]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert find_drift(empty_database) == []
+
+
+def test_what_was_applied_before_a_failure_stays_and_the_next_upgrade_goes_on_from_there(database):
+    downgrade(database, "0007")
+
+    def fail(_connection, _cursor, statement, *_) -> None:
+        if "review_base" in statement:
+            raise RuntimeError
+
+    event.listen(database.engine, "before_cursor_execute", fail)
+    with pytest.raises(RuntimeError):
+        upgrade(database)
+    event.remove(database.engine, "before_cursor_execute", fail)
+    assert read_migration(database) == "0008"
+    upgrade(database)
+    assert find_drift(database) == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("change", ["review_base", "width"])
+def test_a_case_can_be_read_while_a_migration_changes_many_others(database, change):
+    clinic_id = add_clinic(database)
+    case = add_case(database, clinic_id)
+    downgrade(database, "0007")
+    read = []
+
+    def read_before(_connection, _cursor, statement, *_) -> None:
+        if statement.strip().startswith("UPDATE cases") and f"SET {change}" in statement:
+            with database.reading() as session:
+                session.execute(text("SET LOCAL lock_timeout = '100ms'"))
+                read.append(cases.read_case(session, clinic_caller(clinic_id), case.id).id)
+
+    event.listen(database.engine, "before_cursor_execute", read_before)
+    upgrade(database)
+    assert read == [case.id]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -56,7 +56,7 @@ class Backlog:
     def _count(self, session: Session | Connection) -> int:
         with self._lock:
             if time.monotonic() - self._counted_at > _BACKLOG_COUNTED_EVERY_S:
-                self._counted = queue.count_waiting(session, read_clock(session), self._settings.backlog_limit)
+                self._counted = queue.count_queued(session, self._settings.backlog_limit)
                 self._counted_at = time.monotonic()
             return self._counted
 

@@ -133,9 +133,18 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
 
 
 def count_waiting(session: Session | Connection, now: datetime, at_most: int) -> int:
-    """Return how many cases could be claimed now; stops counting at `at_most`, to be fast whatever the backlog."""
+    """Return how many cases could be claimed now; stops counting at `at_most`, a few batches."""
     waiting = _claimable(select(CaseRow.id), now).limit(at_most)
     return session.scalar(select(func.count()).select_from(waiting.subquery()))
+
+
+def count_queued(session: Session | Connection, at_most: int) -> int:
+    """Return how many cases wait, those that are postponed included; stops counting at `at_most`.
+
+    What could be claimed among many is not asked, and no order: PostgreSQL would fetch every row, and sort all on disk.
+    """
+    queued = select(CaseRow.id).where(CaseRow.state == State.QUEUED).limit(at_most)
+    return session.scalar(select(func.count()).select_from(queued.subquery()))
 
 
 def _claimable(query: Select, now: datetime) -> Select:

@@ -33,6 +33,7 @@ Ask = Callable[[Session, Caller], object]
 ASKED: dict[Ask, str] = {
     lambda session, _: queue.claim_cases(session, 16, 60, read_clock(session)): "ix_cases_waiting",
     lambda session, _: queue.count_waiting(session, read_clock(session), 32): "ix_cases_waiting",
+    lambda session, _: queue.count_queued(session, 100_000): "ix_cases_waiting",
     lambda session, caller: cases.count_waiting_of(session, caller.clinic_id, 2000): "ix_cases_waiting_clinic",
     lambda session, _: queue.sweep_leases(session, read_clock(session)): "ix_cases_leases",
     lambda session, _: worklist.rank_unranked(session, 1000): "ix_cases_unranked",

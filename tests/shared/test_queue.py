@@ -97,6 +97,7 @@ def test_a_postponed_case_is_not_claimed_before_its_time(database, clinic_id):
     give_back(database, claim(database)[0], 10)
     with database.reading() as session:
         assert [queue.count_waiting(session, at(second), at_most=5) for second in (9, 10)] == [0, 1]
+        assert queue.count_queued(session, at_most=5) == 1
     assert claim(database, seconds=9) == []
     assert len(claim(database, seconds=10)) == 1
 
@@ -282,6 +283,7 @@ def test_counting_what_waits_stops_where_it_was_told_to(database, clinic_id):
         submit(database, clinic_id)
     with database.reading() as session:
         assert [queue.count_waiting(session, at(0), at_most) for at_most in (3, 9)] == [3, 5]
+        assert [queue.count_queued(session, at_most) for at_most in (3, 9)] == [3, 5]
 
 
 def test_a_postponed_case_gives_no_other_clinic_its_early_turn(database, clinic_id):

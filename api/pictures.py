@@ -1,7 +1,8 @@
 """The routes for a case's pictures: the photograph, and the heatmap of every class in every style."""
 
 import io
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 import numpy as np
@@ -14,6 +15,7 @@ from api.blueprints import guarded_blueprint
 from api.problems import problem_responses
 from api.schemas import CasePath, HeatmapQuery
 from api.services import seated, services
+from api.thumbnails import THUMBNAIL_SIDE, draw_thumbnail
 from shared.database import read_clock
 from shared.domain import CLASSES, ActivationMaps, Case, Role
 from shared.errors import NotFound, ObjectMissing, Unavailable
@@ -87,9 +89,32 @@ def decode_stored(case: Case, min_side: int) -> Image.Image:
     Raises:
         Unavailable: `pictures_busy`.
     """
-    busy = Unavailable("pictures_busy", "Too many pictures are being drawn at the moment. Ask again.")
-    with seated(services().picture_seats, busy):
+    with _seated_to_draw():
         return decode_photograph(services().store.get(case.photograph.key), min_side)
+
+
+def read_thumbnail(case: Case) -> bytes:
+    """Return a small photograph, drawn unless it was lately. The caller has checked and audited that it may be seen.
+
+    Raises:
+        Unavailable: `pictures_busy`.
+    """
+    key, drawn = case.photograph.key, services().thumbnails
+    if thumbnail := drawn.get(key):
+        return thumbnail
+    with _seated_to_draw():
+        thumbnail = drawn.get(key)  # perhaps somebody else has drawn it meanwhile
+        if thumbnail is None:
+            thumbnail = draw_thumbnail(decode_photograph(services().store.get(key), THUMBNAIL_SIDE))
+            drawn.keep(key, thumbnail)
+    return thumbnail
+
+
+@contextmanager
+def _seated_to_draw() -> Iterator[None]:
+    busy = Unavailable("pictures_busy", "Too many pictures are being drawn at the moment. Ask again.")
+    with seated(services().picture_places, busy, waits=False), seated(services().picture_seats, busy):
+        yield
 
 
 def _read_map(case_id: UUID, class_name: str) -> tuple[np.ndarray, float]:

@@ -9,6 +9,7 @@ from flask import current_app
 
 from api.limits import Backlog, KeyUses, Throttle
 from api.reads import KnownReads
+from api.thumbnails import Thumbnails
 from shared.database import Database, open_database
 from shared.dispatch import BusyDoorbell, Doorbell, make_celery
 from shared.errors import Unavailable
@@ -24,7 +25,8 @@ class Services:
     """The adapters of one API process, and its limits on concurrent work.
 
     `waiting_seats` limits the threads held by `Prefer: wait`, `photograph_seats` the photographs in memory at intake,
-    `picture_seats` those in memory to be shown, `submission_seats` the submissions on disk.
+    `picture_seats` those in memory to be shown, `picture_places` the threads that hold such a seat or wait for one,
+    `submission_seats` the submissions on disk.
     """
 
     settings: Settings
@@ -34,16 +36,19 @@ class Services:
     waiting_seats: BoundedSemaphore
     photograph_seats: BoundedSemaphore
     picture_seats: BoundedSemaphore
+    picture_places: BoundedSemaphore
     submission_seats: BoundedSemaphore
     backlog: Backlog
     throttle: Throttle
     key_uses: KeyUses
     reads: KnownReads
+    thumbnails: Thumbnails
 
 
 def open_services(settings: Settings) -> Services:
     """Return the services as the settings say; nothing connects until they are used."""
     database = open_database(settings.database_url)
+    pictures = max(1, settings.photographs_in_memory // 2)
     return Services(
         settings=settings,
         database=database,
@@ -51,12 +56,14 @@ def open_services(settings: Settings) -> Services:
         doorbell=BusyDoorbell(Doorbell(make_celery(settings))),
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
         photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
-        picture_seats=BoundedSemaphore(max(1, settings.photographs_in_memory // 2)),
+        picture_seats=BoundedSemaphore(pictures),
+        picture_places=BoundedSemaphore(pictures + max(1, settings.api_threads // 4)),
         submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),
         key_uses=KeyUses(database),
         reads=KnownReads(),
+        thumbnails=Thumbnails(),
     )
 
 

@@ -1,19 +1,14 @@
 """A case's page for its clinic and for reviewers, with its pictures and report, and the page of the model."""
 
-import io
-
 from flask import Response, request, url_for
-from PIL import Image
 
 from api import cases, pictures, reports, service
 from api.answers import parse_case_id
 from api.auth import allow, caller
 from api.pages.frame import guarded_pages, in_background, name_clinics, read_query, show
 from api.schemas import CasePath, HeatmapQuery, ReadHeader
+from api.thumbnails import THUMBNAIL_SIDE
 from shared.domain import Role
-
-THUMBNAIL_SIDE = 160
-"""Pixels of the longer side: twice what a list shows, for screens of high density."""
 
 case = guarded_pages("case")
 
@@ -61,7 +56,7 @@ def show_thumbnail(case_id: str) -> Response:
     if request.if_none_match.contains(response.get_etag()[0]):
         return response.make_conditional(request)
     audited = pictures.read_audited(found.id, "image.read")
-    response.set_data(_draw_thumbnail(pictures.decode_stored(audited, THUMBNAIL_SIDE)))
+    response.set_data(pictures.read_thumbnail(audited))
     return response
 
 
@@ -69,10 +64,3 @@ def show_thumbnail(case_id: str) -> Response:
 @allow(*Role)
 def show_model() -> Response:
     return show("model.html", model=service.read_current_model().get_json())
-
-
-def _draw_thumbnail(image: Image.Image) -> bytes:
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=75)
-    return file.getvalue()

@@ -22,6 +22,19 @@ function outcomeOf(page) {
   return page.querySelector("[data-outcome]")?.dataset.outcome;
 }
 
+/** Ask for a thumbnail again that was refused because too many were being drawn, ever later. */
+function askAgain(picture) {
+  const pause = (pauses.get(picture) ?? 500) * (1 + Math.random());
+  pauses.set(picture, pause);
+  if (pause < STALE_MS) setTimeout(() => (picture.src = picture.src), pause);
+}
+
+const pauses = new WeakMap();
+document.addEventListener("error", (event) => event.target.matches("img.thumbnail") && askAgain(event.target), true);
+for (const picture of document.querySelectorAll("img.thumbnail")) {
+  if (picture.complete && !picture.naturalWidth) askAgain(picture); // before this module ran
+}
+
 const OUTCOME = outcomeOf(document);
 
 function isFinal() {

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import random
 import threading
 import time
 from collections import defaultdict
@@ -182,7 +183,10 @@ class Triage:
                     log.warning("late_overlay_left case_id=%s", outcome.lease.case_id)
 
     def _erase_deleted(self) -> None:
-        """Erase objects of deleted cases, starting after the last case tried: a failure must not block the others."""
+        """Erase objects of deleted cases, starting after those tried before: a failure must not block the others.
+
+        In random order, so that the sweeps of several workers share the cases instead of all erasing the same one.
+        """
         now_s = time.monotonic()
         if now_s >= self._erase_anew_at_s:
             self._erased_up_to, self._erase_anew_at_s = None, now_s + _ERASE_REFUSED_AGAIN_S
@@ -190,8 +194,12 @@ class Triage:
             # One lease later, no worker can still be storing an overlay of a case that was deleted meanwhile.
             deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
             to_erase = objects.list_to_erase(session, deleted_before, _ERASE_AT_ONCE, self._erased_up_to)
-        for deleted in takewhile(lambda _: not self.stopping.is_set(), to_erase):
-            self._erased_up_to = deleted
+        self._erased_up_to = to_erase[-1] if to_erase else self._erased_up_to
+        shuffled = random.sample(to_erase, len(to_erase))
+        for deleted in takewhile(lambda _: not self.stopping.is_set(), shuffled):
+            with self._database.reading() as session:
+                if objects.is_erased(session, deleted.case_id):
+                    continue
             try:
                 is_erased = self._erase(deleted)
             except Unavailable:

@@ -55,6 +55,11 @@ def list_to_erase(
     return [DeletedCase(*row) for row in session.execute(query)]
 
 
+def is_erased(session: Session, case_id: UUID) -> bool:
+    """Return whether a deleted case's objects are known to be gone."""
+    return session.scalar(select(CaseRow.erased_at.is_not(None)).where(CaseRow.id == case_id))
+
+
 def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
     """Record that a deleted case's objects are gone."""
     session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))

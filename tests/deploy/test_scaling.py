@@ -42,6 +42,16 @@ def test_the_query_counts_whatever_only_a_worker_can_do(database):
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_erasures_ask_for_one_worker_however_many_they_are(database):
+    clinic_id = add_clinic(database)
+    for _ in range(3):
+        case = submit(database, clinic_id)
+        with database.writing() as session:
+            cases.delete_case(session, None, case.id, read_clock(session))
+    assert ask(database) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_each_count_of_the_query_walks_an_index_of_its_own(database):
     with database.writing() as session:
         session.execute(text("SET LOCAL enable_seqscan = off"))

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from shared.database import Database, read_clock
 from shared.errors import ObjectRefused, ObjectTimedOut, Unavailable
 from shared.storage import ObjectStore, upload_key
-from shared.store import cases, uploads
+from shared.store import cases, objects, uploads
 from shared.tables import CaseRow
 from tests.factories import add_photograph
 from tests.faults.network.proxy import Swallow
@@ -73,6 +73,22 @@ def test_cases_that_cannot_be_erased_are_skipped_however_many_and_retried_later(
     monkeypatch.setattr(triage, "_erase_anew_at_s", 0)
     for _ in range(3):
         triage.sweep()
+    assert left_of(database) == set()
+
+
+def test_what_another_worker_has_erased_meanwhile_is_not_erased_again(make_triage, database, store, clinic_id):
+    deleted = delete_cases(database, store, clinic_id, 3)
+    asked = []
+
+    class Crowded(Refusing):
+        def erase_case(self, clinic_id: UUID, case_id: UUID) -> None:
+            asked.append(case_id)
+            with database.writing() as session:
+                for each in deleted:
+                    objects.mark_erased(session, each, read_clock(session))
+
+    make_triage(store=Crowded(store, set(), ObjectRefused)).sweep()
+    assert len(asked) == 1
     assert left_of(database) == set()
 
 

@@ -17,6 +17,7 @@ from shared.table_base import UtcDateTime
 
 _BUSY_TIMEOUT_MS = 15_000
 _PAUSE_S = 1.0
+_CONNECTIONS = 40  # of one process: more than it has threads that ask
 _POSTGRESQL = {
     "connect_timeout": 5,  # s
     # Without these, we would wait for a server that the network cut off until TCP gives up: a quarter of an hour.
@@ -106,8 +107,10 @@ def _is_transient(error: DBAPIError | PoolTimeout) -> bool:
     return isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, kept: int = 10) -> Database:
     """Make the engine for `url`; nothing connects until the first transaction.
+
+    kept: connections to PostgreSQL that stay open once they were needed; at most `_CONNECTIONS` are open at a time.
 
     Errors name their statement but not its values: those come from clinics, and errors end up in logs.
     """
@@ -118,8 +121,8 @@ def open_database(url: str) -> Database:
         engine = create_engine(
             url,
             hide_parameters=True,
-            pool_size=10,
-            max_overflow=30,
+            pool_size=kept,
+            max_overflow=_CONNECTIONS - kept,
             connect_args=_POSTGRESQL,
         )
         event.listen(engine, "handle_error", _forget_values)

@@ -29,6 +29,8 @@ from worker.triage import Triage
 from worker.webhooks import Courier
 
 _IO_THREADS_PER_CASE = 0.5
+_CONNECTIONS_KEPT = 4
+"""To PostgreSQL: those of the analysis, the sweep and the heartbeat. Webhook messages open more while they are sent."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def run_worker(settings: Settings) -> int:
         ConfigurationInvalid: the database needs `dermqueue db upgrade`, or see `start_tracing` and `choose_device`.
     """
     start_tracing("dermqueue-worker")
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, kept=_CONNECTIONS_KEPT)
     check_upgraded(database)
     with local_bundle(settings.model, settings) as folder:
         device = choose_device(settings.device, settings.runtime)

@@ -4,6 +4,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -167,6 +168,16 @@ def test_a_broken_connection_is_a_transient_error_and_the_next_transaction_gets_
         lose_the_connection()
     assert caught.value.code == "database_unavailable"
     assert clinics_of(database) == 0
+
+
+@on_postgresql
+def test_only_some_connections_stay_open_once_a_rush_is_over(database_url):
+    database = open_database(database_url, kept=2)
+    with ExitStack() as rush:
+        for _ in range(5):
+            rush.enter_context(database.reading()).scalar(select(1))
+    assert database.engine.pool.checkedin() == 2
+    database.engine.dispose()
 
 
 @on_postgresql

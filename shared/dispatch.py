@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from celery import Celery
 from celery.schedules import crontab
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from shared.settings import Settings
 
@@ -28,6 +29,8 @@ _DELIVER_EVERY_S = 5.0
 _PURGE_EXPIRES_S = 12 * 3600
 _PAUSE_AFTER_FAILURE_S = 5.0
 _RING_AT_MOST_EVERY_S = 0.05
+_RINGS_KEPT = 500
+"""Messages that may wait: a worker takes one per time slice, so that more would pile up while there is a backlog."""
 
 log = logging.getLogger(__name__)
 
@@ -78,16 +81,18 @@ class Doorbell:
         self._silent_until = 0.0
 
     def ring(self, times: int = 1) -> None:
-        """Ring once for each batch that should start.
+        """Ring once for each batch that should start, unless enough rings wait for a worker already.
 
         A broker that is unreachable or full, or refuses us, is logged, never raised: the cases are already committed.
         """
         if time.monotonic() < self._silent_until:
             return
         try:
-            for _ in range(times):
-                self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False)
-        except OperationalError as error:
+            with self._celery.producer_or_acquire() as producer:
+                waiting = producer.channel.queue_declare(ANALYZE_QUEUE).message_count if times else 0
+                for _ in range(min(times, _RINGS_KEPT - waiting)):
+                    self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False, producer=producer)
+        except (OperationalError, RedisError) as error:  # kombu does not translate what counting raises
             # Otherwise every submission would wait for the same timeout; the sweep rings for these cases anyway.
             self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             log.warning("doorbell_unreachable reason=%s", type(error).__name__)

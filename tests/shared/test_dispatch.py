@@ -100,6 +100,18 @@ def test_ringing_for_many_batches_puts_one_message_for_each(make, broker_url, br
     assert broker.llen(ANALYZE_QUEUE) == 3
 
 
+def test_rings_that_no_worker_has_taken_do_not_pile_up(make, broker_url, broker, monkeypatch):
+    monkeypatch.setattr(dispatch, "_RINGS_KEPT", 5)
+    bell = Doorbell(make(broker_url))
+    for _ in range(3):
+        bell.ring(times=3)
+    assert broker.llen(ANALYZE_QUEUE) == 5
+    broker.lpop(ANALYZE_QUEUE)
+    bell.ring()
+    bell.ring()
+    assert broker.llen(ANALYZE_QUEUE) == 5
+
+
 def test_sweeps_and_purges_go_to_a_queue_of_their_own(make, broker_url, broker):
     celery = make(broker_url)
     for task in (SWEEP, PURGE, DELIVER):

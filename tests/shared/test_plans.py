@@ -41,6 +41,9 @@ ASKED: dict[Ask, str] = {
         session, another(session, caller), LONG_AGO, 20
     ): "ix_cases_kept",
     lambda session, _: worklist.count_worklist(session, worklist.WorklistFilter()): "ix_cases_worklist",
+    lambda session, _: worklist.list_worklist(
+        session, worklist.WorklistFilter(reviewed=True, state=State.FAILED), 5
+    ): "ix_cases_worklist_decision",
     lambda session, _: overview.count_failed(session): "ix_cases_state",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(), 51): "ix_cases_clinic_newest",
     lambda session, caller: cases.list_cases(session, caller, CaseFilter(State.FAILED), 51): "ix_cases_clinic_state",

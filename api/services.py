@@ -57,7 +57,7 @@ def open_services(settings: Settings) -> Services:
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
         photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
         picture_seats=BoundedSemaphore(pictures),
-        picture_places=BoundedSemaphore(pictures + max(1, settings.api_threads // 4)),
+        picture_places=BoundedSemaphore(max(pictures, settings.api_threads * 3 // 4)),
         submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),

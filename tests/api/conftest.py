@@ -143,11 +143,15 @@ def lies_there(s3, servers) -> Callable[[Clinic], list[str]]:
 def rung(servers) -> Iterator[Callable[[], int]]:
     """Count the messages in the analyze queue, which is empty at first, once all that were asked for are there."""
 
-    def count() -> int:
+    def await_rings() -> None:
         wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+
+    def count() -> int:
+        await_rings()
         return broker.llen(ANALYZE_QUEUE)
 
     with redis.Redis.from_url(servers["broker_url"]) as broker:
+        await_rings()  # an earlier test's
         broker.delete(ANALYZE_QUEUE)
         yield count
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from prometheus_client import REGISTRY
 
+from deploy.embedded.program import find_free_port
 from shared.errors import Unavailable
 from tests import images
 from tests.factories import add_photograph
@@ -96,10 +97,8 @@ def test_a_late_result_is_counted_only_as_late(make_triage, database, store, cli
 
 def test_workers_on_one_machine_take_one_port_each(monkeypatch):
     monkeypatch.setattr(metrics, "_PORTS_TRIED", 1)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        first = taken.getsockname()[1]
+    first = find_free_port((0, 1))
+    with socket.create_server(("127.0.0.1", first)):
         served = [serve(first)]
         with pytest.raises(OSError, match="in use"):
             serve(first)

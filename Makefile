@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 API := tests/api
-STACKS := tests/deploy tests/journey tests/rehearsal
+DEPLOY := tests/deploy
+JOURNEYS := tests/journey tests/rehearsal
 FAULTS := tests/faults
 NETWORK := tests/faults/network
 
-.PHONY: demo up test test-api test-stacks test-others test-faults test-network faults rehearsal bench fuzz schemathesis audit \
-	docs pictures clean
+.PHONY: demo up test test-api test-deploy test-journeys test-others test-faults test-network faults rehearsal bench fuzz \
+	schemathesis audit docs pictures clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -18,21 +19,24 @@ up: .venv/installed
 test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(MAKE) --jobs 3 --keep-going test-api test-stacks test-others
+	$(MAKE) --jobs 4 --keep-going test-api test-deploy test-journeys test-others
 	$(MAKE) --jobs 2 --keep-going test-faults test-network
 
-# Three parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards, two at a
+# Four parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards, two at a
 # time and with nothing else, since what they measure depends on timeouts. More threads than cores would wait for each other.
-test-api test-stacks test-others test-faults test-network: export OMP_NUM_THREADS := 1
+test-api test-deploy test-journeys test-others test-faults test-network: export OMP_NUM_THREADS := 1
 
 test-api: .venv/installed-test
 	$(BIN)/pytest $(API)
 
-test-stacks: .venv/installed-test
-	$(BIN)/pytest $(STACKS)
+test-deploy: .venv/installed-test
+	$(BIN)/pytest $(DEPLOY)
+
+test-journeys: .venv/installed-test
+	$(BIN)/pytest $(JOURNEYS)
 
 test-others: .venv/installed-test
-	$(BIN)/pytest $(patsubst %,--ignore %,$(API) $(STACKS) $(FAULTS))
+	$(BIN)/pytest $(patsubst %,--ignore %,$(API) $(DEPLOY) $(JOURNEYS) $(FAULTS))
 
 test-faults: .venv/installed-test
 	$(BIN)/pytest $(FAULTS) --ignore $(NETWORK)

@@ -41,7 +41,9 @@ _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
 
 
 def strip_metadata(data: bytes, media_type: str) -> bytes:
-    """Return the file without anything that could identify a patient or a place; unchanged if it holds no such thing.
+    """Return the file without anything that could identify a patient or a place.
+
+    It is unchanged if it holds no such thing, except that a PNG's profile is deflated anew.
 
     media_type: as returned by `inspect_photograph`, which accepted the file. Dropped: EXIF except the orientation, XMP,
     IPTC, comments, previews, second pictures, vendors' and unknown parts, all bytes after the end of the picture. What

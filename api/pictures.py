@@ -1,8 +1,7 @@
 """The routes for a case's pictures: the photograph, and the heatmap of every class in every style."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from uuid import UUID
 
 import numpy as np
@@ -89,20 +88,20 @@ def decode_stored(case: Case, min_side: int) -> Image.Image:
     Raises:
         Unavailable: `pictures_busy`.
     """
-    with _seated_to_draw():
+    with seated(services().picture_seats, _busy()):
         return decode_photograph(services().store.get(case.photograph.key), min_side)
 
 
 def read_thumbnail(case: Case) -> bytes:
-    """Return a small photograph, drawn unless it was lately. The caller has checked and audited that it may be seen.
+    """Return a small photograph, drawn unless it was lately. It is the caller who checks that it may be seen.
 
     Raises:
-        Unavailable: `pictures_busy`.
+        Unavailable: `pictures_busy`, at once if too many threads draw such ones or wait to.
     """
     key, drawn = case.photograph.key, services().thumbnails
     if thumbnail := drawn.get(key):
         return thumbnail
-    with _seated_to_draw():
+    with seated(services().thumbnail_seats, _busy(), waits=False), seated(services().picture_seats, _busy()):
         thumbnail = drawn.get(key)  # perhaps somebody else has drawn it meanwhile
         if thumbnail is None:
             thumbnail = draw_thumbnail(decode_photograph(services().store.get(key), THUMBNAIL_SIDE))
@@ -110,11 +109,8 @@ def read_thumbnail(case: Case) -> bytes:
     return thumbnail
 
 
-@contextmanager
-def _seated_to_draw() -> Iterator[None]:
-    busy = Unavailable("pictures_busy", "Too many pictures are being drawn at the moment. Ask again.")
-    with seated(services().picture_places, busy, waits=False), seated(services().picture_seats, busy):
-        yield
+def _busy() -> Unavailable:
+    return Unavailable("pictures_busy", "Too many pictures are being drawn at the moment. Ask again.")
 
 
 def _read_map(case_id: UUID, class_name: str) -> tuple[np.ndarray, float]:

@@ -25,7 +25,7 @@ class Services:
     """The adapters of one API process, and its limits on concurrent work.
 
     `waiting_seats` limits the threads held by `Prefer: wait`, `photograph_seats` the photographs in memory at intake,
-    `picture_seats` those in memory to be shown, `picture_places` the threads that hold such a seat or wait for one,
+    `picture_seats` those in memory to be shown, `thumbnail_seats` the threads that draw for lists or wait to,
     `submission_seats` the submissions on disk.
     """
 
@@ -36,7 +36,7 @@ class Services:
     waiting_seats: BoundedSemaphore
     photograph_seats: BoundedSemaphore
     picture_seats: BoundedSemaphore
-    picture_places: BoundedSemaphore
+    thumbnail_seats: BoundedSemaphore
     submission_seats: BoundedSemaphore
     backlog: Backlog
     throttle: Throttle
@@ -57,7 +57,7 @@ def open_services(settings: Settings) -> Services:
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
         photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
         picture_seats=BoundedSemaphore(pictures),
-        picture_places=BoundedSemaphore(max(pictures, settings.api_threads * 3 // 4)),
+        thumbnail_seats=BoundedSemaphore(max(pictures, settings.api_threads * 3 // 4)),
         submission_seats=BoundedSemaphore(max(1, settings.api_threads // 4)),
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),

@@ -5,6 +5,7 @@ that version itself is deleted.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from botocore.client import BaseClient
 
@@ -38,9 +39,9 @@ class BucketContents:
                 if entry["Key"] == key:
                     self._delete(entry)
 
-    def _entries(self, prefix: str) -> Iterator[dict]:
-        for page in self.pages(prefix):
-            yield from page
+    def _entries(self, prefix: str) -> list[dict]:
+        """Return everything under a prefix, versions before markers: without its marker, one would be seen again."""
+        return sorted(chain.from_iterable(self.pages(prefix)), key=lambda entry: "Size" not in entry)
 
     def _keeps_versions(self) -> bool:
         """Delete nothing, and see whether S3 answers with a delete marker.

@@ -9,7 +9,7 @@ from threading import Event
 from uuid import UUID
 
 from shared.database import Database, read_clock
-from shared.errors import ObjectInaccessible
+from shared.errors import ObjectInaccessible, ObjectRefused
 from shared.storage import ObjectStore, StoredObject, case_of_key, is_upload
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
@@ -114,7 +114,11 @@ class Housekeeping:
         with self._database.reading() as session:
             stored_before = read_clock(session) - _ORPHAN_GRACE
         pages = takewhile(lambda _: not self._stopping.is_set(), self._store.walk())
-        return sum(self._erase_unknown(page, stored_before) for page in pages)
+        try:
+            return sum(self._erase_unknown(page, stored_before) for page in pages)
+        except ObjectRefused as error:  # to list, or to erase versions: it would refuse again in five minutes
+            log.warning("walk_refused reason=%s", error.__cause__)
+            return 0
 
     def _erase_unknown(self, page: Sequence[StoredObject], stored_before: datetime) -> int:
         case_of = {item.key: case_of_key(item.key) for item in page if item.stored_at < stored_before}

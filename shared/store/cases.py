@@ -242,7 +242,7 @@ def delete_case(session: Session, caller: Caller | None, case_id: UUID, now: dat
 
 
 def forget_sizes(session: Session) -> None:
-    """Empty the photograph's size and sides in deleted cases: code of migration 0009 keeps them during an upgrade."""
+    """Empty the photograph's size and sides in deleted cases: 0.1.0 keeps them, also during the upgrade from it."""
     kept = CaseRow.deleted_at.is_not(None), CaseRow.width != 0
     session.execute(update(CaseRow).where(*kept).values(width=0, height=0, size_bytes=0))
 

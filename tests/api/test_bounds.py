@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BoundedSemaphore, Lock
@@ -88,20 +87,9 @@ def test_who_finds_no_seat_to_look_at_a_photograph_is_told_to_come_back(
     assert clinic.get(f"/v1/cases/{case_id}/{look}").status_code == 200
 
 
-def test_who_would_be_one_too_many_to_wait_for_such_a_seat_is_told_at_once(clinic, services, database, store):
-    case_id = clinic.submit().json["id"]
-    record_result(database, store, case_id)
-    take_all(services.picture_places)
-    began_s = time.monotonic()
-    assert read_problem(clinic.get(f"/v1/cases/{case_id}/report"), 503)["code"] == "pictures_busy"
-    assert time.monotonic() - began_s < 5  # without a place, nobody waits for a seat
-    services.picture_places.release()
-    assert clinic.get(f"/v1/cases/{case_id}/report").status_code == 200
-
-
-def test_a_quarter_of_the_threads_is_left_while_pictures_are_drawn(open_app):
+def test_a_quarter_of_the_threads_is_left_while_thumbnails_are_drawn(open_app):
     services = services_of(open_app(api_threads=16, photographs_in_memory=4))
-    assert sum(iter(lambda: services.picture_places.acquire(blocking=False), False)) == 12
+    assert sum(iter(lambda: services.thumbnail_seats.acquire(blocking=False), False)) == 12
 
 
 def test_a_submission_that_finds_no_seat_is_refused_before_it_is_received(clinic, services, rows):

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.errors import ObjectRefused
+from shared.errors import ObjectMissing, ObjectRefused
 from shared.settings import Settings
 from shared.storage import ObjectStore, open_object_store, upload_key
 
@@ -112,10 +112,13 @@ def test_a_store_that_holds_a_version_back_refuses_the_erasure_until_it_no_longe
     held = {"Bucket": store._bucket, "Key": PHOTOGRAPH}
     held["VersionId"] = store._client.put_object(**held, Body=b"photograph")["VersionId"]
     store._client.put_object_legal_hold(**held, LegalHold={"Status": "ON"})
+    delete_plainly(store, PHOTOGRAPH)
     for _ in range(2):
         with pytest.raises(ObjectRefused):
             erase(store)
         assert kept(store) == [PHOTOGRAPH]
+        with pytest.raises(ObjectMissing):  # what a plain deletion has hidden stays hidden
+            store.get(PHOTOGRAPH)
     store._client.put_object_legal_hold(**held, LegalHold={"Status": "OFF"})
     erase(store)
     assert kept(store) == []

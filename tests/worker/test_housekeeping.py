@@ -317,3 +317,9 @@ def test_every_purge_logs_the_trails_newest_hash_so_that_there_is_a_copy_elsewhe
         entries, head = trail.read_head(session)
     assert f"audit_head entries={entries} hash={head}" in caplog.text
     assert "purged cases=0 uploads=0 orphans=" in caplog.text
+
+
+def test_a_store_that_refuses_to_be_listed_is_asked_again_the_next_day_and_not_at_once(database, settings, caplog):
+    stranger = open_object_store(settings.model_copy(update={"s3_access_key": "nobody"}))
+    assert Housekeeping(database, stranger).purge()
+    assert "walk_refused reason=" in caplog.text

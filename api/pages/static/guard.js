@@ -23,10 +23,11 @@ export function guard(form) {
 async function findObstacle() {
   try {
     const headers = { "Dermqueue-Live": "1" };
-    const signal = AbortSignal.timeout(10000);
+    const signal = AbortSignal.timeout?.(10000); // not in older browsers
     const answer = await fetch("/app/model", { headers, signal, redirect: "manual", cache: "no-store" });
     if (answer.type === "opaqueredirect") return SIGNED_OUT;
-    return answer.status === 502 || answer.status === 504 ? UNREACHABLE : null; // a proxy's; 503 is also a missing model's
+    if (![502, 503, 504].includes(answer.status)) return null;
+    return (await answer.text()).includes("model_not_loaded") ? null : UNREACHABLE; // cases are taken without a model
   } catch {
     return UNREACHABLE;
   }

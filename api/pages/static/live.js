@@ -26,7 +26,7 @@ function outcomeOf(page) {
 function askAgain(picture) {
   const pause = (pauses.get(picture) ?? 500) * (1 + Math.random());
   pauses.set(picture, pause);
-  if (pause < STALE_MS) setTimeout(() => (picture.src = picture.src), pause);
+  if (pause < STALE_MS) setTimeout(() => picture.isConnected && (picture.src = picture.src), pause);
 }
 
 const pauses = new WeakMap();

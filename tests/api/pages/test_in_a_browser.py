@@ -1,11 +1,12 @@
 """The pages in Chromium: with scripts and without, by mouse, touch and keyboard, wide and narrow, light and dark."""
 
 import re
+from collections.abc import Callable
 from functools import reduce
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from shared.database import Database, read_clock
 from shared.domain import Role
@@ -188,8 +189,12 @@ def test_a_review_that_was_stopped_on_its_way_can_be_sent_again(open_page, revie
     assert [review["verdict"] for review in said_of(reviewer, analysed)] == ["agree"]
 
 
+def answering(status: int) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(status=status)
+
+
 def test_a_review_that_cannot_be_sent_stays_on_the_page_and_is_still_asked_for(open_page, reviewer, analysed, meant):
-    meant.append("net::ERR_INTERNET_DISCONNECTED")
+    meant += ["net::ERR_INTERNET_DISCONNECTED", "status of 503"]
     page, asked = open_page(reviewer), []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
     page.goto(f"/app/worklist/{analysed}")
@@ -199,9 +204,10 @@ def test_a_review_that_cannot_be_sent_stays_on_the_page_and_is_still_asked_for(o
     page.get_by_role("button", name="Save and continue").click()
     expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached, and nothing was sent")
     page.context.set_offline(False)
-    page.route("**/model", lambda route: route.fulfill(status=502))
-    page.get_by_role("button", name="Save and continue").click()
-    expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached, and nothing was sent")
+    for status in (502, 503):
+        page.route("**/model", answering(status))
+        page.get_by_role("button", name="Save and continue").click()
+        expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached, and nothing was sent")
     page.get_by_role("link", name="Next case").click()
     expect(page.get_by_label("Note")).to_have_value("A careful note")
     assert asked == ["beforeunload"]

@@ -39,15 +39,16 @@ def test_a_thumbnail_that_was_drawn_is_sent_to_nobody_else_and_to_nobody_after_e
 
 
 def test_a_thumbnail_that_was_refused_is_blank_until_there_is_time_to_draw_it(
-    open_page, reviewer, analysed, services, meant
+    open_page, reviewer, analysed, services, rows, meant
 ):
     meant.append("status of 503")
-    take_all(services.picture_places)
+    take_all(services.thumbnail_seats)
     page = open_page(reviewer)
     with page.expect_response(lambda answer: answer.status == 503):
         page.goto("/app/worklist")
     thumbnail = page.locator("img.thumbnail")
     expect(thumbnail).to_have_js_property("complete", True)
     assert thumbnail.bounding_box()["width"] == 80
-    services.picture_places.release()
+    assert "image.read" not in [row.action for row in rows("audit_events")]
+    services.thumbnail_seats.release()
     expect(thumbnail).not_to_have_js_property("naturalWidth", 0, timeout=20_000)

@@ -363,6 +363,7 @@ def test_with_a_persons_own_colours_what_is_chosen_and_what_a_key_stands_for_is_
 
 
 def colours(page: Page, selector: str) -> list[dict[str, str]]:
+    page.wait_for_load_state()  # with its style sheets
     return page.locator(selector).evaluate_all(
         """parts => parts.map((part) => getComputedStyle(part)).map((style) => ({
             ground: style.backgroundColor, border: style.borderBottomColor, fill: style.fill, stroke: style.stroke,

@@ -85,11 +85,11 @@ class Doorbell:
 
         A broker that is unreachable or full, or refuses us, is logged, never raised: the cases are already committed.
         """
-        if time.monotonic() < self._silent_until:
+        if not times or time.monotonic() < self._silent_until:
             return
         try:
             with self._celery.producer_or_acquire() as producer:
-                waiting = producer.channel.queue_declare(ANALYZE_QUEUE).message_count if times else 0
+                waiting = producer.channel.queue_declare(ANALYZE_QUEUE).message_count
                 for _ in range(min(times, _RINGS_KEPT - waiting)):
                     self._celery.send_task(ANALYZE, queue=ANALYZE_QUEUE, retry=False, producer=producer)
         except (OperationalError, RedisError) as error:  # kombu does not translate what counting raises

@@ -194,7 +194,9 @@ class Triage:
             # One lease later, no worker can still be storing an overlay of a case that was deleted meanwhile.
             deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
             to_erase = objects.list_to_erase(session, deleted_before, _ERASE_AT_ONCE, self._erased_up_to)
-        self._erased_up_to = to_erase[-1] if to_erase else self._erased_up_to
+        if not to_erase:
+            return
+        self._erased_up_to = to_erase[-1]
         shuffled = random.sample(to_erase, len(to_erase))
         for deleted in takewhile(lambda _: not self.stopping.is_set(), shuffled):
             with self._database.reading() as session:

@@ -22,6 +22,8 @@ function outcomeOf(page) {
   return page.querySelector("[data-outcome]")?.dataset.outcome;
 }
 
+const pauses = new WeakMap();
+
 /** Ask for a thumbnail again that was refused because too many were being drawn, ever later. */
 function askAgain(picture) {
   const pause = (pauses.get(picture) ?? 500) * (1 + Math.random());
@@ -29,7 +31,6 @@ function askAgain(picture) {
   if (pause < STALE_MS) setTimeout(() => picture.isConnected && (picture.src = picture.src), pause);
 }
 
-const pauses = new WeakMap();
 document.addEventListener("error", (event) => event.target.matches("img.thumbnail") && askAgain(event.target), true);
 for (const picture of document.querySelectorAll("img.thumbnail")) {
   if (picture.complete && !picture.naturalWidth) askAgain(picture); // before this module ran

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_card, read_manifest, verify_weights
 from shared.errors import ConfigurationInvalid, ModelUnusable
+from shared.settings import read_device
 from worker.familiarity import Familiarity, read_familiarity
 from worker.network import LesionNetwork, in_float32
 from worker.runtime import Reader, Runtime, make_runtime
@@ -116,6 +117,15 @@ def choose_device(name: str, runtime: str = "auto") -> torch.device:
             " driver's version and CUDA_VISIBLE_DEVICES, or set DERMQUEUE_DEVICE=cpu.",
         ) from error
     return torch.device("cuda")
+
+
+def choose_commands_device() -> torch.device:
+    """Return the device for a command that needs no other setting than `DERMQUEUE_DEVICE`.
+
+    Raises:
+        ConfigurationInvalid: it is malformed, or see `choose_device`.
+    """
+    return choose_device(read_device())
 
 
 def _try_gpu() -> None:

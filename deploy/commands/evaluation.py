@@ -9,7 +9,6 @@ from deploy.bundles import BUNDLE_NAMES, opened_bundle
 from deploy.commands import data_dir_option, data_option, file_type, folder_type
 from deploy.terminal import make_console, progress
 from shared.domain import CLASSES
-from shared.settings import read_device
 
 
 @click.command()
@@ -103,10 +102,10 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
 
 
 def _load(bundle: str, data_dir: Path):
-    from worker.model import choose_device, load_model
+    from worker.model import choose_commands_device, load_model
 
     with opened_bundle(bundle, data_dir) as folder:
-        return load_model(folder, choose_device(read_device()))
+        return load_model(folder, choose_commands_device())
 
 
 def _read_with(model, sources):

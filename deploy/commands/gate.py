@@ -6,7 +6,6 @@ from rich.table import Table
 from deploy.bundles import BUNDLE_NAMES, is_remote, opened_bundle
 from deploy.commands import data_dir_option, data_option, folder_type
 from deploy.terminal import make_console, progress
-from shared.settings import read_device
 
 _kinds_type = (str, folder_type)
 
@@ -62,7 +61,7 @@ def measure(bundle, images, worse, note, data_dir) -> None:
 
     Prints the shares of each kind with 95% intervals, and the codes.
     """
-    from worker.model import choose_device, load_model
+    from worker.model import choose_commands_device, load_model
     from worker.training.bundling import note_flags
     from worker.training.gate import flag_images, flag_worse
 
@@ -71,7 +70,7 @@ def measure(bundle, images, worse, note, data_dir) -> None:
     if note and is_remote(bundle):
         raise click.UsageError("--note writes to the bundle, and one in S3 is only read: give a folder.")
     with opened_bundle(bundle, data_dir) as folder:
-        model = load_model(folder, choose_device(read_device()))
+        model = load_model(folder, choose_commands_device())
         with progress() as on_progress:
             flags = [flag_images(model, *kind, on_progress) for kind in images]
             made_worse = [each for kind in worse for each in flag_worse(model, *kind, on_progress)]

@@ -12,7 +12,6 @@ from deploy.stack import MODEL_VARIABLE, choose_model, chosen_model
 from deploy.terminal import progress
 from shared.bundle import SHIPPED_BUNDLES, find_bundle, read_card, read_manifest
 from shared.errors import ModelUnusable
-from shared.settings import read_device
 
 
 @click.command()
@@ -181,10 +180,10 @@ def _verify(name: str, data_dir: Path) -> str:
     """Return a bundle's name and version after running it on an image of noise; raise `ModelUnusable` if it fails."""
     import numpy as np
 
-    from worker.model import choose_device, load_model  # torch is loaded only where it is used
+    from worker.model import choose_commands_device, load_model  # torch is loaded only where it is used
 
     with opened_bundle(name, data_dir) as folder:
-        loaded = load_model(folder, choose_device(read_device()))
+        loaded = load_model(folder, choose_commands_device())
     side = loaded.manifest.preprocessing.input_side
     loaded.read(np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8))
     return f"{loaded.manifest.name} {loaded.manifest.version}"

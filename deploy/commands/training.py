@@ -10,7 +10,6 @@ import click
 from deploy.bundles import BUNDLE_NAMES, opened_bundle
 from deploy.commands import data_dir_option, data_option, file_type, folder_type
 from deploy.terminal import progress
-from shared.settings import read_device
 
 _out_type = click.Path(file_okay=False, path_type=Path)
 
@@ -177,10 +176,10 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
 
 def _load_teacher(bundle: str, data_dir: Path):
     """Load the bundle that teaches, with torch where bfloat16 makes that faster."""
-    from worker.model import choose_device, load_model
+    from worker.model import choose_commands_device, load_model
     from worker.training.precision import bfloat16_pays
 
-    device = choose_device(read_device())
+    device = choose_commands_device()
     with opened_bundle(bundle, data_dir) as folder:
         return load_model(folder, device, "torch" if bfloat16_pays(device.type) else "auto")
 

@@ -29,8 +29,7 @@ from shared.bundle import (
 )
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
-from shared.settings import read_device
-from worker.model import Model, choose_device, load_model
+from worker.model import Model, choose_commands_device, load_model
 from worker.network import leave_out_shared, name_classes
 from worker.quality import NOT_DERMOSCOPIC
 from worker.training.batches import OnProgress, in_batches
@@ -138,7 +137,7 @@ def write_bundle(
         card = write_card(manifest, run.recipe, networks, groups, has_experiments=bool(description.experiments))
         (made / CARD_NAME).write_text(card, encoding="utf-8")
         _write_manifest(made, manifest)
-        scales, shares = _look(load_model(made, choose_device(read_device())), sources, on_progress)
+        scales, shares = _look(load_model(made, choose_commands_device()), sources, on_progress)
         check = write_familiarity(made, shares, sources)
         rewrite(made, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
     return folder
@@ -194,7 +193,7 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProg
         InputUnusable: `data_unusable`.
         ModelUnusable: the bundle cannot be loaded.
     """
-    model = load_model(folder, choose_device(read_device()), with_familiarity=False)
+    model = load_model(folder, choose_commands_device(), with_familiarity=False)
     _, shares = _look(model, sources, on_progress)
     check = write_familiarity(folder, shares, sources)
     rewrite(folder, model.manifest.model_copy(update={"familiarity": check}), read_card(folder))

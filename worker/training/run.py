@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
 from shared.errors import InputUnusable
-from shared.settings import read_device
-from worker.model import Model, choose_device
+from worker.model import Model, choose_commands_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
 from worker.training.dataset import LabelledImages
 from worker.training.fine_tune import FineTuning, OnStep
@@ -49,7 +48,7 @@ def train_network(
     start, learnt = _describe_start(starting_weights), read_learnt(starting_weights).union(train.ids)
     _check_teachers(recipe, teacher_predictions, teacher)
     soft_labels = torch.from_numpy(mean_probabilities(teacher_predictions, train.ids)) if teacher_predictions else None
-    tuning = FineTuning(recipe, network.to(choose_device(read_device())), folder, train, val, soft_labels, teacher)
+    tuning = FineTuning(recipe, network.to(choose_commands_device()), folder, train, val, soft_labels, teacher)
     if (folder / RECORD_NAME).exists():
         tuning.refuse_other(json.loads((folder / RECORD_NAME).read_text())["identity"])
         network.load_state_dict(load_file(folder / WEIGHTS_NAME))

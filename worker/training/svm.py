@@ -11,8 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from shared.bundle import Preprocessing
-from shared.settings import read_device
-from worker.model import choose_device
+from worker.model import choose_commands_device
 from worker.network import LesionNetwork, load_starting_weights, normalise
 from worker.training.batches import in_batches
 from worker.training.dataset import Images, LabelledImages, prepare
@@ -35,7 +34,7 @@ def read_features(
     """
     network = LesionNetwork(architecture=recipe.network)
     load_starting_weights(network, starting_weights, ())
-    network = network.to(choose_device(read_device()), memory_format=torch.channels_last).eval()
+    network = network.to(choose_commands_device(), memory_format=torch.channels_last).eval()
     features, total = {}, sum(map(len, seen))
 
     def on_done(done: int, _: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: 
     while not condition():
         assert time.monotonic() < deadline_s, f"not so after {timeout_s} s"
         time.sleep(every_s)
+
+
+def await_rings() -> None:
+    """Return once this process's busy doorbells have sent all that they were asked for."""
+    wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
 
 
 def is_running(pid: int) -> bool:

@@ -1,6 +1,5 @@
 """The API in this process, on the suite's real servers, with the keys of all who may call it."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import boto3
@@ -21,7 +20,7 @@ from shared.store import access
 from shared.tables import Table
 from tests.api.calls import Api, Clinic, record_result
 from tests.factories import add_clinic, add_key
-from tests.waiting import wait_until
+from tests.waiting import await_rings
 
 
 @pytest.fixture
@@ -142,9 +141,6 @@ def lies_there(s3, servers) -> Callable[[Clinic], list[str]]:
 @pytest.fixture
 def rung(servers) -> Iterator[Callable[[], int]]:
     """Count the messages in the analyze queue, which is empty at first, once all that were asked for are there."""
-
-    def await_rings() -> None:
-        wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
 
     def count() -> int:
         await_rings()

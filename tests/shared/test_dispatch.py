@@ -31,7 +31,7 @@ from shared.dispatch import (
 )
 from shared.settings import Settings
 from tests.deploy.stage import Stage
-from tests.waiting import is_running, wait_until
+from tests.waiting import await_rings, is_running, wait_until
 
 PASSWORD = "the-brokers_password"
 
@@ -257,7 +257,7 @@ def test_a_bell_that_was_idle_for_a_while_rings_at_once_and_leaves_no_thread(mak
     for rings in (1, 2):
         bell.ring()
         wait_until(lambda rings=rings: broker.llen(ANALYZE_QUEUE) == rings)
-        wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+        await_rings()
     assert bell.check() is True
 
 
@@ -266,5 +266,5 @@ def test_a_busy_bell_limits_how_often_it_rings(make, broker_url, broker, monkeyp
     bell = BusyDoorbell(Doorbell(make(broker_url)))
     for _ in range(50):
         bell.ring()
-    wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+    await_rings()
     assert 1 <= broker.llen(ANALYZE_QUEUE) <= 3

@@ -18,6 +18,7 @@ from shared.store import access, cases, objects, queue, submissions, trail, uplo
 from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow, Table, UploadRow
 from tests import images
 from tests.factories import add_case, add_clinic, add_photograph, clinic_caller
+from tests.shared.test_bucket_contents import delete_plainly, keep_versions, open_bucket
 from worker import housekeeping
 from worker.housekeeping import Housekeeping
 
@@ -294,12 +295,10 @@ def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
 def test_versions_that_a_deletion_left_of_an_erased_case_are_erased_after_a_month(
     database, settings, clinic_id, in_days
 ):
-    store = open_object_store(settings.model_copy(update={"s3_bucket": f"versions-{uuid4()}"}))
-    store.ensure_bucket()
-    bucket = {"Bucket": store._bucket}
-    store._client.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Enabled"})
+    store = open_bucket(settings)
+    keep_versions(store)
     living, erased = (add_photograph(database, store, clinic_id, PHOTOGRAPH) for _ in range(2))
-    store._client.delete_object(**bucket, Key=erased.photograph.key)
+    delete_plainly(store, erased.photograph.key)
     with database.writing() as session:
         cases.delete_case(session, None, erased.id, read_clock(session))
         objects.mark_erased(session, erased.id, read_clock(session))

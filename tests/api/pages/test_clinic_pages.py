@@ -5,12 +5,10 @@ import re
 from html import unescape
 
 import pytest
-from PIL import Image
 from werkzeug.test import TestResponse
 
 from shared.errors import Unavailable
 from shared.store import access
-from tests import images
 from tests.api.calls import JPEG, PROBABILITIES, UNUSABLE, record_problem
 from tests.api.conftest import services_of
 
@@ -274,28 +272,6 @@ def test_the_list_has_pages_and_filters(clinic_visitor, clinic):
     part = words_of(clinic_visitor.get("/cases?reference=mole").text)
     assert "No cases match these filters. A reference must be given in full, exactly as it was sent." in part
     assert clinic_visitor.get("/cases?state=nonsense").status_code == 400
-
-
-def test_a_thumbnail_is_small_kept_and_audited_when_it_is_sent(clinic_visitor, clinic, succeed, rows):
-    case_id = clinic.submit(images.encode(images.lesion(2000, 1000), "JPEG")).json["id"]
-    succeed(case_id)
-    first = clinic_visitor.get(f"/cases/{case_id}/thumbnail")
-    assert Image.open(io.BytesIO(first.data)).size == (160, 80)
-    assert first.headers["Cache-Control"] == "private, no-cache"
-    again = clinic_visitor.get(f"/cases/{case_id}/thumbnail", headers={"If-None-Match": first.headers["ETag"]})
-    assert (again.status_code, again.data) == (304, b"")
-    assert [row.action for row in rows("audit_events")].count("image.read") == 1
-
-
-def test_a_thumbnail_in_the_cache_of_a_shared_browser_is_sent_anew_to_the_next_key(
-    reviewer_visitor, clinic_visitor, clinic, succeed, rows
-):
-    case_id = clinic.submit().json["id"]
-    succeed(case_id)
-    cached = reviewer_visitor.get(f"/cases/{case_id}/thumbnail")
-    shown = clinic_visitor.get(f"/cases/{case_id}/thumbnail", headers={"If-None-Match": cached.headers["ETag"]})
-    assert (shown.status_code, shown.data) == (200, cached.data)
-    assert [row.role for row in rows("audit_events") if row.action == "image.read"] == ["reviewer", "clinic"]
 
 
 def test_a_case_is_cancelled_or_after_a_question_erased(clinic_visitor, clinic, stored_keys):

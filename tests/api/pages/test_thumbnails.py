@@ -1,8 +1,12 @@
 """Small photographs in lists: drawn once, for those alone who may see them, and again if there was no time."""
 
+import io
+
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
+from tests import images
 from tests.api.test_bounds import take_all
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -14,6 +18,28 @@ def fetched(services, monkeypatch) -> list[str]:
     keys, get = [], services.store.get
     monkeypatch.setattr(services.store, "get", lambda key: keys.append(key) or get(key))
     return keys
+
+
+def test_a_thumbnail_is_small_kept_and_audited_when_it_is_sent(clinic_visitor, clinic, succeed, rows):
+    case_id = clinic.submit(images.encode(images.lesion(2000, 1000), "JPEG")).json["id"]
+    succeed(case_id)
+    first = clinic_visitor.get(f"/cases/{case_id}/thumbnail")
+    assert Image.open(io.BytesIO(first.data)).size == (160, 80)
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    again = clinic_visitor.get(f"/cases/{case_id}/thumbnail", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert [row.action for row in rows("audit_events")].count("image.read") == 1
+
+
+def test_a_thumbnail_in_the_cache_of_a_shared_browser_is_sent_anew_to_the_next_key(
+    reviewer_visitor, clinic_visitor, clinic, succeed, rows
+):
+    case_id = clinic.submit().json["id"]
+    succeed(case_id)
+    cached = reviewer_visitor.get(f"/cases/{case_id}/thumbnail")
+    shown = clinic_visitor.get(f"/cases/{case_id}/thumbnail", headers={"If-None-Match": cached.headers["ETag"]})
+    assert (shown.status_code, shown.data) == (200, cached.data)
+    assert [row.role for row in rows("audit_events") if row.action == "image.read"] == ["reviewer", "clinic"]
 
 
 def test_a_thumbnail_is_drawn_once_and_audited_whenever_it_is_sent(

@@ -1,12 +1,8 @@
 """Browsing as a person does: signing in with a key, and checking a page for faults."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from socketserver import BaseServer
-from threading import Thread
 
 from playwright.sync_api import Page, expect
 
@@ -17,17 +13,6 @@ SIZES = {"wide": {"width": 1280, "height": 850}, "narrow": {"width": 390, "heigh
 _AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 _SHOTS = os.environ.get("SCREENSHOTS")
 """A folder for pictures of every page, to be looked at."""
-
-
-@contextmanager
-def serving(server: BaseServer) -> Iterator[str]:
-    """Let a server answer from a thread inside the block; yields its address for browsers."""
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def enter_key(page: Page, key: str) -> None:

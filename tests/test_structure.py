@@ -16,13 +16,13 @@ ALLOWED = {
 }
 
 
-def _imported_packages(file: Path) -> set[str]:
+def _imported_modules(file: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
+            names.add(node.module or "")
     return names
 
 
@@ -31,8 +31,17 @@ def test_a_package_imports_only_what_lies_further_in(package):
     files = list((ROOT / package).rglob("*.py"))
     assert files
     for file in files:
-        foreign = (_imported_packages(file) & ALLOWED.keys()) - ALLOWED[package]
+        packages = {name.split(".")[0] for name in _imported_modules(file)}
+        foreign = (packages & ALLOWED.keys()) - ALLOWED[package]
         assert not foreign, f"{file.relative_to(ROOT)} imports {foreign}"
+
+
+def test_no_test_imports_another():
+    files = list((ROOT / "tests").rglob("*.py"))
+    assert files
+    for file in files:
+        others = [name for name in _imported_modules(file) if name.rpartition(".")[2].startswith("test_")]
+        assert not others, f"{file.relative_to(ROOT)} imports {others}"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from datetime import datetime
+from threading import BoundedSemaphore
 from typing import NamedTuple
 from uuid import UUID
 
@@ -198,3 +199,8 @@ def _succeed(
     )
     maps = ActivationMaps(MAPS.astype("<f4").tobytes(), *MAPS.shape[1:])
     assert queue.record_analyses(session, [(lease, analysis, maps)], now).written == {lease.case_id}
+
+
+def take_all(seats: BoundedSemaphore) -> None:
+    while seats.acquire(blocking=False):
+        pass

@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, BoundedSemaphore, Lock
+from threading import Barrier, Lock
 from zipfile import ZipFile
 
 import pytest
@@ -13,7 +13,7 @@ from flask import Flask, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
-from tests.api.calls import JPEG, Clinic, File, read_problem, record_result
+from tests.api.calls import JPEG, Clinic, File, read_problem, record_result, take_all
 from tests.api.conftest import services_of
 from tests.api.ways_in import filled, open_upload, send_many, submit_upload
 from tests.archives import GOOD, zipped
@@ -29,11 +29,6 @@ WAYS: dict[str, Callable[[Clinic], TestResponse]] = {
     "through an upload": lambda clinic: submit_upload(clinic, filled(clinic)),
     "in a submission": lambda clinic: send_many(clinic, [File()]),
 }
-
-
-def take_all(seats: BoundedSemaphore) -> None:
-    while seats.acquire(blocking=False):
-        pass
 
 
 @pytest.mark.parametrize("way", WAYS)

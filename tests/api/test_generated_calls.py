@@ -6,19 +6,16 @@ import subprocess
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from flask import Flask, Response, request
 from werkzeug.routing import Rule
-from werkzeug.serving import make_server
 
 from shared.domain import Role
 from tests.api.calls import activate_model, work_off_older_half
 from tests.api.ways_in import send_form
+from tests.servers.serving import serving_app
 
 ROOT = Path(__file__).parents[2]
 SCHEMATHESIS = (sys.executable, str(Path(sysconfig.get_path("scripts")) / "schemathesis"))
@@ -60,20 +57,6 @@ def keys(clinic, reviewer, admin) -> dict[Role, str]:
     return {Role.CLINIC: clinic.key, Role.REVIEWER: reviewer.key, Role.ADMIN: admin.key}
 
 
-@contextmanager
-def served(app: Flask) -> Iterator[str]:
-    """Serve the app to other processes and yield its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def path_of(rule: Rule | None) -> str:
     """Return a route's path as the document writes it."""
     return re.sub(r"<(\w+)>", r"{\1}", str(rule))
@@ -98,7 +81,7 @@ def test_every_answer_is_one_that_the_document_describes(app, calls, clinic, key
     options = FULL
     if not pytestconfig.getoption("--full"):
         options = [*SHORT, *(f"--exclude-name={name}" for name in roles if role not in roles[name])]
-    with served(app) as url:
+    with serving_app(app) as url:
         command = (*SCHEMATHESIS, "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {keys[role]}")
         run = subprocess.run(
             (*command, "--checks=all", "--no-color", *options),

@@ -10,7 +10,7 @@ from api import reports
 from api.words import COVERAGE
 from deploy.cli import main
 from tests.api.calls import read_problem
-from tests.api.test_generated_calls import served
+from tests.servers.serving import serving_app
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -108,7 +108,7 @@ def test_both_fonts_have_the_letters_of_a_clinics_language(text):
 
 def test_the_command_line_writes_a_report_to_a_file_and_says_why_there_is_none(app, clinic, succeed, tmp_path):
     case_id, out = clinic.submit().json["id"], tmp_path / "report.pdf"
-    with served(app) as url:
+    with serving_app(app) as url:
         ask = ["report", case_id, "--url", url, "--key", clinic.key, "--out", str(out)]
         early = CliRunner().invoke(main, ask)
         succeed(case_id)

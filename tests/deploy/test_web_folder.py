@@ -29,8 +29,9 @@ from shared.bundle import find_bundle
 from shared.heatmap import draw_overlay, fit_overlay, scale_to_saliency
 from shared.photograph import decode_photograph
 from tests import images
-from tests.browsing import SIZES, find_faults, serving
+from tests.browsing import SIZES, find_faults
 from tests.portable_page import RED, choose, open_portable, read
+from tests.servers.serving import serving
 from worker.frame import DECODED_SIDE, shrink_frame, squash_frame
 from worker.model import load_model
 

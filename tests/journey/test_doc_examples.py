@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browsing import serving
 from tests.deploy.pages import PAGES, REPOSITORY, Block, read_blocks
 from tests.journey.stack import running_stack
+from tests.servers.serving import serving
 
 ANSWERS = ("json", "text")
 ANY = "…"

@@ -1,13 +1,14 @@
 """Erasure in a bucket with versioning, on a real S3 server: no version of what was erased is left."""
 
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from shared.errors import ObjectMissing, ObjectRefused
 from shared.settings import Settings
-from shared.storage import ObjectStore, open_object_store, upload_key
+from shared.storage import ObjectStore, upload_key
+from tests.shared.buckets import delete_plainly, keep_versions, kept, open_bucket, put_twice
 
 CLINIC, CASE = UUID(int=1), UUID(int=2)
 PHOTOGRAPH, OVERLAY = (f"{CLINIC}/{CASE}/{name}" for name in ("photograph.jpg", "overlay.jpg"))
@@ -29,40 +30,6 @@ def database_url() -> str:
 @pytest.fixture
 def store(settings: Settings) -> ObjectStore:
     return open_bucket(settings)
-
-
-def open_bucket(settings: Settings, **options) -> ObjectStore:
-    """Create a bucket of the test's own, whose listings have two entries a page."""
-    store = open_object_store(settings.model_copy(update={"s3_bucket": f"versions-{uuid4()}"}))
-    store._client.create_bucket(Bucket=store._bucket, **options)
-    for listing in ("ListObjectsV2", "ListObjectVersions"):
-        store._client.meta.events.register(f"provide-client-params.s3.{listing}", in_short_pages)
-    return store
-
-
-def in_short_pages(params: dict, **_) -> dict:
-    return params | {"MaxKeys": 2}
-
-
-def keep_versions(store: ObjectStore, status: str = "Enabled") -> None:
-    store._client.put_bucket_versioning(Bucket=store._bucket, VersioningConfiguration={"Status": status})
-
-
-def put_twice(store: ObjectStore, *keys: str) -> None:
-    for key in keys * 2:
-        store.put(key, b"photograph", "image/jpeg")
-
-
-def delete_plainly(store: ObjectStore, *keys: str) -> None:
-    """Delete as an erasure did that was interrupted, or that knew nothing of versions."""
-    for key in keys:
-        store._client.delete_object(Bucket=store._bucket, Key=key)
-
-
-def kept(store: ObjectStore, kind: str = "Versions") -> list[str]:
-    """Return the key of every version that the bucket keeps, or of every delete marker."""
-    pages = store._client.get_paginator("list_object_versions").paginate(Bucket=store._bucket)
-    return sorted(entry["Key"] for page in pages for entry in page.get(kind, []))
 
 
 @pytest.mark.parametrize("later", ["Enabled", "Suspended"])

@@ -17,6 +17,7 @@ from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectTimedOut, U
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
 from tests.faults.network.proxy import Proxy, Swallow
+from tests.shared.buckets import answers
 from tests.waiting import wait_until
 
 CALLS = {
@@ -142,14 +143,6 @@ def test_an_answer_that_breaks_off_is_a_transient_error_of_the_object(store, mon
         with pytest.raises(ObjectTimedOut) as caught:
             read("case/photograph.jpg")
         assert caught.value.code == "storage_unavailable"
-
-
-def answers(store: ObjectStore) -> bool:
-    try:
-        store.check()
-    except Unavailable:
-        return False
-    return True
 
 
 def seconds_until_refused(store: ObjectStore) -> float:

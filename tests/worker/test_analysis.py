@@ -13,7 +13,7 @@ from tests.factories import add_case, add_photograph
 from tests.worker.conftest import CountingDoorbell
 from tests.worker.deviceless_worker import DeadDevice
 from tests.worker.networks import TinyNetwork, tiny_model
-from tests.worker.test_triage import Away, jpeg, state_of
+from tests.worker.steps import Away, jpeg, state_of
 from worker import analysis
 
 

@@ -15,7 +15,7 @@ from shared.service_tables import DeliveryRow
 from shared.store import queue, trail, webhooks
 from shared.tables import AnalysisRow, CaseRow
 from tests.factories import add_case, add_photograph
-from tests.worker.test_triage import jpeg, lapse_leases
+from tests.worker.steps import jpeg, lapse_leases
 from worker.triage import Triage
 
 

@@ -13,9 +13,9 @@ from shared.store import cases, objects, uploads
 from shared.tables import CaseRow
 from tests.factories import add_photograph
 from tests.faults.network.proxy import Swallow
-from tests.shared.test_storage import answers
+from tests.shared.buckets import answers
 from tests.waiting import wait_until
-from tests.worker.test_housekeeping import open_upload, open_uploads
+from tests.worker.steps import open_upload, open_uploads
 from worker import triage as triage_module
 from worker.housekeeping import Housekeeping
 

@@ -14,7 +14,7 @@ from shared.tables import ModelRow
 from tests.factories import add_photograph
 from tests.waiting import wait_until
 from tests.worker.networks import tiny_model
-from tests.worker.test_triage import jpeg, state_of
+from tests.worker.steps import jpeg, state_of
 from worker.heartbeat import Heartbeat, Meter, process_name
 from worker.main import announce_model, note_model
 

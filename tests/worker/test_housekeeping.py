@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -14,11 +14,12 @@ from shared.database import read_clock
 from shared.domain import Case, State
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, open_object_store
-from shared.store import access, cases, objects, queue, submissions, trail, uploads
-from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow, Table, UploadRow
+from shared.store import cases, objects, queue, submissions, trail, uploads
+from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow, Table
 from tests import images
 from tests.factories import add_case, add_clinic, add_photograph, clinic_caller
-from tests.shared.test_bucket_contents import delete_plainly, keep_versions, open_bucket
+from tests.shared.buckets import delete_plainly, keep_versions, open_bucket
+from tests.worker.steps import deleted, end, keep_for, open_upload, open_uploads
 from worker import housekeeping
 from worker.housekeeping import Housekeeping
 
@@ -50,25 +51,6 @@ def in_days(monkeypatch) -> Callable[[float], None]:
         monkeypatch.setattr(housekeeping, "read_clock", lambda session: read_clock(session) + timedelta(days=days))
 
     return set_clock
-
-
-def keep_for(database, clinic_id: UUID, days: int | None) -> None:
-    with database.writing() as session:
-        access.set_limits(session, clinic_id, retention_days=days)
-
-
-def end(database, case: Case, state: State, days_ago: float) -> UUID:
-    """Make the case one that was submitted and ended `days_ago`."""
-    with database.writing() as session:
-        then = read_clock(session) - timedelta(days=days_ago)
-        changed = {"state": state, "submitted_at": then, "finished_at": then}
-        session.execute(update(CaseRow).where(CaseRow.id == case.id).values(changed))
-    return case.id
-
-
-def deleted(database) -> set[UUID]:
-    with database.reading() as session:
-        return set(session.scalars(select(CaseRow.id).where(CaseRow.deleted_at.is_not(None))))
 
 
 def tables_with(database, text: str) -> set[str]:
@@ -218,25 +200,6 @@ def test_a_case_that_its_clinic_is_deleting_does_not_hold_up_the_purge(database,
         purging.start()
         purging.join(20)
         assert (purging.is_alive(), deleted(database)) == (False, {second})
-
-
-def open_upload(database, store: ObjectStore, clinic_id: UUID, days_ago: float, case_id: UUID | None = None) -> UUID:
-    """Add an upload whose object the clinic has stored."""
-    upload_id = uuid4()
-    key = f"uploads/{clinic_id}/{upload_id}"
-    with database.writing() as session:
-        now = read_clock(session)
-        expires_at = now - timedelta(days=days_ago)
-        uploads.add_upload(session, uploads.Upload(upload_id, clinic_id, key, "a" * 64, expires_at), now)
-        if case_id:
-            uploads.use_upload(session, upload_id, case_id)
-    store.put(key, PHOTOGRAPH, "image/jpeg")
-    return upload_id
-
-
-def open_uploads(database) -> set[UUID]:
-    with database.reading() as session:
-        return set(session.scalars(select(UploadRow.id)))
 
 
 def test_expired_uploads_go_with_their_objects_used_or_not_however_many(database, store, purge, clinic_id, monkeypatch):

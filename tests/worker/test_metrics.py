@@ -12,7 +12,7 @@ from shared.errors import Unavailable
 from tests import images
 from tests.factories import add_photograph
 from tests.worker.networks import tiny_model
-from tests.worker.test_triage import jpeg, lapse_leases
+from tests.worker.steps import jpeg, lapse_leases
 from worker import metrics
 from worker.counters import STAGES
 from worker.heartbeat import Meter

@@ -14,7 +14,7 @@ from shared.store import cases
 from shared.tables import CaseRow
 from tests.factories import add_photograph
 from tests.faults.network.proxy import Swallow
-from tests.worker.test_triage import Away, jpeg, state_of
+from tests.worker.steps import Away, jpeg, state_of
 from worker import photographs
 
 

@@ -9,9 +9,8 @@ from shared.domain import State
 from shared.service_tables import DeliveryRow
 from tests.factories import add_case, add_photograph
 from tests.servers.receiver import running_receiver
-from tests.worker.test_housekeeping import deleted, end, keep_for, open_upload, open_uploads
-from tests.worker.test_triage import jpeg, state_of
-from tests.worker.test_webhooks import add_webhook, end_case, known
+from tests.worker.messages import add_webhook, end_case, known
+from tests.worker.steps import deleted, end, jpeg, keep_for, open_upload, open_uploads, state_of
 from worker import housekeeping
 from worker.housekeeping import Housekeeping
 from worker.webhooks import _AT_ONCE, Courier

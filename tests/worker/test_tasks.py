@@ -19,8 +19,7 @@ from tests.factories import add_photograph, variables_of
 from tests.faults.network.proxy import LoseAnswers, Proxy
 from tests.waiting import wait_until
 from tests.worker import deviceless_worker, hasty_worker
-from tests.worker.test_housekeeping import open_upload, open_uploads
-from tests.worker.test_triage import jpeg, state_of
+from tests.worker.steps import jpeg, open_upload, open_uploads, state_of
 from worker.tasks import EXIT_DEVICE_LOST, register_tasks
 
 

@@ -18,24 +18,8 @@ from tests import images
 from tests.factories import add_case, add_photograph, clinic_caller
 from tests.worker.conftest import CountingDoorbell
 from tests.worker.networks import SIDE, BrokenNetwork, TinyNetwork, preprocess_to, tiny_model, tiny_model_that_knows
+from tests.worker.steps import Away, jpeg, lapse_leases, state_of
 from worker.frame import DECODED_SIDE, squash
-
-
-def jpeg(width: int = 320, height: int = 240) -> bytes:
-    return images.encode(images.lesion(width, height), "JPEG")
-
-
-def state_of(database, case) -> tuple[str, str | None, int]:
-    with database.reading() as session:
-        row = session.get(CaseRow, case.id)
-        return row.state, row.error_code, row.attempts
-
-
-def lapse_leases(database) -> None:
-    with database.writing() as session:
-        session.execute(
-            update(CaseRow).where(CaseRow.lease_token.is_not(None)).values(lease_expires_at=CaseRow.submitted_at)
-        )
 
 
 def test_a_waiting_case_gets_its_result_maps_and_overlay(make_triage, database, store, clinic_id):
@@ -148,19 +132,6 @@ def test_only_the_photograph_that_the_network_chokes_on_fails(make_triage, datab
     make_triage(tiny_model(BrokenNetwork())).analyze_waiting()
     assert state_of(database, bad)[:2] == (State.FAILED, "model_output_invalid")
     assert state_of(database, good)[0] == State.SUCCEEDED
-
-
-class Away:
-    """The real store, unreachable for one verb."""
-
-    def __init__(self, store, verb: str):
-        self._store, self._verb = store, verb
-
-    def __getattr__(self, verb: str):
-        def refuse(*_):
-            raise Unavailable("storage_unavailable", "away")
-
-        return refuse if verb == self._verb else getattr(self._store, verb)
 
 
 @pytest.mark.parametrize("verb", ["get", "put"])

@@ -10,7 +10,7 @@ from shared.store import queue
 from shared.tables import CaseRow
 from tests.factories import add_case, add_photograph
 from tests.worker.conftest import CountingDoorbell
-from tests.worker.test_triage import jpeg, state_of
+from tests.worker.steps import jpeg, state_of
 from worker import triage as triage_module
 
 

@@ -11,7 +11,7 @@ import pytest
 from shared.database import read_clock
 from shared.store import webhooks
 from tests.factories import add_clinic
-from tests.worker.test_webhooks import add_webhook, deliver, end_case, known
+from tests.worker.messages import add_webhook, deliver, end_case, known
 from worker import webhooks as courier_module
 
 PUBLIC, ALSO_PUBLIC, PRIVATE = "1.1.1.1", "8.8.8.8", "10.0.0.1"

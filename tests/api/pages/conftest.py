@@ -8,12 +8,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
-from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from api.pages import portable
 from tests.api.calls import Api
-from tests.browsing import enter_key, serving
+from tests.browsing import enter_key
+from tests.servers.serving import serving_app
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def reviewer_visitor(sign_in, reviewer) -> Visitor:
 @pytest.fixture
 def served(app: Flask) -> Iterator[str]:
     """The address of the app, for browsers."""
-    with serving(make_server("127.0.0.1", 0, app, threaded=True)) as address:
+    with serving_app(app) as address:
         yield address
 
 

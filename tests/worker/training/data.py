@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from shared.domain import CLASSES
@@ -13,6 +14,7 @@ from worker.training.dataset import LabelledImages
 from worker.training.recipe import Recipe
 
 ISIC_2017 = "image_id,melanoma,seborrheic_keratosis"
+MASK_SIDE = 64
 
 
 def write_data(folder: Path, rows: tuple[str, ...], header: str = ISIC_2017, id_column: int = 0) -> tuple[Path, Path]:
@@ -67,3 +69,10 @@ def coloured_images(n: int = 24, seed: int = 0, side: int = TRAINING_SIDE) -> La
     return LabelledImages(
         names, torch.from_numpy(pixels.astype(np.uint8)), labels, names, CLASSES, {}, f"digest {seed}"
     )
+
+
+def write_mask(path: Path, rows: slice, columns: slice) -> None:
+    """Write a mask whose lesion is this rectangle."""
+    mask = np.zeros((MASK_SIDE, MASK_SIDE), np.uint8)
+    mask[rows, columns] = 255
+    Image.fromarray(mask).save(path)

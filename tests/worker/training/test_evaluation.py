@@ -13,9 +13,8 @@ from deploy.cli import main
 from shared.domain import CLASSES
 from tests.worker.networks import tiny_model
 from tests.worker.training.bundles import write_random_bundle
-from tests.worker.training.data import ISIC_2017, write_data
+from tests.worker.training.data import ISIC_2017, write_data, write_mask
 from tests.worker.training.readings import made_up_predictions
-from tests.worker.training.test_localisation import write_mask
 from worker.training.dataset import read_images
 from worker.training.disturbances import DISTURBANCES
 from worker.training.evaluation import evaluate, read_cross_validation, read_with_bundle

@@ -7,16 +7,9 @@ import pytest
 from PIL import Image
 
 from shared.errors import InputUnusable
+from tests.worker.training.data import MASK_SIDE, write_mask
 from worker.training.figures import Readings
 from worker.training.localisation import Localisation, find_masks, measure_localisation
-
-SIDE = 64
-
-
-def write_mask(path: Path, rows: slice, columns: slice) -> None:
-    mask = np.zeros((SIDE, SIDE), np.uint8)
-    mask[rows, columns] = 255
-    Image.fromarray(mask).save(path)
 
 
 def readings_of(labels: list[int]) -> Readings:
@@ -41,7 +34,7 @@ ALL, LEFT, RIGHT = slice(None), slice(0, 2), slice(2, 4)
 def masks(tmp_path) -> Path:
     """Of six images whose lesion is the left half."""
     for number in range(6):
-        write_mask(tmp_path / f"image-{number}_segmentation.png", ALL, slice(0, SIDE // 2))
+        write_mask(tmp_path / f"image-{number}_segmentation.png", ALL, slice(0, MASK_SIDE // 2))
     return tmp_path
 
 

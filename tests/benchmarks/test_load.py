@@ -1,12 +1,12 @@
 """The clients of the benchmark: what they count is what was answered, as it should be."""
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.benchmarks.load import UNIQUE, Request, drive
+from tests.servers.serving import serving
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,13 +26,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.seen = []
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen = []
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def get(path: str) -> Request:

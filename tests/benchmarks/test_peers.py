@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 
 from tests.benchmarks.peers import contenders
 from tests.benchmarks.peers.client import AnswerIncomplete, drain_server
+from tests.servers.serving import serving
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = base64.b64encode(b"\x89PNG\r\n\x1a\n and pixels").decode()
@@ -36,12 +36,8 @@ def server_that_answers(answer: object) -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, *_) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", bodies
-        server.shutdown()
-        thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield address, bodies
 
 
 @pytest.fixture

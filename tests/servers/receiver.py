@@ -1,9 +1,10 @@
 """A clinic's server, which receives webhook messages."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.servers.serving import serving
 
 
 class Receiver(ThreadingHTTPServer):
@@ -34,9 +35,6 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_receiver() -> Iterator[Receiver]:
     """Run a receiver on this machine while the block runs."""
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    receiver = Receiver()
+    with serving(receiver):
+        yield receiver

@@ -8,11 +8,14 @@ from threading import Thread
 from flask import Flask
 from werkzeug.serving import make_server
 
+_POLL_S = 0.01
+"""How often a server looks whether it is to stop; the default, 0.5 s, would be waited for at the end of each test."""
+
 
 @contextmanager
 def serving(server: BaseServer) -> Iterator[str]:
     """Let a server answer inside the block; yields its address."""
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(_POLL_S,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -1,4 +1,4 @@
-"""Buckets with versioning, and what is in them."""
+"""Buckets as tests need them: with versioning or short listings, and what is in them."""
 
 from uuid import uuid4
 
@@ -42,6 +42,7 @@ def kept(store: ObjectStore, kind: str = "Versions") -> list[str]:
 
 
 def answers(store: ObjectStore) -> bool:
+    """Tell whether the store can be reached."""
     try:
         store.check()
     except Unavailable:

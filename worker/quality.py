@@ -24,8 +24,9 @@ _BLURRED = 0.31
 # `contrast`: 0.035 in the plainest of 150 validation images; half of 43 pictures of plain skin lie below that.
 _EVEN = 0.03
 _CELL = 16
-# Share of the frame covered by hairs or other dark lines: at most 0.12 in 98% of ISIC-2017's training images.
-_HAIRY = 0.12
+# Share of the frame covered by hairs or other dark lines: at most 0.2 in 99% of ISIC-2017's training images. The limit
+# on features leaves 1% outside, too, so that 2% of sound dermoscopy are to be expected with a warning.
+_HAIRY = 0.2
 
 
 def inspect_frame(frame: np.ndarray) -> tuple[str, ...]:

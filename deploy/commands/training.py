@@ -74,8 +74,9 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     accuracy), tensorboard/, and run.json, which records how it was done. If a run is interrupted, however abruptly, the
     same command resumes it from its last epoch. Nothing is chosen on the validation data.
 
-    Shipped recipes: default; paper (Rokad and Nagarajan 2019, taken literally); pretrain (every diagnosis of a larger
-    data set, to start another training from); portable (a light network, taught by a bundle).
+    Shipped recipes: default; attend (continues a run of default, and teaches its heatmaps to stay on the lesion); paper
+    (Rokad and Nagarajan 2019, taken literally); pretrain (every diagnosis of a larger data set, to start another
+    training from); portable (a light network, taught by a bundle).
 
     \b
     Examples:
@@ -145,10 +146,10 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     \b
     Examples:
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
-        --recipe default --set epochs=20 --out runs/cv-20-epochs
-      dermqueue evaluate --predictions runs/cv-20-epochs/predictions.csv
-      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights runs/cv-20-epochs \\
-        --recipe default --set epochs=3 --set backbone_learning_rate=2e-5 --out runs/cv-23-epochs
+        --recipe default --set epochs=30 --out runs/cv-30-epochs
+      dermqueue evaluate --predictions runs/cv-30-epochs/predictions.csv
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights runs/cv-30-epochs \\
+        --recipe attend --out runs/cv-attend
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe svm --out runs/svm
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\

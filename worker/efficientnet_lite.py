@@ -15,6 +15,9 @@ _STAGES = (
 """Per stage: number of blocks, kernel side, the first block's stride, expansion ratio, output channels."""
 
 _STEM_MAPS = 32
+_LAST_STRIDE = 11
+"""The block that halves the side for the last time."""
+
 _EPSILON = 1e-3
 
 
@@ -42,12 +45,15 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return feature maps (N, 1280, side/32, side/32) of normalised pixels (N, 3, side, side), 32 dividing side."""
-        maps = functional.relu6(self.bn0(self.conv_stem(pixels)))
-        return functional.relu6(self.bn1(self.conv_head(self.blocks(maps))))
+        return self.stages(pixels)[-1]
 
-    def stages(self, pixels: Tensor) -> tuple[Tensor]:
-        """Return the last feature maps only."""
-        return (self(pixels),)
+    def stages(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the widened maps before the last stride, (N, 672, side/16, side/16), and the last of all."""
+        maps = self.blocks[:_LAST_STRIDE](functional.relu6(self.bn0(self.conv_stem(pixels))))
+        halving = self.blocks[_LAST_STRIDE]
+        wide = halving.widen(maps)
+        last = self.blocks[_LAST_STRIDE + 1 :](halving.narrow(wide))
+        return wide, functional.relu6(self.bn1(self.conv_head(last)))
 
     @staticmethod
     def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -72,10 +78,14 @@ class _Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(maps_out, eps=_EPSILON)
 
     def forward(self, maps: Tensor) -> Tensor:
-        wide = functional.relu6(self.bn0(self.expand_conv(maps))) if self.widens else maps
-        wide = functional.relu6(self.bn1(self.depthwise_conv(wide)))
-        narrow = self.bn2(self.project_conv(wide))
+        narrow = self.narrow(self.widen(maps))
         return maps + narrow if self.adds else narrow
+
+    def widen(self, maps: Tensor) -> Tensor:
+        return functional.relu6(self.bn0(self.expand_conv(maps))) if self.widens else maps
+
+    def narrow(self, wide: Tensor) -> Tensor:
+        return self.bn2(self.project_conv(functional.relu6(self.bn1(self.depthwise_conv(wide)))))
 
 
 class _SamePadded(nn.Conv2d):

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,13 @@ class Reading:
     """What one forward pass says of N photographs.
 
     `probabilities` float64 (N, classes), rows sum to one; `maps` float32 (N, classes, h, w), raw Grad-CAM, ≥ 0;
-    `shares` float32 (N, K), `worker.familiarity.activation_shares`; `unfamiliar` bool (N,): whether they lie far
-    from those of the training images; always False without their statistics.
+    `shares` of each stage float32 (N, K), `worker.familiarity.activation_shares`; `unfamiliar` bool (N,): whether they
+    lie far from those of the training images; always False without their statistics.
     """
 
     probabilities: np.ndarray
     maps: np.ndarray
-    shares: np.ndarray
+    shares: tuple[np.ndarray, ...]
     unfamiliar: np.ndarray
 
 
@@ -58,13 +59,13 @@ class Model:
         """
         with self._on_device, measured:
             outputs = self._runtime(pixels)
-        logits, maps, shares = outputs
+        logits, maps, *shares = outputs
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
             # Not in torch: for so few numbers, its threads would only compete with the network's.
             probabilities = softmax(logits.astype(np.float64) / self.manifest.temperature, axis=1)
         if not all(np.isfinite(output).all() for output in (*outputs, probabilities)):
             raise ModelUnusable("model_output_invalid", "The network's output is not a finite number.")
-        return Reading(probabilities, maps, shares, self._unfamiliar(shares))
+        return Reading(probabilities, maps, tuple(shares), self._unfamiliar(shares))
 
     def warm_up(self) -> None:
         """Read a black frame: the first forward pass is the slowest, and shows whether the device works.
@@ -84,10 +85,10 @@ class Model:
             return False
         return True
 
-    def _unfamiliar(self, shares: np.ndarray) -> np.ndarray:
+    def _unfamiliar(self, shares: Sequence[np.ndarray]) -> np.ndarray:
         if self._familiarity is None:
-            return np.zeros(len(shares), bool)
-        if self._familiarity.mean.shape != shares.shape[1:]:
+            return np.zeros(len(shares[0]), bool)
+        if not self._familiarity.fits(shares):
             raise ModelUnusable(
                 "familiarity_outdated",
                 "The bundle's statistics of its training images come from another version of DermQueue."

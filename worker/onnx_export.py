@@ -42,7 +42,7 @@ class _Answering(nn.Module):
         self.reader, self._temperature = reader, temperature
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        logits, maps, _ = self.reader(pixels)
+        logits, maps, *_ = self.reader(pixels)
         return (logits / self._temperature).softmax(dim=1), maps
 
 

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -17,18 +18,18 @@ from worker.gradcam import class_activation_maps
 from worker.network import normalise
 
 _OPSET = 20
-_OUTPUTS = ("logits", "maps", "shares")
 _AGREEMENT = 1e-3
 """Largest difference in an output that rounding explains, with ample margin: the shipped network's is near 1e-6."""
 
 
 class Runtime(Protocol):
-    """Turns uint8 pixels (N, side, side, 3) into three float32 arrays.
+    """Turns uint8 pixels (N, side, side, 3) into float32 arrays.
 
-    Logits (N, classes), raw Grad-CAM (N, classes, h, w), and `worker.familiarity.activation_shares` (N, K).
+    Logits (N, classes), raw Grad-CAM (N, classes, h, w), and of each stage that the network shows,
+    `worker.familiarity.activation_shares` (N, K).
     """
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]: ...
 
 
 class Reader(nn.Module):
@@ -39,9 +40,10 @@ class Reader(nn.Module):
         self.network, self._preprocessing = network, preprocessing
         self.eval()
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         logits, stages = self.network.look(normalise(pixels, self._preprocessing))
-        return logits, class_activation_maps(stages[-1], self.network.classifier.weight), activation_shares(stages)
+        maps = class_activation_maps(stages[-1], self.network.classifier.weight)
+        return logits, maps, *map(activation_shares, stages)
 
 
 class TorchRuntime:
@@ -51,7 +53,7 @@ class TorchRuntime:
         self._reader, self._device = reader.to(device, memory_format=torch.channels_last), device
 
     @torch.inference_mode()
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         outputs = self._reader(torch.from_numpy(pixels).to(self._device))
         return tuple(output.float().cpu().numpy() for output in outputs)
 
@@ -74,7 +76,7 @@ class OnnxRuntime:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="forward")
         _compare(self, reader, side)
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         if len(pixels) == 1:
             return tuple(self._together.run(None, {"pixels": pixels}))
         each = self._pool.map(lambda one: self._apart.run(None, {"pixels": one[None]}), pixels)
@@ -96,10 +98,16 @@ def _open_session(translated: bytes, threads: int) -> onnxruntime.InferenceSessi
     return onnxruntime.InferenceSession(translated, options, ["CPUExecutionProvider"])
 
 
-def translate(module: nn.Module, side: int, outputs: tuple[str, ...] = _OUTPUTS) -> bytes:
-    """Export a module whose input is `pixels`, uint8 (N, side, side, 3), and return the ONNX file's content."""
+def translate(module: nn.Module, side: int, outputs: Sequence[str] = ()) -> bytes:
+    """Export a module whose input is `pixels`, uint8 (N, side, side, 3), and return the ONNX file's content.
+
+    Unless they are named, its outputs are numbered.
+    """
     file = io.BytesIO()
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
+    if not outputs:
+        with torch.inference_mode():
+            outputs = [f"output_{position}" for position in range(len(module(example)))]
     with warnings.catch_warnings():
         # Tracing takes a third of the time of its successor, and a worker waits for it at every start.
         warnings.simplefilter("ignore", DeprecationWarning)

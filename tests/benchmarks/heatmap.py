@@ -44,9 +44,9 @@ _LEAST = 1e-7
 class WithoutMaps(Reader):
     """The same graph that ends with the logits."""
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor]:
         logits, _ = self.network(normalise(pixels, self._preprocessing))
-        return logits, logits, logits
+        return (logits,)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Limit:
         manifest = read_manifest(folder)
         self._side = manifest.preprocessing.input_side
         network = WithoutMaps(load_network(folder, manifest), manifest.preprocessing)
-        model.write_bytes(translate(network, self._side))
+        model.write_bytes(translate(network, self._side, ("logits",)))
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Setting, Sequence[Path]], float]]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shared.bundle import FamiliarityCheck, Manifest, Preprocessing
 from shared.domain import CLASSES, OperatingPoint
-from worker.familiarity import Familiarity
+from worker.familiarity import Distribution, Familiarity
 from worker.model import Model
 from worker.runtime import Reader, TorchRuntime
 
@@ -91,5 +91,5 @@ def tiny_model_that_knows(pixels: np.ndarray) -> Model:
     manifest = tiny_manifest(familiarity=check)
     runtime = TorchRuntime(Reader(TinyNetwork(), manifest.preprocessing), torch.device("cpu"))
     mean = runtime(pixels)[2][0]
-    known = Familiarity(mean, np.eye(len(mean), 1, dtype=np.float32), np.full(1, 1e-6), np.full(1, 1e-6))
-    return Model(manifest, "d" * 64, "# tiny", runtime, known)
+    known = Distribution(mean, np.eye(len(mean), 1, dtype=np.float32), np.full(1, 1e-6), np.full(1, 1e-6))
+    return Model(manifest, "d" * 64, "# tiny", runtime, Familiarity((known,)))

@@ -74,7 +74,7 @@ def test_a_bundle_in_s3_is_loaded_and_its_copy_is_gone_afterwards(settings, stor
 
 
 def test_the_statistics_of_its_training_images_are_fetched_too_if_the_manifest_names_them(settings, store, tmp_path):
-    features = learn_familiarity(np.random.default_rng(0).uniform(0, 1, (20, 5)))[0].to_bytes()
+    features = learn_familiarity([np.random.default_rng(0).uniform(0, 1, (20, 5))])[0].to_bytes()
     check = FamiliarityCheck(sha256=hashlib.sha256(features).hexdigest(), threshold=1.0, learnt_on="nothing")
     prefix = f"models/{uuid4()}"
     put(store, prefix, bundle=tiny_manifest(familiarity=check).model_dump_json().encode())

@@ -48,3 +48,12 @@ def test_look_gives_the_maps_of_a_resnets_third_stage_before_its_last_ones():
     _, (third, last) = network.look(torch.randn(2, 3, 64, 64))
     assert (third.shape, last.shape) == ((2, 1024, 4, 4), (2, 2048, 2, 2))
     assert torch.equal(third, *given)
+
+
+@torch.inference_mode()
+def test_look_gives_a_light_networks_widened_maps_before_its_last_stride():
+    network, given = LesionNetwork(architecture="efficientnet-lite0").eval(), []
+    network.features.blocks[11].bn0.register_forward_hook(lambda stage, _, maps: given.append(maps.clamp(0, 6)))
+    _, (wide, last) = network.look(torch.randn(2, 3, 64, 64))
+    assert (wide.shape, last.shape) == ((2, 672, 4, 4), (2, 1280, 2, 2))
+    assert torch.equal(wide, *given)

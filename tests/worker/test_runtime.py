@@ -64,7 +64,7 @@ def test_an_exported_graph_may_differ_from_torch_by_rounding_and_no_more(monkeyp
 
 def test_an_exported_graph_with_other_outputs_is_refused(monkeypatch):
     other = runtime.translate(Reader(TinyNetwork(seed=1), tiny_reader()._preprocessing), SIDE)
-    monkeypatch.setattr(runtime, "translate", lambda reader, side: other)
+    monkeypatch.setattr(runtime, "translate", lambda *_: other)
     with pytest.raises(ModelUnusable, match="DERMQUEUE_RUNTIME=torch") as refusal:
         OnnxRuntime(tiny_reader(), SIDE)
     assert refusal.value.code == "runtime_disagrees"

@@ -222,13 +222,13 @@ def rewrite(folder: Path, manifest: Manifest, card: str) -> None:
     (folder / CARD_NAME).write_text(describe_gate(card, manifest.familiarity), encoding="utf-8")
 
 
-def write_familiarity(folder: Path, shares: np.ndarray, sources: Sequence[Source]) -> FamiliarityCheck:
-    """Write `features.safetensors` from training images' shares (n, K), and return the manifest's entry for it."""
+def write_familiarity(folder: Path, shares: Sequence[np.ndarray], sources: Sequence[Source]) -> FamiliarityCheck:
+    """Write `features.safetensors` from training images' shares, (n, K) of each stage; return the manifest's entry."""
     familiarity, threshold = learn_familiarity(shares)
     data = familiarity.to_bytes()
     (folder / FEATURES_NAME).write_bytes(data)
     (folder / FEATURES_NAME).chmod(0o644)  # like the other files: workers run as another user
-    learnt_on = f"{len(shares)} images of {', '.join(images.name for images, _ in sources)}"
+    learnt_on = f"{len(shares[0])} images of {', '.join(images.name for images, _ in sources)}"
     return FamiliarityCheck(sha256=hashlib.sha256(data).hexdigest(), threshold=threshold, learnt_on=learnt_on)
 
 
@@ -256,8 +256,10 @@ def _write_half(weights: Path, target: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _look(model: Model, sources: Sequence[Source], on_progress: OnProgress) -> tuple[tuple[float, ...], np.ndarray]:
-    """Return per class the activation that only one in twenty of its images exceeds, and the shares of all images."""
+def _look(
+    model: Model, sources: Sequence[Source], on_progress: OnProgress
+) -> tuple[tuple[float, ...], list[np.ndarray]]:
+    """Return per class the activation that only one in twenty of its images exceeds, and all shares of each stage."""
     preprocessing = model.manifest.preprocessing
     images = read_images(sources, preprocessing, on_image=partial(on_progress, "decoding"))
     strongest, shares = [], []
@@ -267,4 +269,4 @@ def _look(model: Model, sources: Sequence[Source], on_progress: OnProgress) -> t
         shares.append(reading.shares)
     strongest, labels = np.concatenate(strongest), images.labels.numpy()
     usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
-    return tuple(max(scale, _LEAST_SCALE) for scale in usual), np.concatenate(shares)
+    return tuple(max(scale, _LEAST_SCALE) for scale in usual), list(map(np.concatenate, zip(*shares, strict=True)))

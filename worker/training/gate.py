@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from shared.bundle import Figure
 from shared.errors import ImageRejected, InputUnusable
 from shared.photograph import decode_photograph
-from worker.familiarity import Familiarity
+from worker.familiarity import Distribution, Familiarity
 from worker.frame import DECODED_SIDE, prepare_frame, squash_frame
 from worker.model import Model
 from worker.quality import NOT_DERMOSCOPIC, inspect_frame
@@ -20,12 +20,12 @@ from worker.training.batches import OnDone, OnProgress, in_batches
 from worker.training.figures import exact_interval
 from worker.training.labels import SUFFIXES, list_photographs
 
-_DIRECTIONS = 32
+_DIRECTIONS = 64
 _FOLDS = 5
 """Also the fewest images: each fold measures one or more. Of three images, the other two would leave no noise."""
 
 _FAMILIAR = 0.99
-"""Share of the training images that the threshold lets pass, each compared with statistics of the other folds."""
+"""Share of the training images that a limit lets pass, each compared with statistics of the other folds."""
 
 
 def _blurred(radius_px: float) -> Callable[[Image.Image], Image.Image]:
@@ -68,23 +68,39 @@ class Flags:
         return Figure(value=hits / n, low=low, high=high, n=n)
 
 
-def learn_familiarity(shares: np.ndarray) -> tuple[Familiarity, float]:
-    """Return the statistics of training images' shares (n, K), and the threshold on the distance from them.
+def learn_familiarity(shares: Sequence[np.ndarray]) -> tuple[Familiarity, float]:
+    """Return the statistics of training images' shares, (n, K) of each stage, and the threshold on their distances.
 
     Raises:
         InputUnusable: `data_unusable`: there are too few images.
     """
-    if len(shares) < _FOLDS:
+    if (n := len(shares[0])) < _FOLDS:
         raise InputUnusable(
-            "data_unusable",
-            f"Learning what training images are like takes {_FOLDS} images or more; there are {len(shares)}.",
+            "data_unusable", f"Learning what training images are like takes {_FOLDS} images or more; there are {n}."
         )
+    distances = [_distances_from_others(each) for each in shares]
+    usual = [np.quantile(each, _FAMILIAR) for each in distances]
+    strangest = np.max([each / limit for each, limit in zip(distances, usual, strict=True)], axis=0)
+    known = (_scaled(_fit(each), limit) for each, limit in zip(shares, usual, strict=True))
+    return Familiarity(tuple(known)), float(np.quantile(strangest, _FAMILIAR))
+
+
+def _distances_from_others(shares: np.ndarray) -> np.ndarray:
+    """Return each image's distance from the distribution of the other folds' images."""
     folds = np.arange(len(shares)) % _FOLDS
-    distances = np.concatenate([_fit(shares[folds != fold]).distances(shares[folds == fold]) for fold in range(_FOLDS)])
-    return _fit(shares), float(np.quantile(distances, _FAMILIAR))
+    distances = np.empty(len(shares))
+    for fold in range(_FOLDS):
+        distances[folds == fold] = _fit(shares[folds != fold]).distances(shares[folds == fold])
+    return distances
 
 
-def _fit(shares: np.ndarray) -> Familiarity:
+def _scaled(stage: Distribution, unit: float) -> Distribution:
+    """Return the distribution from which distances are measured in this unit."""
+    variances, noise = (np.float32(part * unit**2) for part in (stage.variances, stage.noise))
+    return replace(stage, variances=variances, noise=noise)
+
+
+def _fit(shares: np.ndarray) -> Distribution:
     """Fit probabilistic PCA in closed form: the variance that the first directions leave is spread over the others."""
     n, width = shares.shape
     mean = shares.mean(axis=0, dtype=np.float64)
@@ -95,7 +111,7 @@ def _fit(shares: np.ndarray) -> Familiarity:
     directions = rows.T @ vectors / np.sqrt(values[:kept] * (n - 1)) if n < width else vectors
     noise = values[kept:].sum() / (width - kept)
     parts = (mean, directions, values[:kept], np.array([noise]))
-    return Familiarity(*(np.ascontiguousarray(part, np.float32) for part in parts))
+    return Distribution(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
 def flag_images(model: Model, kind: str, folder: Path, on_progress: OnProgress) -> Flags:

@@ -69,7 +69,7 @@ def test_a_bundle_learns_its_images_without_a_change_of_its_weights_and_says_so_
 def test_a_bundle_with_statistics_of_other_features_is_refused_until_it_learns_anew(tmp_path, lesions):
     folder = write_random_bundle(tmp_path / "old")
     sources = ((lesions[0], lesions[1]),)
-    check = write_familiarity(folder, np.random.default_rng(0).uniform(0, 0.1, (18, 2048)), sources)
+    check = write_familiarity(folder, [np.random.default_rng(0).uniform(0, 0.1, (18, 2048))], sources)
     rewrite(folder, read_manifest(folder).model_copy(update={"familiarity": check}), "# old\n")
     with pytest.raises(ModelUnusable, match="gate learn") as refusal:
         load_model(folder, torch.device("cpu"))
@@ -140,7 +140,7 @@ def test_the_directions_are_the_same_whether_there_are_more_images_or_more_share
 
 def test_statistics_take_an_image_for_each_fold():
     shares = np.random.default_rng(0).normal(size=(5, 60)).astype(np.float32)
-    assert gate.learn_familiarity(shares)[1] > 0
+    assert gate.learn_familiarity([shares])[1] > 0
     for few in (1, 3, 4):
         with pytest.raises(InputUnusable, match=f"takes 5 images or more; there are {few}"):
-            gate.learn_familiarity(shares[:few])
+            gate.learn_familiarity([shares[:few]])

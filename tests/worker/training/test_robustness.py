@@ -21,7 +21,7 @@ class BrightnessModel:
         probabilities = np.stack([melanoma, 0 * melanoma, 1 - melanoma], axis=1)
         n = len(pixels)
         return Reading(
-            probabilities, np.zeros((n, 3, 2, 2), np.float32), np.zeros((n, 1), np.float32), np.zeros(n, bool)
+            probabilities, np.zeros((n, 3, 2, 2), np.float32), (np.zeros((n, 1), np.float32),), np.zeros(n, bool)
         )
 
 

@@ -71,13 +71,14 @@ def bundle(weights, run, predictions, data, metadata, out, **described) -> None:
     """
     from worker.training.bundling import Description, read_run, write_bundle
     from worker.training.groups import read_people
-    from worker.training.provenance import read_matching
+    from worker.training.provenance import lacks_teacher, read_matching
 
     trained = read_run(run or weights.parent / "run.json")
     matching = read_matching(predictions, trained)
     description = Description(people=read_people(metadata), **described)
     with progress() as on_step:
-        write_bundle(out, weights, trained, matching, data, description, on_step)
+        alone = lacks_teacher(predictions, trained)
+        write_bundle(out, weights, trained, matching, data, description, on_step, without_teacher=alone)
     click.echo(f"The bundle is in {out}. Read {out / 'card.md'}, then: dermqueue model use {out}")
 
 

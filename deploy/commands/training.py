@@ -63,7 +63,7 @@ def _training_options(command: Callable) -> Callable:
     "--teacher-bundle",
     metavar="MODEL",
     help="Instead of --teacher: a bundle that predicts every image as it is trained on, augmented:"
-    f" {BUNDLE_NAMES}. Not for `cross-validate`: it would have learnt from the held-out images.",
+    f" {BUNDLE_NAMES}. `cross-validate`, whose held-out images it would have learnt from, has --teacher-folds.",
 )
 @click.option("--out", type=_out_type, required=True, help="The run's folder.")
 @data_dir_option
@@ -92,11 +92,15 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     from worker.training.predictions import read_predictions  # torch is loaded only where it is used
     from worker.training.recipe import read_recipe, refuse_baseline
     from worker.training.run import train_network
+    from worker.training.teacher import load_bundle_teacher
 
     chosen = read_recipe(recipe, changes)
     refuse_baseline(chosen)
     teacher_predictions = tuple(read_predictions(file) for file in teachers)
-    teacher = _load_teacher(teacher_bundle, data_dir) if teacher_bundle else None
+    teacher = None
+    if teacher_bundle:
+        with opened_bundle(teacher_bundle, data_dir) as folder:
+            teacher = load_bundle_teacher(folder)
     with progress() as on_step:
         on_image = partial(on_step, "reading images")
         images = _read(data, chosen, on_image)
@@ -124,10 +128,17 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     " also learns from those of which it is most confident.",
 )
 @click.option(
+    "--teacher-folds",
+    type=folder_type,
+    metavar="CV",
+    help="Instead of --teacher: an earlier cross-validation's folder, of the same data with as many folds. Each fold's"
+    " network there predicts every image of its fold as it is trained on, augmented.",
+)
+@click.option(
     "--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Number of folds, and so of networks."
 )
 @click.option("--out", type=_out_type, required=True, help="The folder of the runs, with a subfolder for each fold.")
-def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, out) -> None:
+def cross_validate(data, weights, recipe, changes, teachers, unlabelled, teacher_folds, folds, out) -> None:
     """Train one network per fold; each predicts unseen images.
 
     The folds are stratified by class; near-duplicates, and images of one lesion or patient where the CSV names it, are
@@ -135,8 +146,9 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
     their predictions in OUT/predictions.csv are honest, and serve `dermqueue evaluate`, `dermqueue bundle` and
     --teacher.
 
-    Choose recipes by this, never on images that the figures are to be reported on. A student's own figures are a little
-    too optimistic where its teachers had learnt from the images that are held out from it.
+    Choose recipes by this, never on images that the figures are to be reported on. With --teacher, a student's own
+    figures are a little too optimistic where its teachers had learnt from the images that are held out from it; with
+    --teacher-folds, none has.
 
     Folds are trained one after another, each as `dermqueue train` does; an interrupted call resumes where it was.
 
@@ -150,6 +162,8 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
       dermqueue evaluate --predictions runs/cv-30-epochs/predictions.csv
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights runs/cv-30-epochs \\
         --recipe attend --out runs/cv-attend
+      dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights efficientnet_lite0.safetensors \\
+        --recipe portable --teacher-folds runs/cv-attend --out runs/cv-portable
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe svm --out runs/svm
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
@@ -169,20 +183,11 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, folds, 
         if images.groups == images.ids:
             click.echo("The labels name no lesion or patient: only near-duplicates are kept in one fold.", err=True)
         others = read_unlabelled(unlabelled, on_image) if unlabelled else None
-        predictions = run_folds(chosen, weights, out, images, folds, _with_loss(on_step), teacher_predictions, others)
+        report = _with_loss(on_step)
+        predictions = run_folds(chosen, weights, out, images, folds, report, teacher_predictions, others, teacher_folds)
     for name, value in challenge_figures(predictions).items():
         click.echo(f"{name:<26} {value:.3f}")
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
-
-
-def _load_teacher(bundle: str, data_dir: Path):
-    """Load the bundle that teaches, with torch where bfloat16 makes that faster."""
-    from worker.model import choose_commands_device, load_model
-    from worker.training.precision import bfloat16_pays
-
-    device = choose_commands_device()
-    with opened_bundle(bundle, data_dir) as folder:
-        return load_model(folder, device, "torch" if bfloat16_pays(device.type) else "auto")
 
 
 def _read(sources, recipe, on_image):

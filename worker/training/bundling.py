@@ -52,7 +52,7 @@ _LEAST_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left in its `run.json`. `teacher`: the bundle that taught it, if any.
+    """What a training run left in its `run.json`.
 
     `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions.
     """
@@ -62,7 +62,6 @@ class Run:
     n_images: int
     image_ids: frozenset[str]
     trained_on: str
-    teacher: str | None
 
 
 @dataclass(frozen=True)
@@ -91,13 +90,13 @@ def read_run(path: Path) -> Run:
         run = json.loads(path.read_bytes())
         taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
         if teacher := run.get("tutor"):
-            taught = f", taught by the bundle {teacher}"
+            taught = f", taught by {teacher}"
         trained_on = (
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
         classes = tuple(run["classes"])
         ids, recipe = frozenset(run.get("image_ids", ())), Recipe.model_validate(run["recipe"])
-        found = Run(recipe, run["data_sha256"], run["n_images"], ids, trained_on, teacher)
+        found = Run(recipe, run["data_sha256"], run["n_images"], ids, trained_on)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputUnusable(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
@@ -117,11 +116,14 @@ def write_bundle(
     sources: Sequence[Source],
     description: Description,
     on_progress: OnProgress,
+    *,
+    without_teacher: bool = False,
 ) -> Path:
     """Write the bundle, verified by loading it, and return its folder.
 
     Temperature, thresholds and figures come from the predictions, the heatmaps' scales from the network's activations
     on the images of `sources`. The bundle is written as a whole or not at all; an earlier one stays until then.
+    `without_teacher`: the run was taught, and the networks that made the predictions were not.
 
     Raises:
         InputUnusable: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
@@ -130,7 +132,8 @@ def write_bundle(
     nested = read_nested(predictions)
     groups = measure_groups(nested, description.people) if description.people else []
     with _made_anew(folder) as made:
-        manifest = _describe(run, predictions, nested, description, _write_half(weights, made / WEIGHTS_NAME))
+        digest, alone = _write_half(weights, made / WEIGHTS_NAME), ", without its teacher," if without_teacher else ""
+        manifest = _describe(run, predictions, nested, description, digest, alone)
         if description.experiments:
             shutil.copyfile(description.experiments, made / EXPERIMENTS_NAME)
         networks = [measure(nested.take(predictions.folds == fold)) for fold in np.unique(predictions.folds)]
@@ -156,11 +159,10 @@ def _made_anew(folder: Path) -> Iterator[Path]:
 
 
 def _describe(
-    run: Run, predictions: Predictions, nested: Readings, description: Description, weights_sha256: str
+    run: Run, predictions: Predictions, nested: Readings, description: Description, weights_sha256: str, alone: str
 ) -> Manifest:
     """Return the manifest; its heatmaps' scales are not known yet."""
     calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
-    alone = ", without its teacher," if run.teacher else ""
     return Manifest(
         name=description.name,
         version=description.version,

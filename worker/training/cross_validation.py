@@ -1,5 +1,6 @@
 """Cross-validation: every image is judged by a network trained without it, its lesion, its patient or a duplicate."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from worker.training.fine_tune import OnStep, predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe
-from worker.training.run import read_learnt, read_record, train_network
+from worker.training.record import read_learnt, read_record
+from worker.training.run import train_network
 from worker.training.self_training import Learn, Predict, self_train, without_known
 from worker.training.svm import FeatureSvm, read_features
+from worker.training.teacher import load_run_teacher
 
 
 def cross_validate(
@@ -31,20 +34,21 @@ def cross_validate(
     on_step: OnStep,
     teacher_predictions: tuple[Predictions, ...] = (),
     unlabelled: UnlabelledImages | None = None,
+    teacher_folds: Path | None = None,
 ) -> Predictions:
     """Train once per fold, in `fold-1` and so on, and write the predictions for held-out images to `predictions.csv`.
 
     The averaged weights read each held-out image once, unaugmented; images have `TRAINING_SIDE`. An interrupted call
     resumes where it stopped. With unlabelled images, each fold has its own teacher, trained on the same labels as the
     fold's network. If `starting_weights` is the folder of a finished cross-validation, each fold starts from its own
-    network there.
+    network there; from `teacher_folds`, its own network teaches it.
 
     Raises:
         InputUnusable: the recipe is for other classes, a class is too small for so many folds, teachers are named that
-            the recipe does not use, the weights have learnt from one of these images, or a network to start from was
-            trained on other images than its fold trains on.
+            the recipe does not use, the weights have learnt from one of these images, or a network to start or learn
+            from was trained on other images than its fold trains on.
     """
-    _check(recipe, images, teacher_predictions, unlabelled)
+    _check(recipe, images, has_teachers=bool(teacher_predictions or teacher_folds), learns_unlabelled=bool(unlabelled))
     _refuse_learnt(starting_weights, images)
     folds = assign_folds(images, n_folds, recipe.seed)
     unlabelled = unlabelled and without_known(unlabelled, images)
@@ -53,14 +57,20 @@ def cross_validate(
     if isinstance(recipe, SvmRecipe):
         machine = FeatureSvm(recipe, read_features(recipe, starting_weights, seen, on_step))
     learnt = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
-    starts = [_find_start(starting_weights, fold, digest_rows(images.digest, learnt[fold])) for fold in range(n_folds)]
+    digests = [digest_rows(images.digest, rows) for rows in learnt]
+    teachers = _find_folds(teacher_folds, digests) if teacher_folds else [None] * n_folds
+    starts = [starting_weights] * n_folds
+    if starting_weights.is_dir():
+        starts = [run / WEIGHTS_NAME for run in _find_folds(starting_weights, digests)]
     logits = np.zeros((len(images), len(CLASSES)))
     for fold in range(n_folds):
         aside, place = np.flatnonzero(folds == fold), fold_folder(folder, fold)
         train, val = images.subset(learnt[fold]), images.subset(aside)
         report = partial(_report_within, fold, n_folds, on_step)
         learn: Learn = (
-            machine.learn if machine else partial(_learn, recipe, starts[fold], report, val, teacher_predictions)
+            machine.learn
+            if machine
+            else partial(_learn, recipe, starts[fold], report, val, teacher_predictions, teachers[fold])
         )
         read = self_train(learn, train, unlabelled, place) if unlabelled else learn(train, place)
         logits[aside] = read(val)
@@ -71,15 +81,11 @@ def cross_validate(
     return predictions
 
 
-def _check(
-    recipe: Recipe | SvmRecipe, images: LabelledImages, teacher_predictions: tuple, unlabelled: UnlabelledImages | None
-) -> None:
+def _check(recipe: Recipe | SvmRecipe, images: LabelledImages, *, has_teachers: bool, learns_unlabelled: bool) -> None:
     if images.classes != CLASSES:
         raise InputUnusable("recipe_unfit", f"Cross-validation is for recipes that tell apart {', '.join(CLASSES)}.")
-    if teacher_predictions and (isinstance(recipe, SvmRecipe) or unlabelled):
-        raise InputUnusable(
-            "teacher_unfit", "Files of predictions can teach only networks, and not with unlabelled images."
-        )
+    if has_teachers and (isinstance(recipe, SvmRecipe) or learns_unlabelled):
+        raise InputUnusable("teacher_unfit", "Teachers are for networks alone, and not with unlabelled images.")
 
 
 def fold_folder(folder: Path, fold: int) -> Path:
@@ -106,18 +112,17 @@ def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
         )
 
 
-def _find_start(weights: Path, fold: int, data_sha256: str) -> Path:
-    """Return the weights that a fold's training starts from; in a cross-validation's folder, those of the same fold."""
-    if not weights.is_dir():
-        return weights
-    place = fold_folder(weights, fold)
-    if read_record(place).get("data_sha256") != data_sha256:
-        raise InputUnusable(
-            "weights_unusable",
-            f"{place} does not hold a finished network trained on the images that this fold trains on: it might have"
-            " seen those that are held out. Start from a cross-validation of the same data with as many folds.",
-        )
-    return place / WEIGHTS_NAME
+def _find_folds(folder: Path, data_sha256: Sequence[str]) -> list[Path]:
+    """Return each fold's run in a cross-validation's folder; they were trained on exactly these data."""
+    places = [fold_folder(folder, fold) for fold in range(len(data_sha256))]
+    for place, digest in zip(places, data_sha256, strict=True):
+        if read_record(place).get("data_sha256") != digest:
+            raise InputUnusable(
+                "weights_unusable",
+                f"{place} does not hold a finished network trained on the images that this fold trains on: it might"
+                " have seen those that are held out. Name a cross-validation of the same data with as many folds.",
+            )
+    return places
 
 
 def _learn(
@@ -126,11 +131,15 @@ def _learn(
     report: OnStep,
     val: LabelledImages,
     teacher_predictions: tuple[Predictions, ...],
+    taught_by: Path | None,
     train: LabelledImages,
     folder: Path,
 ) -> Predict:
     judged = replace(val, pixels=prepare(val.pixels, recipe.preprocessing))
-    network: LesionNetwork = train_network(recipe, starting_weights, folder, train, report, judged, teacher_predictions)
+    teacher = load_run_teacher(taught_by) if taught_by else None
+    network: LesionNetwork = train_network(
+        recipe, starting_weights, folder, train, report, judged, teacher_predictions, teacher
+    )
     return lambda seen: (
         predict(network, prepare(seen.pixels, recipe.preprocessing), recipe.preprocessing).double().numpy()
     )

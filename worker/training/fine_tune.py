@@ -17,7 +17,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.bundle import Preprocessing
 from shared.errors import InputUnusable, ModelUnusable
-from worker.model import Model
 from worker.network import LesionNetwork, normalise, standardise
 from worker.training.augment import augment, draw_hairs
 from worker.training.curves import Epoch, write_curves
@@ -26,6 +25,7 @@ from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
 from worker.training.precision import half_precision
 from worker.training.recipe import Augmentation, Recipe
+from worker.training.teacher import Teacher
 
 _CHALLENGE = ("melanoma", "seborrheic_keratosis")
 _PREDICTED_AT_ONCE = 64
@@ -47,12 +47,12 @@ class FineTuning:
         train: LabelledImages,
         val: LabelledImages | None = None,
         soft_labels: Tensor | None = None,
-        teacher: Model | None = None,
+        teacher: Teacher | None = None,
     ):
         """Prepare a run on the network's device.
 
-        `soft_labels` are probabilities (n, classes) for `train`; `teacher` reads every image anew, as
-        augmented and blended for training ("patient and consistent": Beyer et al. 2022, arXiv 2106.05237).
+        `soft_labels` are probabilities (n, classes) for `train`; `teacher` reads every image anew, as augmented and
+        blended for training.
 
         Raises:
             InputUnusable: `batch_too_large`, there are fewer images than a batch takes.
@@ -128,7 +128,7 @@ class FineTuning:
                 images, targets = mix(images, targets, recipe.loss.mixup_alpha, generator)
             images, lesions = images[:, :3], images[:, 3:]
             if self.teacher:
-                targets = targets.lerp(ask(self.teacher, images), recipe.loss.teacher_share)
+                targets = targets.lerp(self.teacher.ask(images), recipe.loss.teacher_share)
             loss, logits = self._learn(images, lesions, targets, done / total)
             losses.append(loss)
             correct += (logits.argmax(dim=1) == targets.argmax(dim=1)).sum()
@@ -188,7 +188,7 @@ class FineTuning:
         log.info("training_resumed epoch=%d", len(self.history))
 
     def _identify(self) -> str:
-        taught_by = self.teacher.digest if self.teacher else ""
+        taught_by = self.teacher.identity if self.teacher else ""
         digest = hashlib.sha256((self.recipe.model_dump_json() + self.train.digest + taught_by).encode())
         for value in (self.targets, *self.network.state_dict().values()):
             digest.update(value.cpu().contiguous().numpy())
@@ -205,19 +205,6 @@ def _split_hairs(recipe: Recipe) -> tuple[Augmentation, int]:
     """Return the augmentation after retouching, and how many hairs to draw before it, for it to paint over."""
     ranges = recipe.augmentation
     return (ranges.model_copy(update={"hairs": 0}), ranges.hairs) if recipe.cleaned else (ranges, 0)
-
-
-def ask(teacher: Model, images: Tensor) -> Tensor:
-    """Return a bundle's probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side.
-
-    They are read as they are: augmented images are not retouched again.
-    """
-    side = teacher.manifest.preprocessing.input_side
-    seen = functional.interpolate(images, (side, side), mode="bilinear")
-    pixels = seen.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()
-    with half_precision(images.device):
-        reading = teacher.read(pixels.cpu().numpy())
-    return torch.from_numpy(reading.probabilities).float().to(images.device)
 
 
 def rate_factor(progress: float, warmup_share: float) -> float:

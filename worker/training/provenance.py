@@ -11,10 +11,10 @@ from worker.training.bundling import Run, read_run
 from worker.training.cross_validation import fold_folder
 from worker.training.predictions import Predictions, read_predictions
 from worker.training.recipe import Recipe
-from worker.training.run import RECORD_NAME
+from worker.training.record import RECORD_NAME
 
 _MAY_DIFFER = {"loss.teacher_share"}
-"""A bundle that teaches has learnt from all images, so a cross-validation does without it."""
+"""A bundle that teaches has learnt from all images: a cross-validation has teachers of its own, or does without."""
 
 
 def read_matching(path: Path, run: Run) -> Predictions:
@@ -30,6 +30,11 @@ def read_matching(path: Path, run: Run) -> Predictions:
         raise InputUnusable("predictions_unfit", f"{path} is of networks of another recipe than the run's: {named}.")
     _refuse_other_images(path, {*predictions.ids}, run)
     return predictions
+
+
+def lacks_teacher(path: Path, run: Run) -> bool:
+    """Tell whether a run was taught, and its cross-validation, as far as its folder tells, was not."""
+    return bool(run.recipe.loss.teacher_share) and not _recipe_beside(path.parent).get("loss.teacher_share")
 
 
 def _refuse_other_images(path: Path, ids: set[str], run: Run) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
+from shared.bundle import WEIGHTS_NAME
 from shared.errors import InputUnusable
-from worker.model import Model, choose_commands_device
+from worker.model import choose_commands_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
 from worker.training.dataset import LabelledImages
 from worker.training.fine_tune import FineTuning, OnStep
-from worker.training.predictions import PREDICTIONS_NAME, Predictions, mean_probabilities, read_predictions
+from worker.training.predictions import Predictions, mean_probabilities
 from worker.training.recipe import Recipe
+from worker.training.record import RECORD_NAME, describe_weights, read_learnt
+from worker.training.teacher import Teacher
 
-RECORD_NAME = "run.json"
 _RECORDED_VERSIONS = ("dermqueue", "torch", "torchvision", "numpy", "pillow")
 
 
@@ -29,7 +30,7 @@ def train_network(
     on_step: OnStep,
     val: LabelledImages | None = None,
     teacher_predictions: tuple[Predictions, ...] = (),
-    teacher: Model | None = None,
+    teacher: Teacher | None = None,
 ) -> LesionNetwork:
     """Train to the end, resuming what the folder holds, and return the network with averaged weights.
 
@@ -45,7 +46,7 @@ def train_network(
     torch.manual_seed(recipe.seed)
     network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
-    start, learnt = _describe_start(starting_weights), read_learnt(starting_weights).union(train.ids)
+    start, learnt = describe_weights(starting_weights), read_learnt(starting_weights).union(train.ids)
     _check_teachers(recipe, teacher_predictions, teacher)
     soft_labels = torch.from_numpy(mean_probabilities(teacher_predictions, train.ids)) if teacher_predictions else None
     tuning = FineTuning(recipe, network.to(choose_commands_device()), folder, train, val, soft_labels, teacher)
@@ -60,50 +61,17 @@ def train_network(
     return averaged
 
 
-def read_record(folder: Path) -> dict:
-    """Return the record of a finished run in this folder; an empty one for any other folder."""
-    try:
-        record = json.loads((folder / RECORD_NAME).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def read_learnt(weights: Path) -> set[str]:
-    """Return the ids of the images that weights are known to have learnt from, their own starting weights included.
-
-    A run's record names them; a bundle has learnt from those that its cross-validation held out in turn.
-    """
-    learnt = set(read_record(weights.parent).get("image_ids", ()))
-    predictions = weights.parent / PREDICTIONS_NAME
-    if (weights.parent / MANIFEST_NAME).exists() and predictions.exists():
-        learnt.update(read_predictions(predictions).ids)
-    return learnt
-
-
-def _check_teachers(recipe: Recipe, predictions: tuple[Predictions, ...], teacher: Model | None) -> None:
+def _check_teachers(recipe: Recipe, predictions: tuple[Predictions, ...], teacher: Teacher | None) -> None:
     if bool(predictions) + bool(teacher) != bool(recipe.loss.teacher_share):
         raise InputUnusable(
             "teacher_unfit",
-            "A recipe whose loss.teacher_share is above 0 needs predictions or a bundle to learn from, one of the two;"
+            "A recipe whose loss.teacher_share is above 0 needs predictions or networks to learn from, one of the two;"
             " any other takes none.",
         )
 
 
-def _describe_start(weights: Path) -> str:
-    """Return the file's name, or, where a bundle's manifest or a run's record lies beside it, what it comes from."""
-    if (weights.parent / MANIFEST_NAME).exists():
-        manifest = read_manifest(weights.parent)
-        return f"the bundle {manifest.name} {manifest.version}, itself of {manifest.trained_on}"
-    match read_record(weights.parent):
-        case {"recipe": {"epochs": epochs}, "starting_weights": start}:
-            return f"a run of {epochs} epochs, itself from {start}"
-        case _:
-            return weights.name
-
-
 def _write_record(tuning: FineTuning, start: str, learnt: set[str], n_teachers: int) -> None:
-    train, history, teacher = tuning.train, tuning.history, tuning.teacher
+    train, history = tuning.train, tuning.history
     record = {
         "identity": tuning.identity,
         "recipe": tuning.recipe.model_dump(),
@@ -115,7 +83,7 @@ def _write_record(tuning: FineTuning, start: str, learnt: set[str], n_teachers: 
         "image_ids": sorted(learnt),
         "starting_weights": start,
         "n_teachers": n_teachers,
-        "tutor": f"{teacher.manifest.name} {teacher.manifest.version}" if teacher else None,
+        "tutor": tuning.teacher.name if tuning.teacher else None,
         "seconds": round(sum(epoch.seconds for epoch in history), 3),
         "last_epoch": vars(history[-1]),
         "device": str(tuning.device),

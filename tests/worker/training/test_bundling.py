@@ -167,7 +167,8 @@ def test_a_bundle_of_whose_data_nothing_is_known_is_unproven_elsewhere(workplace
 
 def test_a_network_taught_by_a_bundle_says_so_and_that_its_figures_are_without_a_teacher(workplace, tmp_path):
     run = json.loads((workplace / "run" / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps(run | {"tutor": "open 1"}))
+    run["recipe"] |= {"loss": {"teacher_share": 0.8}}
+    (tmp_path / "run.json").write_text(json.dumps(run | {"tutor": "the bundle open 1"}))
     done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
     assert done.exit_code == 0, done.output
     manifest = read_manifest(tmp_path / "bundle")

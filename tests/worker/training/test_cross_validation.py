@@ -26,6 +26,7 @@ from worker.training.run import train_network
 @pytest.fixture(autouse=True)
 def _tiny_network(monkeypatch):
     monkeypatch.setattr("worker.training.run.LesionNetwork", TinyLesionNetwork)
+    monkeypatch.setattr("worker.training.teacher.LesionNetwork", TinyLesionNetwork)
 
 
 @pytest.fixture
@@ -119,6 +120,30 @@ def test_a_teachers_probabilities_are_part_of_the_targets(tmp_path, weights):
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_each_fold_is_taught_by_its_own_network_of_another_cross_validation(tmp_path, weights):
+    images, still = coloured_images(side=64), {"backbone_learning_rate": 1e-30, "head_learning_rate": 1e-30}
+    opinionated = TinyLesionNetwork()
+    torch.nn.init.constant_(opinionated.classifier.bias, 0)
+    opinionated.classifier.bias.data[0] = 5  # whatever it sees, it takes for a melanoma
+    save_weights(opinionated, tmp_path / "opinionated.safetensors", CLASSES)
+    teachers, taught = tmp_path / "teachers", tmp_path / "taught"
+    cross_validate(tiny_recipe(epochs=1, **still), tmp_path / "opinionated.safetensors", teachers, images, 3, ignore)
+    student = tiny_recipe(epochs=8, head_learning_rate=0.03, loss={"teacher_share": 1.0})
+    said = cross_validate(student, weights, taught, images, 3, ignore, teacher_folds=teachers)
+    assert (said.logits.argmax(axis=1) == 0).all()
+    records = [json.loads((taught / f"fold-{fold}" / "run.json").read_text()) for fold in (1, 2, 3)]
+    assert {each["tutor"] for each in records} == {"a run of 1 epochs, itself from opinionated.safetensors"}
+    assert len({each["identity"] for each in records}) == 3
+
+
+def test_no_fold_is_taught_by_a_network_that_may_have_seen_its_held_out_images(tmp_path, weights):
+    images, student = coloured_images(side=64), tiny_recipe(loss={"teacher_share": 0.5})
+    cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)
+    with pytest.raises(InputUnusable, match="fold-1 does not hold"):
+        cross_validate(student, weights, tmp_path / "second", images, 2, ignore, teacher_folds=tmp_path / "first")
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_teacher_and_a_recipe_that_ignores_it_are_refused_and_the_reverse(tmp_path, weights):

@@ -20,8 +20,9 @@ from worker.model import Model
 from worker.training import fine_tune
 from worker.training.augment import augment
 from worker.training.dataset import prepare
-from worker.training.fine_tune import FineTuning, ask, predict, rate_factor
+from worker.training.fine_tune import FineTuning, predict, rate_factor
 from worker.training.recipe import Loss, Recipe
+from worker.training.teacher import teach_with
 
 EVERYTHING = {
     "loss": {"label_smoothing": 0.05, "class_balance": 0.5, "focal_gamma": 1, "mixup_alpha": 0.4, "off_lesion": 1},
@@ -111,7 +112,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_weights_to_the_last_bit(tmp_p
         {"recipe": tiny_recipe(), "seed": 1},
         {"recipe": tiny_recipe(), "network_seed": 1},
         {"recipe": tiny_recipe(), "soft_labels": torch.full((24, 3), 1 / 3)},
-        {"recipe": tiny_recipe(), "teacher": tiny_model()},
+        {"recipe": tiny_recipe(), "teacher": teach_with(tiny_model())},
     ],
     ids=["recipe", "data", "weights", "soft labels", "teacher"],
 )
@@ -131,7 +132,7 @@ def test_a_teacher_reads_the_images_as_they_are_trained_on(tmp_path):
             return super().read(pixels, *measured)
 
     seen, plain = [], tiny_model()
-    teacher = Recorder(plain.manifest, plain.digest, plain.card, plain._runtime)
+    teacher = teach_with(Recorder(plain.manifest, plain.digest, plain.card, plain._runtime))
     recipe = tiny_recipe(epochs=1, loss={"teacher_share": 1.0}, augmentation={"brightness": 0.5}, input_side=64)
     tuning = start(tmp_path, recipe, teacher=teacher)
     tuning.run(ignore)
@@ -142,16 +143,16 @@ def test_a_teacher_reads_the_images_as_they_are_trained_on(tmp_path):
 
 def test_a_teachers_probabilities_are_those_of_its_bundle_for_the_same_pixels():
     pixels = torch.randint(0, 256, (3, SIDE, SIDE, 3), dtype=torch.uint8)
-    asked = ask(tiny_model(), pixels.permute(0, 3, 1, 2).float() / 255)
+    asked = teach_with(tiny_model()).ask(pixels.permute(0, 3, 1, 2).float() / 255)
     said = tiny_model().read(pixels.numpy()).probabilities
     np.testing.assert_allclose(asked.numpy(), said, atol=2e-3)  # bfloat16, where the device has it
 
 
 def test_a_network_learns_what_its_teacher_says_whatever_the_labels(tmp_path):
-    teacher, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
-    tuning = start(tmp_path, recipe, teacher=teacher)
+    model, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
+    tuning = start(tmp_path, recipe, teacher=teach_with(model))
     pixels = prepare(tuning.train.pixels, recipe.preprocessing)
-    said = teacher.read(pixels.numpy()).probabilities
+    said = model.read(pixels.numpy()).probabilities
     learnt = predict(tuning.run(ignore), pixels, recipe.preprocessing).softmax(dim=1).numpy()
     assert np.abs(learnt - said).mean() < 0.05
 

@@ -11,7 +11,7 @@ from shared.errors import InputUnusable
 from tests.worker.training.readings import made_up_predictions
 from worker.training.bundling import Run, read_run
 from worker.training.predictions import PREDICTIONS_NAME, write_predictions
-from worker.training.provenance import read_matching
+from worker.training.provenance import lacks_teacher, read_matching
 from worker.training.recipe import read_recipe
 
 IDS = made_up_predictions(60).ids
@@ -49,7 +49,16 @@ def refusal(predictions: Path, run: Run) -> str:
 
 def test_a_cross_validation_of_the_same_recipe_without_its_teacher_is_taken(tmp_path):
     path = write_cross_validation(tmp_path / "cv", "loss.teacher_share=0")
-    assert len(read_matching(path, write_run(tmp_path / "run"))) == 60
+    run = write_run(tmp_path / "run")
+    assert len(read_matching(path, run)) == 60
+    assert lacks_teacher(path, run)
+
+
+def test_a_cross_validation_with_teachers_of_its_own_is_of_the_whole_recipe(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert not lacks_teacher(write_cross_validation(tmp_path / "cv"), run)
+    untaught = write_run(tmp_path / "untaught", changes=("loss.teacher_share=0",))
+    assert not lacks_teacher(write_cross_validation(tmp_path / "other", "loss.teacher_share=0"), untaught)
 
 
 def test_a_cross_validation_of_another_recipe_is_refused_with_what_differs(tmp_path):

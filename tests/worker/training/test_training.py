@@ -160,7 +160,7 @@ def test_a_light_network_is_trained_from_imagenet_weights_and_taught_by_a_bundle
     done = call("train", *how, "--data", *data, *SHORT, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "run" / RECORD_NAME).read_text())
-    assert (record["tutor"], record["recipe"]["network"]) == ("tiny 1", "efficientnet-lite0")
+    assert (record["tutor"], record["recipe"]["network"]) == ("the bundle tiny 1", "efficientnet-lite0")
     assert read_run(tmp_path / "run" / RECORD_NAME).trained_on.endswith(", taught by the bundle tiny 1")
 
 

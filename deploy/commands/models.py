@@ -69,9 +69,10 @@ def bundle(weights, run, predictions, data, metadata, out, **described) -> None:
         --licence-of-data "ImageNet ResNet-50 v1 weights (MIT)" \\
         --limit "Trained on dermoscopy images of mostly light skin; on other skin it is unproven." --out bundles/mine
     """
-    from worker.training.bundling import Description, read_run, write_bundle
+    from worker.training.bundling import Description, write_bundle
     from worker.training.groups import read_people
     from worker.training.provenance import lacks_teacher, read_matching
+    from worker.training.record import read_run
 
     trained = read_run(run or weights.parent / "run.json")
     matching = read_matching(predictions, trained)

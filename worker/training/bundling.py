@@ -1,7 +1,6 @@
 """Turns a run's weights and a cross-validation's predictions into a bundle: calibrated, described, and read back."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,28 +39,13 @@ from worker.training.figures import Readings, measure
 from worker.training.gate import Flags, learn_familiarity
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import Predictions
-from worker.training.recipe import Recipe
-from worker.training.words import count_in_words
+from worker.training.record import Run
 
 _STRONG_ACTIVATION = 0.95
 """Quantile of a class's strongest activations on its own images that is drawn at full strength."""
 
 _LEAST_SCALE = 1e-3
 """A class that hardly activates on its own images (a network that learnt nothing of it) is drawn faintly."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training run left in its `run.json`.
-
-    `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions.
-    """
-
-    recipe: Recipe
-    data_sha256: str
-    n_images: int
-    image_ids: frozenset[str]
-    trained_on: str
 
 
 @dataclass(frozen=True)
@@ -78,34 +62,6 @@ class Description:
     limits: tuple[str, ...]
     people: People
     experiments: Path | None
-
-
-def read_run(path: Path) -> Run:
-    """Read a run's `run.json`.
-
-    Raises:
-        InputUnusable: `run_malformed`.
-    """
-    try:
-        run = json.loads(path.read_bytes())
-        taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
-        if teacher := run.get("tutor"):
-            taught = f", taught by {teacher}"
-        trained_on = (
-            f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
-        )
-        classes = tuple(run["classes"])
-        ids, recipe = frozenset(run.get("image_ids", ())), Recipe.model_validate(run["recipe"])
-        found = Run(recipe, run["data_sha256"], run["n_images"], ids, trained_on)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputUnusable(
-            "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
-        ) from error
-    if classes != CLASSES:
-        raise InputUnusable(
-            "run_malformed", f"{path}: its network is for {', '.join(classes)}; a bundle's is for {', '.join(CLASSES)}."
-        )
-    return found
 
 
 def write_bundle(

@@ -7,11 +7,10 @@ from pydantic import BaseModel
 
 from shared.bundle import MANIFEST_NAME, read_manifest
 from shared.errors import InputUnusable
-from worker.training.bundling import Run, read_run
 from worker.training.cross_validation import fold_folder
 from worker.training.predictions import Predictions, read_predictions
 from worker.training.recipe import Recipe
-from worker.training.record import RECORD_NAME
+from worker.training.record import RECORD_NAME, Run, read_run
 
 _MAY_DIFFER = {"loss.teacher_share"}
 """A bundle that teaches has learnt from all images: a cross-validation has teachers of its own, or does without."""

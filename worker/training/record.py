@@ -1,12 +1,59 @@
 """What a run leaves beside its weights: how they were made, and from which images."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.bundle import MANIFEST_NAME, read_manifest
+from shared.domain import CLASSES
+from shared.errors import InputUnusable
 from worker.training.predictions import PREDICTIONS_NAME, read_predictions
+from worker.training.recipe import Recipe
+from worker.training.words import count_in_words
 
 RECORD_NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run left in its `run.json`.
+
+    `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions.
+    """
+
+    recipe: Recipe
+    data_sha256: str
+    n_images: int
+    image_ids: frozenset[str]
+    trained_on: str
+
+
+def read_run(path: Path) -> Run:
+    """Read a run's `run.json`.
+
+    Raises:
+        InputUnusable: `run_malformed`.
+    """
+    try:
+        run = json.loads(path.read_bytes())
+        taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
+        if teacher := run.get("tutor"):
+            taught = f", taught by {teacher}"
+        trained_on = (
+            f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
+        )
+        classes = tuple(run["classes"])
+        ids, recipe = frozenset(run.get("image_ids", ())), Recipe.model_validate(run["recipe"])
+        found = Run(recipe, run["data_sha256"], run["n_images"], ids, trained_on)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputUnusable(
+            "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
+        ) from error
+    if classes != CLASSES:
+        raise InputUnusable(
+            "run_malformed", f"{path}: its network is for {', '.join(classes)}; a bundle's is for {', '.join(CLASSES)}."
+        )
+    return found
 
 
 def read_record(folder: Path) -> dict:

@@ -47,6 +47,8 @@ def train_network(
     network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
     start, learnt = describe_weights(starting_weights), read_learnt(starting_weights).union(train.ids)
+    if teacher:
+        learnt |= teacher.learnt
     _check_teachers(recipe, teacher_predictions, teacher)
     soft_labels = torch.from_numpy(mean_probabilities(teacher_predictions, train.ids)) if teacher_predictions else None
     tuning = FineTuning(recipe, network.to(choose_commands_device()), folder, train, val, soft_labels, teacher)

@@ -1,7 +1,7 @@
 """Networks that teach: they predict every image as a student is trained on it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +15,22 @@ from worker.model import Model, choose_commands_device, load_model
 from worker.network import LesionNetwork, load_starting_weights, normalise
 from worker.training.precision import bfloat16_pays, half_precision
 from worker.training.recipe import Recipe
-from worker.training.record import describe_weights, read_record
+from worker.training.record import describe_weights, read_learnt, read_record
 
 
 @dataclass(frozen=True)
 class Teacher:
     """A trained network, for distillation on the augmented images themselves (Beyer et al. 2022, arXiv 2106.05237).
 
-    `predict` returns probabilities (N, classes) for uint8 pixels (N, side, side, 3); `identity` tells teachers apart.
+    `predict` returns probabilities (N, classes) for uint8 pixels (N, side, side, 3); `identity` tells teachers apart;
+    `learnt` are the ids of the images that it is known to have learnt from.
     """
 
     name: str
     identity: str
     side: int
     predict: Callable[[np.ndarray], np.ndarray]
+    learnt: frozenset[str] = frozenset()
 
     def ask(self, images: Tensor) -> Tensor:
         """Return probabilities, float32 (N, classes), for images (N, 3, side, side) in [0, 1] of any side.
@@ -46,7 +48,7 @@ def load_bundle_teacher(folder: Path) -> Teacher:
     """Load a bundle that teaches; its probabilities are calibrated."""
     device = choose_commands_device()
     runtime = "torch" if bfloat16_pays(device.type) else "auto"  # where that makes torch the faster one
-    return teach_with(load_model(folder, device, runtime))
+    return replace(teach_with(load_model(folder, device, runtime)), learnt=_read_learnt(folder))
 
 
 def teach_with(model: Model) -> Teacher:
@@ -69,4 +71,9 @@ def load_run_teacher(folder: Path) -> Teacher:
         logits, _ = network(normalise(torch.from_numpy(pixels).to(device), recipe.preprocessing))
         return logits.float().softmax(dim=1).cpu().numpy()
 
-    return Teacher(describe_weights(folder / WEIGHTS_NAME), record["identity"], recipe.input_side, predict)
+    name = describe_weights(folder / WEIGHTS_NAME)
+    return Teacher(name, record["identity"], recipe.input_side, predict, _read_learnt(folder))
+
+
+def _read_learnt(folder: Path) -> frozenset[str]:
+    return frozenset(read_learnt(folder / WEIGHTS_NAME))

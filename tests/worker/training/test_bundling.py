@@ -18,11 +18,11 @@ from tests.worker.training.readings import made_up_predictions
 from worker.model import load_model
 from worker.network import LesionNetwork, load_starting_weights
 from worker.training import bundling
-from worker.training.bundling import read_run
 from worker.training.calibration import calibrate, read_nested
 from worker.training.dataset import read_images
 from worker.training.figures import measure
 from worker.training.predictions import write_predictions
+from worker.training.record import read_run
 
 CPU = torch.device("cpu")
 ROWS = ("A,1,0", "B,0,1", "C,0,0", "D,1,0", "E,0,1", "F,0,0")

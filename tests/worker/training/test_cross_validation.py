@@ -21,6 +21,7 @@ from worker.training.fine_tune import predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import PREDICTIONS_NAME, Predictions, read_predictions, write_predictions
 from worker.training.run import train_network
+from worker.training.teacher import load_run_teacher
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +226,18 @@ def test_a_record_names_the_images_that_its_starting_weights_had_learnt_from_too
     train_network(tiny_recipe(epochs=1), tmp_path / "first" / WEIGHTS_NAME, tmp_path / "second", second, ignore)
     record = json.loads((tmp_path / "second" / "run.json").read_text())
     assert (record["n_images"], record["image_ids"]) == (24, sorted(first.ids + second.ids))
+
+
+def test_a_record_names_the_images_that_its_teacher_had_learnt_from_too(tmp_path, weights):
+    images = coloured_images(side=64)
+    taught = replace(images, ids=tuple(f"other-{name}" for name in images.ids))
+    train_network(tiny_recipe(epochs=1), weights, tmp_path / "teacher", images, ignore)
+    student = tiny_recipe(epochs=1, loss={"teacher_share": 0.5})
+    train_network(student, weights, tmp_path / "run", taught, ignore, teacher=load_run_teacher(tmp_path / "teacher"))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["image_ids"] == sorted(images.ids + taught.ids)
+    with pytest.raises(InputUnusable, match="has learnt from 24 of the 24 images"):
+        cross_validate(tiny_recipe(), tmp_path / "run" / WEIGHTS_NAME, tmp_path / "cv", images, 2, ignore)
 
 
 def test_a_record_says_from_which_bundle_its_run_started(tmp_path):

@@ -9,10 +9,10 @@ from shared.bundle import SHIPPED_BUNDLES
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
 from tests.worker.training.readings import made_up_predictions
-from worker.training.bundling import Run, read_run
 from worker.training.predictions import PREDICTIONS_NAME, write_predictions
 from worker.training.provenance import lacks_teacher, read_matching
 from worker.training.recipe import read_recipe
+from worker.training.record import Run, read_run
 
 IDS = made_up_predictions(60).ids
 

@@ -18,9 +18,8 @@ from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import TinyLesionNetwork, write_data
 from worker.efficientnet_lite import EfficientNetLite0
 from worker.network import LesionNetwork, load_starting_weights, save_weights
-from worker.training.bundling import read_run
 from worker.training.predictions import read_predictions
-from worker.training.run import RECORD_NAME
+from worker.training.record import RECORD_NAME, read_run
 
 ROWS = ("A,1,0", "B,0,1", "C,0,0", "D,1,0", "E,0,1", "F,0,0", "G,0,0", "H,0,0")
 HAM10000 = "lesion_id,image_id,dx,dx_type,age,sex,localization"

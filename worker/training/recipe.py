@@ -112,7 +112,8 @@ class Recipe(BaseRecipe):
 def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmRecipe:
     """Read a recipe by its name among the shipped ones, or from a TOML file; `method = "svm"` makes it an `SvmRecipe`.
 
-    Each of `changes` overrides a value of the file: `epochs=20`, `loss.mixup_alpha=0.2`.
+    Where a file says `based_on = "default"`, what it does not name is as in that shipped recipe. Each of `changes`
+    overrides a value: `epochs=20`, `loss.mixup_alpha=0.2`.
 
     Raises:
         InputUnusable: it does not exist, or a field is unknown or out of range.
@@ -121,13 +122,13 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = _read_values(path)
         for change in changes:
             _merge(values, tomllib.loads(change))
         return (SvmRecipe if "method" in values else Recipe).model_validate(values)
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise InputUnusable("recipe_unknown", f"No recipe {name_or_path!r}; shipped: {known}.") from error
+        raise InputUnusable("recipe_unknown", f"No recipe {Path(error.filename).stem!r}; shipped: {known}.") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputUnusable("recipe_malformed", f"{path.name}: {wrong}.") from error
@@ -143,6 +144,14 @@ def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
             "A support vector machine is a baseline and never becomes a bundle: no worker could read photographs with"
             " it. `dermqueue cross-validate` and `dermqueue evaluate --predictions` measure it.",
         )
+
+
+def _read_values(path: Path) -> dict:
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    if base := values.pop("based_on", None):
+        own, values = values, _read_values(RECIPES / f"{base}.toml")
+        _merge(values, own)
+    return values
 
 
 def _merge(values: dict, changes: dict) -> None:

@@ -35,6 +35,17 @@ def test_single_values_can_be_changed_even_those_in_a_table():
     assert (recipe.augmentation.cutout, recipe.augmentation.rotation_deg) == (0.1, 180)
 
 
+def test_what_a_recipe_does_not_name_is_as_in_the_one_that_it_is_based_on(tmp_path):
+    file, base = tmp_path / "mine.toml", read_recipe("default")
+    file.write_text('based_on = "default"\nepochs = 5\n\n[loss]\nmixup_alpha = 0\n')
+    loss = base.loss.model_copy(update={"mixup_alpha": 0})
+    assert read_recipe(str(file)) == base.model_copy(update={"epochs": 5, "loss": loss})
+    assert read_recipe(str(file), ["epochs=6"]).epochs == 6
+    file.write_text('based_on = "defualt"')
+    with pytest.raises(InputUnusable, match="No recipe 'defualt'; shipped: attend, default"):
+        read_recipe(str(file))
+
+
 def test_a_support_vector_machine_has_neither_epochs_nor_augmentation():
     assert read_recipe("svm", ["penalty=10"]).penalty == 10
     with pytest.raises(InputUnusable, match="epochs: Extra"):

@@ -27,7 +27,12 @@ def _training_options(command: Callable) -> Callable:
             help="A folder of images and the CSV of their diagnoses; repeat it to join several. The columns tell the"
             " layout: ISIC-2017 Part 3, ISIC-2018 or 2019, HAM10000, PAD-UFES-20, or image, patient and label.",
         ),
-        click.option("--recipe", default="default", show_default=True, help="A shipped recipe's name, or a TOML file."),
+        click.option(
+            "--recipe",
+            default="default",
+            show_default=True,
+            help='A shipped recipe\'s name, or a TOML file; with based_on = "default" it names what differs.',
+        ),
         click.option(
             "--set",
             "changes",

@@ -45,21 +45,27 @@ class Teacher:
 
 
 def load_bundle_teacher(folder: Path) -> Teacher:
-    """Load a bundle that teaches; its probabilities are calibrated."""
+    """Load a bundle that teaches."""
     device = choose_commands_device()
     runtime = "torch" if bfloat16_pays(device.type) else "auto"  # where that makes torch the faster one
     return replace(teach_with(load_model(folder, device, runtime)), learnt=_read_learnt(folder))
 
 
 def teach_with(model: Model) -> Teacher:
-    """Return a loaded bundle as a teacher."""
-    name = f"the bundle {model.manifest.name} {model.manifest.version}"
-    side = model.manifest.preprocessing.input_side
-    return Teacher(name, model.digest, side, lambda pixels: model.read(pixels).probabilities)
+    """Return a loaded bundle as a teacher, without its temperature: a cross-validation's teachers have none either."""
+    manifest = model.manifest
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        uncalibrated = model.read(pixels).probabilities ** manifest.temperature
+        return uncalibrated / uncalibrated.sum(axis=1, keepdims=True)
+
+    return Teacher(
+        f"the bundle {manifest.name} {manifest.version}", model.digest, manifest.preprocessing.input_side, predict
+    )
 
 
 def load_run_teacher(folder: Path) -> Teacher:
-    """Load a finished run's network; its probabilities are not calibrated."""
+    """Load a finished run's network as a teacher."""
     record, device = read_record(folder), choose_commands_device()
     recipe = Recipe.model_validate(record["recipe"])
     network = LesionNetwork(len(CLASSES), recipe.network)

@@ -141,15 +141,18 @@ def test_a_teacher_reads_the_images_as_they_are_trained_on(tmp_path):
     assert not as_they_were & {pixels.mean() for batch in seen for pixels in batch}
 
 
-def test_a_teachers_probabilities_are_those_of_its_bundle_for_the_same_pixels():
+def test_a_teachers_probabilities_are_those_of_its_network_for_the_same_pixels_whatever_the_bundles_temperature():
     pixels = torch.randint(0, 256, (3, SIDE, SIDE, 3), dtype=torch.uint8)
-    asked = teach_with(tiny_model()).ask(pixels.permute(0, 3, 1, 2).float() / 255)
-    said = tiny_model().read(pixels.numpy()).probabilities
+    asked = teach_with(tiny_model(temperature=3.0)).ask(pixels.permute(0, 3, 1, 2).float() / 255)
+    said = tiny_model(temperature=1.0).read(pixels.numpy()).probabilities
     np.testing.assert_allclose(asked.numpy(), said, atol=2e-3)  # bfloat16, where the device has it
 
 
 def test_a_network_learns_what_its_teacher_says_whatever_the_labels(tmp_path):
-    model, recipe = tiny_model(), tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03)
+    model, recipe = (
+        tiny_model(temperature=1.0),
+        tiny_recipe(epochs=8, loss={"teacher_share": 1.0}, head_learning_rate=0.03),
+    )
     tuning = start(tmp_path, recipe, teacher=teach_with(model))
     pixels = prepare(tuning.train.pixels, recipe.preprocessing)
     said = model.read(pixels.numpy()).probabilities

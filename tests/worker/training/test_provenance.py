@@ -65,7 +65,7 @@ def test_a_cross_validation_of_another_recipe_is_refused_with_what_differs(tmp_p
     path = write_cross_validation(tmp_path / "cv", "epochs=3", "augmentation.hairs=24", "loss.teacher_share=0")
     said = refusal(path, write_run(tmp_path / "run"))
     assert said.endswith(
-        "another recipe than the run's: augmentation.hairs = 24 instead of 16, epochs = 3 instead of 12."
+        "another recipe than the run's: augmentation.hairs = 24 instead of 0, epochs = 3 instead of 14."
     )
 
 

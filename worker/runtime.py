@@ -18,6 +18,9 @@ from worker.gradcam import class_activation_maps
 from worker.network import normalise
 
 _OPSET = 20
+_LEAST_SIDE = 32
+"""Side in px of the smallest input that a network takes: enough to count its outputs."""
+
 _AGREEMENT = 1e-3
 """Largest difference in an output that rounding explains, with ample margin: the shipped network's is near 1e-6."""
 
@@ -107,7 +110,8 @@ def translate(module: nn.Module, side: int, outputs: Sequence[str] = ()) -> byte
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     if not outputs:
         with torch.inference_mode():
-            outputs = [f"output_{position}" for position in range(len(module(example)))]
+            n_outputs = len(module(example[:1, :_LEAST_SIDE, :_LEAST_SIDE]))
+        outputs = [f"output_{position}" for position in range(n_outputs)]
     with warnings.catch_warnings():
         # Tracing takes a third of the time of its successor, and a worker waits for it at every start.
         warnings.simplefilter("ignore", DeprecationWarning)

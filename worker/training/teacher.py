@@ -1,7 +1,7 @@
 """Networks that teach: they predict every image as a student is trained on it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +48,10 @@ def load_bundle_teacher(folder: Path) -> Teacher:
     """Load a bundle that teaches."""
     device = choose_commands_device()
     runtime = "torch" if bfloat16_pays(device.type) else "auto"  # where that makes torch the faster one
-    return replace(teach_with(load_model(folder, device, runtime)), learnt=_read_learnt(folder))
+    return teach_with(load_model(folder, device, runtime), _read_learnt(folder))
 
 
-def teach_with(model: Model) -> Teacher:
+def teach_with(model: Model, learnt: frozenset[str] = frozenset()) -> Teacher:
     """Return a loaded bundle as a teacher, without its temperature: a cross-validation's teachers have none either."""
     manifest = model.manifest
 
@@ -59,9 +59,8 @@ def teach_with(model: Model) -> Teacher:
         uncalibrated = model.read(pixels).probabilities ** manifest.temperature
         return uncalibrated / uncalibrated.sum(axis=1, keepdims=True)
 
-    return Teacher(
-        f"the bundle {manifest.name} {manifest.version}", model.digest, manifest.preprocessing.input_side, predict
-    )
+    name, side = f"the bundle {manifest.name} {manifest.version}", manifest.preprocessing.input_side
+    return Teacher(name, model.digest, side, predict, learnt)
 
 
 def load_run_teacher(folder: Path) -> Teacher:

@@ -93,7 +93,8 @@ def write_bundle(
         if description.experiments:
             shutil.copyfile(description.experiments, made / EXPERIMENTS_NAME)
         networks = [measure(nested.take(predictions.folds == fold)) for fold in np.unique(predictions.folds)]
-        card = write_card(manifest, run.recipe, networks, groups, has_experiments=bool(description.experiments))
+        recipes = (*(run.earlier or ()), run.recipe)
+        card = write_card(manifest, recipes, networks, groups, has_experiments=bool(description.experiments))
         (made / CARD_NAME).write_text(card, encoding="utf-8")
         _write_manifest(made, manifest)
         scales, shares = _look(load_model(made, choose_commands_device()), sources, on_progress)

@@ -42,13 +42,17 @@ def list_limits(of_data: Sequence[str]) -> tuple[str, ...]:
 
 def write_card(
     manifest: Manifest,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     networks: Sequence[dict[str, Figure]],
     groups: list[Group],
     *,
     has_experiments: bool,
 ) -> str:
-    """Return the bundle's card as Markdown. `networks`: the figures of each network of the cross-validation."""
+    """Return the bundle's card as Markdown.
+
+    `recipes`: those that the network was trained by, one after the other. `networks`: the figures of each network of
+    the cross-validation.
+    """
     points = [point.name for point in manifest.operating_points]
     sections = {
         "Data and licences": list_items(manifest.sources) + f"\n\nThe bundle's own licence: {manifest.licence}.",
@@ -57,7 +61,7 @@ def write_card(
         + markdown_table(network_table(networks, points)),
         "Operating points": f"{_POINTS}\n\n" + markdown_table(_point_table(manifest.operating_points)),
         "Where it fails": list_items(manifest.limits) + _weak_spots(groups, manifest.default_operating_point),
-        _TRAINED: f"On {manifest.trained_on}, by this recipe:\n\n```\n{_recipe_lines(recipe)}\n```",
+        _TRAINED: _tell_training(manifest.trained_on, recipes),
     }
     if has_experiments:
         sections["What was tried"] = f"See [{EXPERIMENTS_NAME}]({EXPERIMENTS_NAME})."
@@ -126,13 +130,15 @@ def _weak_spots(groups: list[Group], point: str) -> str:
     return f"\n\nBy group:\n\n{markdown_table(group_table(groups, point))}" if groups else ""
 
 
-def _recipe_lines(recipe: Recipe) -> str:
-    """Return the recipe's values, one a line; parts of parts are named with a dot."""
-
-    def lines(values: dict, prefix: str = "") -> list[str]:
-        found = []
-        for name, value in values.items():
-            found += lines(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name} = {value}"]
-        return found
-
-    return "\n".join(lines(recipe.model_dump(exclude_defaults=True)))
+def _tell_training(trained_on: str, recipes: Sequence[Recipe]) -> str:
+    """Return what the network was trained on, and each recipe's values; of a later recipe those that it changes."""
+    text = f"On {trained_on}, by this recipe:"
+    if len(recipes) > 1:
+        text = f"On {trained_on}, by {len(recipes)} recipes one after the other; a later one changes what it names:"
+    before = Recipe.model_construct().flatten()  # the defaults of what has one
+    for recipe in recipes:
+        values = recipe.flatten()
+        lines = (f"{name} = {value}" for name, value in values.items() if name not in before or value != before[name])
+        text += "\n\n```\n" + "\n".join(lines) + "\n```"
+        before = values
+    return text

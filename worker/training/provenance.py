@@ -1,9 +1,7 @@
 """Whether a cross-validation's predictions are of the recipe and the images of a run, as far as their folders tell."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from shared.bundle import MANIFEST_NAME, read_manifest
 from shared.errors import InputUnusable
@@ -22,11 +20,10 @@ def read_matching(path: Path, run: Run) -> Predictions:
     Raises:
         InputUnusable: `predictions_malformed`; `predictions_unfit`: they are of another recipe or of other images.
     """
-    predictions, ours = read_predictions(path), dict(_values(run.recipe))
-    others = {key: value for key, value in _recipe_beside(path.parent).items() if value != ours[key]}
-    if differing := others.keys() - _MAY_DIFFER:
-        named = ", ".join(f"{key} = {others[key]} instead of {ours[key]}" for key in sorted(differing))
-        raise InputUnusable("predictions_unfit", f"{path} is of networks of another recipe than the run's: {named}.")
+    predictions = read_predictions(path)
+    _refuse_other_recipe(path, _recipe_beside(path.parent), run.recipe)
+    if (other := _run_beside(path.parent)) and None not in (other.earlier, run.earlier):
+        _refuse_other_start(path, other.earlier, run.earlier)
     _refuse_other_images(path, {*predictions.ids}, run)
     return predictions
 
@@ -34,6 +31,24 @@ def read_matching(path: Path, run: Run) -> Predictions:
 def lacks_teacher(path: Path, run: Run) -> bool:
     """Tell whether a run was taught, and its cross-validation, as far as its folder tells, was not."""
     return bool(run.recipe.loss.teacher_share) and not _recipe_beside(path.parent).get("loss.teacher_share")
+
+
+def _refuse_other_recipe(path: Path, theirs: dict[str, object], recipe: Recipe, of: str = "the run's") -> None:
+    ours = recipe.flatten()
+    others = {key: value for key, value in theirs.items() if value != ours[key]}
+    if differing := others.keys() - _MAY_DIFFER:
+        named = ", ".join(f"{key} = {others[key]} instead of {ours[key]}" for key in sorted(differing))
+        raise InputUnusable("predictions_unfit", f"{path} is of networks of another recipe than {of}: {named}.")
+
+
+def _refuse_other_start(path: Path, theirs: Sequence[Recipe], ours: Sequence[Recipe]) -> None:
+    if len(theirs) != len(ours):
+        raise InputUnusable(
+            "predictions_unfit",
+            f"{path} is of networks that continue {len(theirs)} earlier runs, and the run continues {len(ours)}.",
+        )
+    for their_recipe, our_recipe in zip(theirs, ours, strict=True):
+        _refuse_other_recipe(path, their_recipe.flatten(), our_recipe, "that of a run which the run continues")
 
 
 def _refuse_other_images(path: Path, ids: set[str], run: Run) -> None:
@@ -47,20 +62,18 @@ def _refuse_other_images(path: Path, ids: set[str], run: Run) -> None:
         )
 
 
+def _run_beside(folder: Path) -> Run | None:
+    """Return the record of a cross-validation's first network."""
+    record = fold_folder(folder, 0) / RECORD_NAME
+    return read_run(record) if record.exists() else None
+
+
 def _recipe_beside(folder: Path) -> dict[str, object]:
     """Return what the records of a cross-validation, or a bundle's manifest, tell of the recipe, by dotted names."""
-    if (record := fold_folder(folder, 0) / RECORD_NAME).exists():
-        return dict(_values(read_run(record).recipe))
+    if run := _run_beside(folder):
+        return run.recipe.flatten()
     if (folder / MANIFEST_NAME).exists():
         manifest = read_manifest(folder)
         told = {"network": manifest.architecture, **dict(manifest.preprocessing)}
         return {key: value for key, value in told.items() if key in Recipe.model_fields}
     return {}
-
-
-def _values(fields: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in fields:
-        if isinstance(value, BaseModel):
-            yield from _values(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

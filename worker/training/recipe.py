@@ -1,7 +1,7 @@
 """Recipes: small files that say how a network is trained."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +83,18 @@ class BaseRecipe(BaseModel):
             mean=mean,
             std=std,
         )
+
+    def flatten(self) -> dict[str, object]:
+        """Return every value by its dotted name, such as `loss.mixup_alpha`."""
+        return dict(_flatten(self))
+
+
+def _flatten(fields: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in fields:
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 class SvmRecipe(BaseRecipe):

@@ -18,10 +18,12 @@ RECORD_NAME = "run.json"
 class Run:
     """What a training run left in its `run.json`.
 
-    `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions.
+    `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions. `earlier`: the
+    recipes by which its starting weights were trained, first to last; None where an earlier version did not record it.
     """
 
     recipe: Recipe
+    earlier: tuple[Recipe, ...] | None
     data_sha256: str
     n_images: int
     image_ids: frozenset[str]
@@ -43,8 +45,11 @@ def read_run(path: Path) -> Run:
             f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
         )
         classes = tuple(run["classes"])
+        earlier = run.get("earlier_recipes")
+        if earlier is not None:
+            earlier = tuple(map(Recipe.model_validate, earlier))
         ids, recipe = frozenset(run.get("image_ids", ())), Recipe.model_validate(run["recipe"])
-        found = Run(recipe, run["data_sha256"], run["n_images"], ids, trained_on)
+        found = Run(recipe, earlier, run["data_sha256"], run["n_images"], ids, trained_on)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputUnusable(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."
@@ -75,6 +80,18 @@ def read_learnt(weights: Path) -> set[str]:
     if (weights.parent / MANIFEST_NAME).exists() and predictions.exists():
         learnt.update(read_predictions(predictions).ids)
     return learnt
+
+
+def read_recipes(weights: Path) -> list[dict] | None:
+    """Return the recipes by which a run's weights were trained, first to last; empty for any other weights.
+
+    None: the run is of an earlier version, which did not record what it continued.
+    """
+    record = read_record(weights.parent)
+    if not record:
+        return []
+    earlier = record.get("earlier_recipes")
+    return None if earlier is None else [*earlier, record["recipe"]]
 
 
 def describe_weights(weights: Path) -> str:

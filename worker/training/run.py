@@ -16,7 +16,7 @@ from worker.training.dataset import LabelledImages
 from worker.training.fine_tune import FineTuning, OnStep
 from worker.training.predictions import Predictions, mean_probabilities
 from worker.training.recipe import Recipe
-from worker.training.record import RECORD_NAME, describe_weights, read_learnt
+from worker.training.record import RECORD_NAME, describe_weights, read_learnt, read_recipes
 from worker.training.teacher import Teacher
 
 _RECORDED_VERSIONS = ("dermqueue", "torch", "torchvision", "numpy", "pillow")
@@ -46,7 +46,8 @@ def train_network(
     torch.manual_seed(recipe.seed)
     network = LesionNetwork(len(train.classes), recipe.network)
     load_starting_weights(network, starting_weights, train.classes)
-    start, learnt = describe_weights(starting_weights), read_learnt(starting_weights).union(train.ids)
+    start, earlier = describe_weights(starting_weights), read_recipes(starting_weights)
+    learnt = read_learnt(starting_weights).union(train.ids)
     if teacher:
         learnt |= teacher.learnt
     _check_teachers(recipe, teacher_predictions, teacher)
@@ -58,7 +59,7 @@ def train_network(
         return network
     averaged = tuning.run(on_step)
     save_weights(averaged, folder / WEIGHTS_NAME, train.classes)
-    _write_record(tuning, start, learnt, len(teacher_predictions))
+    _write_record(tuning, start, earlier, learnt, len(teacher_predictions))
     (folder / "checkpoint.pt").unlink()
     return averaged
 
@@ -72,11 +73,14 @@ def _check_teachers(recipe: Recipe, predictions: tuple[Predictions, ...], teache
         )
 
 
-def _write_record(tuning: FineTuning, start: str, learnt: set[str], n_teachers: int) -> None:
+def _write_record(
+    tuning: FineTuning, start: str, earlier: list[dict] | None, learnt: set[str], n_teachers: int
+) -> None:
     train, history = tuning.train, tuning.history
     record = {
         "identity": tuning.identity,
         "recipe": tuning.recipe.model_dump(),
+        "earlier_recipes": earlier,
         "classes": train.classes,
         "data_sha256": train.digest,
         "n_images": len(train),

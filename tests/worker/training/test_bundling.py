@@ -176,6 +176,20 @@ def test_a_network_taught_by_a_bundle_says_so_and_that_its_figures_are_without_a
     assert "of the same recipe, without its teacher, that had not seen it" in manifest.measured_on
 
 
+def test_the_card_shows_the_recipes_of_the_runs_that_a_run_continues(workplace, tmp_path):
+    run = json.loads((workplace / "run" / "run.json").read_text())
+    (tmp_path / "run.json").write_text(
+        json.dumps(run | {"earlier_recipes": [run["recipe"] | {"epochs": 20, "loss": {"mixup_alpha": 0.2}}]})
+    )
+    done = make(workplace, tmp_path / "bundle", run=tmp_path / "run.json")
+    assert done.exit_code == 0, done.output
+    told = (tmp_path / "bundle" / "card.md").read_text().partition("## How it was trained")[2]
+    _, first, _, second, _ = told.split("```")
+    assert "by 2 recipes one after the other" in told
+    assert "epochs = 20" in first.splitlines()
+    assert second.split("\n")[1:-1] == [f"epochs = {run['recipe']['epochs']}", "loss.mixup_alpha = 0"]
+
+
 def test_it_is_made_on_the_device_that_is_set(workplace, tmp_path, monkeypatch):
     monkeypatch.setenv("DERMQUEUE_DEVICE", "none")
     assert "DERMQUEUE_DEVICE: input should be" in make(workplace, tmp_path / "bundle").output

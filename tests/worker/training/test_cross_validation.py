@@ -20,6 +20,7 @@ from worker.training.dataset import prepare
 from worker.training.fine_tune import predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import PREDICTIONS_NAME, Predictions, read_predictions, write_predictions
+from worker.training.record import RECORD_NAME, read_recipes, read_record, read_run
 from worker.training.run import train_network
 from worker.training.teacher import load_run_teacher
 
@@ -226,6 +227,19 @@ def test_a_record_names_the_images_that_its_starting_weights_had_learnt_from_too
     train_network(tiny_recipe(epochs=1), tmp_path / "first" / WEIGHTS_NAME, tmp_path / "second", second, ignore)
     record = json.loads((tmp_path / "second" / "run.json").read_text())
     assert (record["n_images"], record["image_ids"]) == (24, sorted(first.ids + second.ids))
+
+
+def test_a_record_names_the_recipes_of_the_runs_that_it_continues(tmp_path, weights):
+    start, images = weights, coloured_images(side=64)
+    for epochs in (1, 2, 3):
+        folder = tmp_path / f"of-{epochs}"
+        train_network(tiny_recipe(epochs=epochs), start, folder, images, ignore)
+        start = folder / WEIGHTS_NAME
+    assert [recipe.epochs for recipe in read_run(folder / RECORD_NAME).earlier] == [1, 2]
+    old = {key: value for key, value in read_record(folder).items() if key != "earlier_recipes"}
+    (folder / RECORD_NAME).write_text(json.dumps(old))
+    assert read_run(folder / RECORD_NAME).earlier is None
+    assert read_recipes(start) is None
 
 
 def test_a_record_names_the_images_that_its_teacher_had_learnt_from_too(tmp_path, weights):

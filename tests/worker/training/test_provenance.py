@@ -69,6 +69,20 @@ def test_a_cross_validation_of_another_recipe_is_refused_with_what_differs(tmp_p
     )
 
 
+def test_a_cross_validation_that_continues_other_runs_is_refused(tmp_path):
+    predictions, runs = write_cross_validation(tmp_path / "cv"), {}
+    for name, changes in {"same": (), "longer": ("epochs=20",)}.items():
+        runs[name] = write_run(tmp_path / name, earlier_recipes=[read_recipe("portable", changes).model_dump()])
+    first = write_run(tmp_path / "first", earlier_recipes=[])
+    record = tmp_path / "cv" / "fold-1" / "run.json"
+    continued = json.loads((tmp_path / "same" / "run.json").read_text()) | {"image_ids": IDS[:40]}
+    assert len(read_matching(predictions, runs["longer"])) == 60  # what the folds continue is not recorded
+    record.write_text(json.dumps(continued))
+    assert len(read_matching(predictions, runs["same"])) == 60
+    assert "that of a run which the run continues: epochs = 14 instead of 20" in refusal(predictions, runs["longer"])
+    assert "continue 1 earlier runs, and the run continues 0" in refusal(predictions, first)
+
+
 def test_predictions_of_another_kind_of_bundle_are_refused(tmp_path):
     said = refusal(SHIPPED_BUNDLES / "open" / PREDICTIONS_NAME, write_run(tmp_path / "run"))
     assert "input_side = 224 instead of 192, network = resnet50-v1 instead of efficientnet-lite0" in said

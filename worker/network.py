@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from worker.resnet import ResNet50V1
 
 BACKBONES = {"resnet50-v1": ResNet50V1, "efficientnet-lite0": EfficientNetLite0}
 """The feature extractors, by their names in bundles and recipes."""
+
+_PREDICTED_AT_ONCE = 64
 
 
 class LesionNetwork(nn.Module):
@@ -44,6 +47,15 @@ class LesionNetwork(nn.Module):
 
     def _classify(self, features: Tensor) -> Tensor:
         return self.classifier(features.mean(dim=(2, 3)))
+
+
+@torch.inference_mode()
+def predict(network: LesionNetwork, pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return float32 logits (n, classes); `pixels` is uint8 (n, side, side, 3) of the preprocessing's input side."""
+    network.eval()
+    device = network.classifier.weight.device
+    chunks = (normalise(chunk.to(device), preprocessing) for chunk in pixels.split(_PREDICTED_AT_ONCE))
+    return torch.cat([network(chunk)[0].float().cpu() for chunk in chunks])
 
 
 def load_starting_weights(network: LesionNetwork, path: Path, classes: tuple[str, ...]) -> None:

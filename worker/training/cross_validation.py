@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
-from worker.network import LesionNetwork
+from worker.network import LesionNetwork, predict
 from worker.training.dataset import LabelledImages, UnlabelledImages, digest_rows, prepare
-from worker.training.fine_tune import OnStep, predict
+from worker.training.fine_tune import OnStep
 from worker.training.folds import assign_folds
 from worker.training.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from worker.training.recipe import Recipe, SvmRecipe

@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from shared.bundle import Preprocessing
 from shared.errors import InputUnusable, ModelUnusable
-from worker.network import LesionNetwork, normalise, standardise
+from worker.network import LesionNetwork, predict, standardise
 from worker.training.augment import augment, draw_hairs
 from worker.training.curves import Epoch, write_curves
 from worker.training.dataset import LabelledImages, retouch
@@ -28,7 +27,6 @@ from worker.training.recipe import Augmentation, Recipe
 from worker.training.teacher import Teacher
 
 _CHALLENGE = ("melanoma", "seborrheic_keratosis")
-_PREDICTED_AT_ONCE = 64
 
 OnStep = Callable[[int, int, float], None]
 """Called with the steps done, the total steps, and the last step's loss; nan: nothing is being trained."""
@@ -235,12 +233,3 @@ def _judge_logits(logits: Tensor, val: LabelledImages) -> dict[str, float | None
         "val_auc_melanoma": aucs.get("melanoma"),
         "val_auc_mean": float(np.mean([*aucs.values()])) if aucs else None,
     }
-
-
-@torch.inference_mode()
-def predict(network: LesionNetwork, pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return float32 logits (n, classes); `pixels` is uint8 (n, side, side, 3) of the preprocessing's input side."""
-    network.eval()
-    device = network.classifier.weight.device
-    chunks = (normalise(chunk.to(device), preprocessing) for chunk in pixels.split(_PREDICTED_AT_ONCE))
-    return torch.cat([network(chunk)[0].float().cpu() for chunk in chunks])

@@ -12,7 +12,7 @@ from torch.nn import functional
 from shared.bundle import WEIGHTS_NAME
 from shared.domain import CLASSES
 from worker.model import Model, choose_commands_device, load_model
-from worker.network import LesionNetwork, load_starting_weights, normalise
+from worker.network import LesionNetwork, load_starting_weights, predict
 from worker.training.precision import bfloat16_pays, half_precision
 from worker.training.recipe import Recipe
 from worker.training.record import describe_weights, read_learnt, read_record
@@ -69,15 +69,13 @@ def load_run_teacher(folder: Path) -> Teacher:
     recipe = Recipe.model_validate(record["recipe"])
     network = LesionNetwork(len(CLASSES), recipe.network)
     load_starting_weights(network, folder / WEIGHTS_NAME, CLASSES)
-    network.eval().to(device, memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        logits, _ = network(normalise(torch.from_numpy(pixels).to(device), recipe.preprocessing))
-        return logits.float().softmax(dim=1).cpu().numpy()
+    def read(pixels: np.ndarray) -> np.ndarray:
+        return predict(network, torch.from_numpy(pixels), recipe.preprocessing).softmax(dim=1).numpy()
 
     name = describe_weights(folder / WEIGHTS_NAME)
-    return Teacher(name, record["identity"], recipe.input_side, predict, _read_learnt(folder))
+    return Teacher(name, record["identity"], recipe.input_side, read, _read_learnt(folder))
 
 
 def _read_learnt(folder: Path) -> frozenset[str]:

@@ -14,10 +14,9 @@ from shared.domain import CLASSES
 from shared.errors import InputUnusable
 from tests.worker.networks import tiny_manifest
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
-from worker.network import save_weights
+from worker.network import predict, save_weights
 from worker.training.cross_validation import challenge_figures, cross_validate
 from worker.training.dataset import prepare
-from worker.training.fine_tune import predict
 from worker.training.folds import assign_folds
 from worker.training.predictions import PREDICTIONS_NAME, Predictions, read_predictions, write_predictions
 from worker.training.record import RECORD_NAME, read_recipes, read_record, read_run

@@ -17,10 +17,11 @@ from shared.errors import InputUnusable, ModelUnusable
 from tests.worker.networks import SIDE, tiny_model
 from tests.worker.training.data import TinyLesionNetwork, coloured_images, tiny_recipe
 from worker.model import Model
+from worker.network import predict
 from worker.training import fine_tune
 from worker.training.augment import augment
 from worker.training.dataset import prepare
-from worker.training.fine_tune import FineTuning, predict, rate_factor
+from worker.training.fine_tune import FineTuning, rate_factor
 from worker.training.recipe import Loss, Recipe
 from worker.training.teacher import teach_with
 

@@ -33,7 +33,7 @@ from shared.domain import CLASSES
     "--masks",
     type=folder_type,
     help="A folder of lesion masks, white inside, each named like its image, or with _segmentation appended: also"
-    " measure how much of the heatmap of melanoma lies inside.",
+    " measure how much of the heatmap of melanoma lies inside, and how often attention_off_lesion warns rightly.",
 )
 @click.option(
     "--against",
@@ -70,7 +70,7 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
     from worker.training.evaluation import evaluate, read_cross_validation, write_evaluation
     from worker.training.groups import read_people
     from worker.training.labels import ids_of
-    from worker.training.localisation import find_masks, measure_localisation
+    from worker.training.localisation import count_warnings, find_masks, measure_localisation
     from worker.training.robustness import measure_robustness, refuse_unrankable
 
     if bool(predictions) == bool(bundle and data) or (predictions and (bundle or data)):
@@ -91,7 +91,8 @@ def evaluate(bundle, data, predictions, metadata, disturb, masks, against, out, 
         first, second = _read_with(model, data), other and _read_with(other, data)
     report = evaluate(first, people, second)
     if found_masks:
-        report.attention = measure_localisation(first.readings, first.maps, found_masks)
+        report.attention = measure_localisation(first.readings, first.heatmaps.maps, found_masks)
+        report.off_lesion = count_warnings(first.readings, first.heatmaps, found_masks)
     if disturb:
         with progress() as on_progress:
             report.robustness = measure_robustness(model, data, first.readings, on_progress)

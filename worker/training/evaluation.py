@@ -11,7 +11,9 @@ from sklearn.metrics import confusion_matrix
 from shared.bundle import Manifest
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
-from worker.model import Model
+from shared.heatmap import scale_to_saliency
+from worker.lesion import lies_off_lesion
+from worker.model import Model, Reading
 from worker.training.batches import OnProgress, in_batches
 from worker.training.calibration import POINTS, read_nested
 from worker.training.comparison import compare
@@ -19,6 +21,7 @@ from worker.training.conformal import find_all_plausible
 from worker.training.dataset import LabelledImages, Source, read_images
 from worker.training.figures import MELANOMA, Readings, measure
 from worker.training.groups import People, measure_groups
+from worker.training.localisation import Heatmaps
 from worker.training.malignancy import Diagnosed, measure_malignancy
 from worker.training.pictures import draw_pictures, draw_robustness
 from worker.training.predictions import read_predictions
@@ -30,7 +33,7 @@ class Subject:
     """A bundle or a cross-validation, and what it said of the images.
 
     `left_out` counts images of diagnoses that no bundle knows; `diagnosed` holds these, too, where there are any.
-    `maps` is raw Grad-CAM of melanoma, float32 (n, h, w); None for a cross-validation, which kept none.
+    `heatmaps` is None for a cross-validation, which kept none.
     """
 
     name: str
@@ -39,7 +42,7 @@ class Subject:
     operating_point: str
     left_out: dict[str, int]
     diagnosed: Diagnosed | None = None
-    maps: np.ndarray | None = None
+    heatmaps: Heatmaps | None = None
 
 
 def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnProgress) -> Subject:
@@ -54,7 +57,6 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnPro
     batches = in_batches(images.pixels.numpy(), partial(on_progress, "analysing"))
     readings = [model.read(batch) for batch in batches]
     probabilities = np.concatenate([reading.probabilities for reading in readings])
-    maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])
     ids, clusters = np.array(images.ids), np.array(images.groups)
     others = {n: c for n, c in images.count().items() if n not in CLASSES}
     diagnosed = Diagnosed(ids, images.labels.numpy(), images.classes, probabilities[:, MELANOMA], clusters)
@@ -65,8 +67,16 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnPro
         manifest.default_operating_point,
         others | images.left_out,
         diagnosed if others else None,
-        maps[known],
+        _take_heatmaps(manifest, images.pixels.numpy()[known], readings, known),
     )
+
+
+def _take_heatmaps(manifest: Manifest, pixels: np.ndarray, readings: Sequence[Reading], known: np.ndarray) -> Heatmaps:
+    maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])[known]
+    scale = manifest.heatmap_scales[MELANOMA]
+    drawn = zip(pixels, maps, strict=True)
+    warned = [lies_off_lesion(image, scale_to_saliency(map_, scale)) for image, map_ in drawn]
+    return Heatmaps(maps, scale, np.array(warned))
 
 
 def _take_readings(

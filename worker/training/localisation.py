@@ -1,10 +1,12 @@
 """Localisation: how much of the heatmap of melanoma lies inside the lesion's outline.
 
 `peak_inside` is the pointing game (Zhang et al. 2018, IJCV 126:1084), `energy_inside` the energy-based pointing game
-(Wang et al. 2020, Score-CAM, arXiv 1910.01279).
+(Wang et al. 2020, Score-CAM, arXiv 1910.01279). And how often the warning `attention_off_lesion`, which only guesses
+where the lesion is, is right.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +17,25 @@ from pydantic import BaseModel
 from shared.bundle import Figure
 from shared.domain import CLASSES
 from shared.errors import InputUnusable
-from shared.heatmap import upsample
+from shared.heatmap import scale_to_saliency, upsample
+from worker.lesion import LEAST_INSIDE, is_visible
 from worker.training.figures import Readings, find_figures, mean
 from worker.training.labels import MASK_ENDING, SUFFIXES
 
 _INSIDE = 128  # of 255
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """Heatmaps of melanoma and what a worker makes of them.
+
+    `maps`: raw Grad-CAM, float32 (n, h, w); `scale` draws them as saliency; `warned`: bool (n,), whether a result has
+    the warning `attention_off_lesion`.
+    """
+
+    maps: np.ndarray
+    scale: float
+    warned: np.ndarray
 
 
 class Localisation(BaseModel):
@@ -36,6 +52,18 @@ class Localisation(BaseModel):
     peak_inside: Figure
     best_energy: Figure
     lesion_share: Figure
+
+
+class OffLesionWarnings(BaseModel):
+    """How many of `n` results carry `attention_off_lesion`, how many of these rightly, and how many should.
+
+    It is right where a visible heatmap has less than `LEAST_INSIDE` of its energy inside the true outline.
+    """
+
+    n: int
+    warned: int
+    right: int
+    off_lesion: int
 
 
 def find_masks(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
@@ -67,6 +95,23 @@ def measure_localisation(readings: Readings, maps: np.ndarray, masks: dict[str, 
     ]
 
 
+def count_warnings(readings: Readings, heatmaps: Heatmaps, masks: dict[str, Path]) -> OffLesionWarnings:
+    """Compare the warnings, which guess where the lesion is, with the masks of the same images.
+
+    Raises:
+        InputUnusable: `masks_unusable`, as in `measure_localisation`.
+    """
+    drawn = [scale_to_saliency(map_, heatmaps.scale) for map_ in heatmaps.maps]
+    off = np.array(
+        [
+            is_visible(saliency) and _inside(saliency, _read_mask(masks[i]))[0] < LEAST_INSIDE
+            for i, saliency in zip(readings.ids, drawn, strict=True)
+        ]
+    )
+    warned, right = heatmaps.warned.sum(), (heatmaps.warned & off).sum()
+    return OffLesionWarnings(n=len(off), warned=int(warned), right=int(right), off_lesion=int(off.sum()))
+
+
 def _measure(name: str, readings: Readings, shares: np.ndarray) -> Localisation:
     drawn = ~np.isnan(shares[:, 0])
     energy, peak, best, lesion = shares[drawn].T
@@ -87,6 +132,15 @@ def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float
 
     Energy and peak of a blank map are NaN.
     """
+    inside = _read_mask(mask)
+    height, width = activation_map.shape
+    cells = Image.fromarray(inside.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    energy, peak = _inside(activation_map, inside)
+    return energy, peak, _inside(np.asarray(cells), inside)[0], inside.mean()
+
+
+def _read_mask(mask: Path) -> np.ndarray:
+    """Return bool (h, w): what lies inside the lesion's outline."""
     try:
         with Image.open(mask) as image:
             inside = np.asarray(image.convert("L")) >= _INSIDE
@@ -94,10 +148,7 @@ def _shares(activation_map: np.ndarray, mask: Path) -> tuple[float, float, float
         raise InputUnusable("masks_unusable", f"{mask} is not an image.") from error
     if not inside.any():
         raise InputUnusable("masks_unusable", f"{mask} shows no lesion.")
-    height, width = activation_map.shape
-    cells = Image.fromarray(inside.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
-    energy, peak = _inside(activation_map, inside)
-    return energy, peak, _inside(np.asarray(cells), inside)[0], inside.mean()
+    return inside
 
 
 def _inside(activation_map: np.ndarray, inside: np.ndarray) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from shared.bundle import Figure
 from shared.domain import CLASSES
 from worker.training.comparison import Comparison
 from worker.training.groups import LEAST, Group
-from worker.training.localisation import Localisation
+from worker.training.localisation import Localisation, OffLesionWarnings
 from worker.training.malignancy import MALIGNANT, MalignantAuc
 from worker.training.pictures import CALIBRATION, CONFUSION, ROBUSTNESS, ROC
 from worker.training.robustness import TARGET_DROP, Robustness
@@ -24,7 +24,8 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 class Report(BaseModel):
     """`report.json`. `operating_point` is that of the groups' rates, `attention` the heatmaps' localisation.
 
-    `confusion`: rows are diagnoses, columns the network's answers, in the order of the classes.
+    `confusion`: rows are diagnoses, columns the network's answers, in the order of the classes. `off_lesion`: the
+    warnings of heatmaps that lie beside the lesion.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class Report(BaseModel):
     comparison: Comparison | None = None
     robustness: list[Robustness] = []
     attention: list[Localisation] = []
+    off_lesion: OffLesionWarnings | None = None
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -67,6 +69,10 @@ def tables(report: Report) -> dict[str, Table]:
         )
     if report.attention:
         found["Heatmaps of melanoma and the lesions' outlines"] = _localisation_table(report.attention)
+    if warnings := report.off_lesion:
+        rows = [tuple(str(value) for value in (warnings.n, warnings.warned, warnings.right, warnings.off_lesion))]
+        columns = ("n", "warned", "of these rightly", "visible heatmaps off the lesion")
+        found["The warning `attention_off_lesion`"] = columns, rows
     return found
 
 

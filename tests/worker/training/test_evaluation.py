@@ -72,9 +72,10 @@ def test_disturbances_and_masks_have_their_tables_and_their_picture(data, bundle
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [found["disturbance"] for found in report["robustness"]] == list(DISTURBANCES)
     assert [found["diagnosis"] for found in report["attention"]] == list(CLASSES)
+    assert report["off_lesion"]["n"] == len(ROWS)
     page = (tmp_path / "report" / "report.md").read_text()
     assert "](robustness.png)" in page
-    assert all(f"| {title} |" in page for title in ("decisions changed", "energy inside", "ruler"))
+    assert all(f"| {title} |" in page for title in ("decisions changed", "energy inside", "ruler", "of these rightly"))
     with Image.open(tmp_path / "report" / "robustness.png") as picture:
         assert picture.getextrema()[0][0] < 255
 

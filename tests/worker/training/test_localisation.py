@@ -9,7 +9,7 @@ from PIL import Image
 from shared.errors import InputUnusable
 from tests.worker.training.data import MASK_SIDE, write_mask
 from worker.training.figures import Readings
-from worker.training.localisation import Localisation, find_masks, measure_localisation
+from worker.training.localisation import Heatmaps, Localisation, count_warnings, find_masks, measure_localisation
 
 
 def readings_of(labels: list[int]) -> Readings:
@@ -55,6 +55,15 @@ def test_energy_and_peak_are_given_by_diagnosis_and_blank_maps_do_not_count(mask
     assert melanoma.energy_inside.value == pytest.approx(0.5)  # one inside, one outside, equally strong
     assert nevus.energy_inside.value == pytest.approx(2 / 3, abs=0.03)
     assert nevus.lesion_share.value == 0.5
+
+
+def test_a_warning_is_right_where_a_visible_heatmap_lies_off_the_lesion(masks):
+    inside, outside = map_of(ALL, LEFT), map_of(ALL, RIGHT)
+    maps = np.stack([inside, inside, outside, outside, outside, outside / 10])  # the last one is too pale to matter
+    warned = np.array([False, True, True, True, False, True])
+    readings = readings_of([0, 0, 0, 0, 2, 2])
+    counted = count_warnings(readings, Heatmaps(maps, 3.0, warned), find_masks(masks, readings.ids))
+    assert (counted.n, counted.warned, counted.right, counted.off_lesion) == (6, 4, 2, 3)
 
 
 def test_the_best_energy_is_that_of_a_coarse_map_of_the_outline_itself(masks):

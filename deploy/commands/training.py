@@ -174,9 +174,9 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, teacher
       dermqueue cross-validate --data train/ train.csv --data val/ val.csv --weights imagenet.safetensors \\
         --recipe default --set cleaned=true --out runs/cleaned
     """
-    from worker.training.cross_validation import challenge_figures
     from worker.training.cross_validation import cross_validate as run_folds
     from worker.training.dataset import read_unlabelled
+    from worker.training.figures import challenge_figures
     from worker.training.predictions import PREDICTIONS_NAME, read_predictions
     from worker.training.recipe import read_recipe
 
@@ -190,7 +190,7 @@ def cross_validate(data, weights, recipe, changes, teachers, unlabelled, teacher
         others = read_unlabelled(unlabelled, on_image) if unlabelled else None
         report = _with_loss(on_step)
         predictions = run_folds(chosen, weights, out, images, folds, report, teacher_predictions, others, teacher_folds)
-    for name, value in challenge_figures(predictions).items():
+    for name, value in challenge_figures(predictions.logits, predictions.labels).items():
         click.echo(f"{name:<26} {value:.3f}")
     click.echo(f"Intervals and more: dermqueue evaluate --predictions {out / PREDICTIONS_NAME}")
 

@@ -38,7 +38,7 @@ from worker.training.dataset import Source, read_images
 from worker.training.figures import Readings, measure
 from worker.training.gate import Flags, learn_familiarity
 from worker.training.groups import People, measure_groups
-from worker.training.predictions import Predictions
+from worker.training.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from worker.training.record import Run
 
 _STRONG_ACTIVATION = 0.95
@@ -78,7 +78,8 @@ def write_bundle(
     """Write the bundle, verified by loading it, and return its folder.
 
     Temperature, thresholds and figures come from the predictions, the heatmaps' scales from the network's activations
-    on the images of `sources`. The bundle is written as a whole or not at all; an earlier one stays until then.
+    on the images of `sources`. The predictions stay in the bundle: they name what its weights have learnt from. The
+    bundle is written as a whole or not at all; an earlier one stays until then.
     `without_teacher`: the run was taught, and the networks that made the predictions were not.
 
     Raises:
@@ -90,6 +91,7 @@ def write_bundle(
     with _made_anew(folder) as made:
         digest, alone = _write_half(weights, made / WEIGHTS_NAME), ", without its teacher," if without_teacher else ""
         manifest = _describe(run, predictions, nested, description, digest, alone)
+        write_predictions(predictions, made / PREDICTIONS_NAME)
         if description.experiments:
             shutil.copyfile(description.experiments, made / EXPERIMENTS_NAME)
         networks = [measure(nested.take(predictions.folds == fold)) for fold in np.unique(predictions.folds)]
@@ -97,8 +99,9 @@ def write_bundle(
         card = write_card(manifest, recipes, networks, groups, has_experiments=bool(description.experiments))
         (made / CARD_NAME).write_text(card, encoding="utf-8")
         _write_manifest(made, manifest)
-        scales, shares = _look(load_model(made, choose_commands_device()), sources, on_progress)
-        check = write_familiarity(made, shares, sources)
+        model = load_model(made, choose_commands_device())
+        scales, shares, lesions = _look(model, sources, on_progress)
+        check = write_familiarity(made, shares, lesions, sources)
         rewrite(made, manifest.model_copy(update={"heatmap_scales": scales, "familiarity": check}), card)
     return folder
 
@@ -120,6 +123,7 @@ def _describe(
 ) -> Manifest:
     """Return the manifest; its heatmaps' scales are not known yet."""
     calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
+    figures = measure(nested)
     return Manifest(
         name=description.name,
         version=description.version,
@@ -127,7 +131,7 @@ def _describe(
         labels=CLASSES,
         preprocessing=run.recipe.preprocessing,
         temperature=calibration.temperature,
-        operating_points=describe_points(calibration, nested),
+        operating_points=describe_points(calibration, figures),
         default_operating_point=POINTS[0],
         plausible_from=calibration.plausible_from,
         heatmap_scales=(1.0,) * len(CLASSES),
@@ -136,7 +140,7 @@ def _describe(
         trained_on=run.trained_on,
         licence=description.licence,
         sources=description.sources,
-        figures=measure(nested),
+        figures=figures,
         measured_on=(
             f"Cross-validated on {nested.n_images} images: each was read by one of {folds} networks of the same"
             f" recipe{alone} that had not seen it, with temperature and thresholds chosen on the other folds"
@@ -153,8 +157,8 @@ def add_familiarity(folder: Path, sources: Sequence[Source], on_progress: OnProg
         ModelUnusable: the bundle cannot be loaded.
     """
     model = load_model(folder, choose_commands_device(), with_familiarity=False)
-    _, shares = _look(model, sources, on_progress)
-    check = write_familiarity(folder, shares, sources)
+    _, shares, lesions = _look(model, sources, on_progress)
+    check = write_familiarity(folder, shares, lesions, sources)
     rewrite(folder, model.manifest.model_copy(update={"familiarity": check}), read_card(folder))
 
 
@@ -181,9 +185,14 @@ def rewrite(folder: Path, manifest: Manifest, card: str) -> None:
     (folder / CARD_NAME).write_text(describe_gate(card, manifest.familiarity), encoding="utf-8")
 
 
-def write_familiarity(folder: Path, shares: Sequence[np.ndarray], sources: Sequence[Source]) -> FamiliarityCheck:
-    """Write `features.safetensors` from training images' shares, (n, K) of each stage; return the manifest's entry."""
-    familiarity, threshold = learn_familiarity(shares)
+def write_familiarity(
+    folder: Path, shares: Sequence[np.ndarray], groups: Sequence[str], sources: Sequence[Source]
+) -> FamiliarityCheck:
+    """Write `features.safetensors` and return the manifest's entry.
+
+    `shares` are those of the training images, (n, K) of each stage; `groups` (n) names their lesions or patients.
+    """
+    familiarity, threshold = learn_familiarity(shares, groups)
     data = familiarity.to_bytes()
     (folder / FEATURES_NAME).write_bytes(data)
     (folder / FEATURES_NAME).chmod(0o644)  # like the other files: workers run as another user
@@ -217,8 +226,10 @@ def _write_half(weights: Path, target: Path) -> str:
 
 def _look(
     model: Model, sources: Sequence[Source], on_progress: OnProgress
-) -> tuple[tuple[float, ...], list[np.ndarray]]:
-    """Return per class the activation that only one in twenty of its images exceeds, and all shares of each stage."""
+) -> tuple[tuple[float, ...], list[np.ndarray], tuple[str, ...]]:
+    """Return per class the activation that only one in twenty of its images exceeds, all shares of each stage, and
+    the images' lesions or patients.
+    """
     preprocessing = model.manifest.preprocessing
     images = read_images(sources, preprocessing, on_image=partial(on_progress, "decoding"))
     strongest, shares = [], []
@@ -228,4 +239,5 @@ def _look(
         shares.append(reading.shares)
     strongest, labels = np.concatenate(strongest), images.labels.numpy()
     usual = (float(np.quantile(strongest[labels == i, i], _STRONG_ACTIVATION)) for i in range(len(CLASSES)))
-    return tuple(max(scale, _LEAST_SCALE) for scale in usual), list(map(np.concatenate, zip(*shares, strict=True)))
+    scales = tuple(max(scale, _LEAST_SCALE) for scale in usual)
+    return scales, list(map(np.concatenate, zip(*shares, strict=True))), images.groups

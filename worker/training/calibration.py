@@ -7,10 +7,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_curve
 
+from shared.bundle import Figure
 from shared.domain import OperatingPoint
 from shared.errors import InputUnusable
 from worker.training.conformal import choose_plausible_from, find_all_plausible
-from worker.training.figures import MELANOMA, Readings, measure
+from worker.training.figures import MELANOMA, Readings
 from worker.training.predictions import Predictions
 
 POINTS = ("screening", "balanced")
@@ -73,9 +74,8 @@ def read_nested(predictions: Predictions) -> Readings:
     return Readings(ids, labels, probabilities, referred, plausible, clusters)
 
 
-def describe_points(calibration: Calibration, nested: Readings) -> tuple[OperatingPoint, ...]:
-    """Return the points with their thresholds, and figures from thresholds that were chosen on other folds."""
-    figures = measure(nested)
+def describe_points(calibration: Calibration, figures: dict[str, Figure]) -> tuple[OperatingPoint, ...]:
+    """Return the points with their thresholds, and the figures of thresholds that were chosen on other folds."""
 
     def point(name: str) -> OperatingPoint:
         sensitivity, specificity = figures[f"sensitivity_{name}"], figures[f"specificity_{name}"]

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.metrics import roc_auc_score
 
 from shared.bundle import MANIFEST_NAME, WEIGHTS_NAME, read_manifest
 from shared.domain import CLASSES
@@ -143,20 +141,6 @@ def _learn(
     return lambda seen: (
         predict(network, prepare(seen.pixels, recipe.preprocessing), recipe.preprocessing).double().numpy()
     )
-
-
-def challenge_figures(predictions: Predictions) -> dict[str, float]:
-    """Return the AUCs that ISIC-2017 ranked by, and the accuracy over the three classes."""
-    labels, names = predictions.labels, ("melanoma", "seborrheic_keratosis")
-    probabilities = softmax(predictions.logits, axis=1)
-    aucs = [float(roc_auc_score(labels == at, probabilities[:, at])) for at in map(CLASSES.index, names)]
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return {
-        "AUC melanoma": aucs[0],
-        "AUC seborrheic keratosis": aucs[1],
-        "AUC mean": float(np.mean(aucs)),
-        "accuracy": accuracy,
-    }
 
 
 def _report_within(fold: int, n_folds: int, on_step: OnStep, done: int, total: int, loss: float) -> None:

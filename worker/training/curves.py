@@ -19,8 +19,9 @@ class Epoch:
     """One epoch's figures.
 
     Training: mean over its steps, of augmented images, the weights at each step and the recipe's own loss. Validation:
-    plain cross-entropy, accuracy and AUCs of the averaged weights on unaugmented images; None without such images.
-    `val_auc_mean` is that of melanoma and seborrheic keratosis, each against the rest.
+    plain cross-entropy, accuracy and AUCs of the averaged weights on unaugmented images; None without such images, and
+    an AUC without images of its class or of others. `val_auc_mean` is that of melanoma and seborrheic keratosis, each
+    against the rest.
     """
 
     epoch: int

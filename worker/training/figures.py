@@ -5,18 +5,22 @@ of one lesion or patient (cluster bootstrap: Field and Welsh 2007, J. R. Stat. S
 weights (resamples, n), so that a thousand resamples are a few matrix products; the figure itself has weights of 1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import beta
+from sklearn.metrics import roc_auc_score
 
 from shared.bundle import Figure
 from shared.domain import CLASSES
+from worker.training.words import in_words
 
 MELANOMA, KERATOSIS = CLASSES.index("melanoma"), CLASSES.index("seborrheic_keratosis")
+_CHALLENGE = ("melanoma", "seborrheic_keratosis")
 CALIBRATION_BINS = 10
 _SENSITIVITY = 0.95
 _RESAMPLES = 1000
@@ -68,6 +72,28 @@ class Readings:
 def measure(readings: Readings) -> dict[str, Figure]:
     """Return every figure that these images allow, by name: one class alone has no AUC."""
     return find_figures(readings, _scores(readings), _rates(readings))
+
+
+def challenge_figures(
+    logits: np.ndarray, labels: np.ndarray, classes: Sequence[str] = CLASSES
+) -> dict[str, float | None]:
+    """Return the AUCs that ISIC-2017 ranked by, and the accuracy over all classes.
+
+    An AUC is None where all images, or none, are of its class, and the mean where one of the two is.
+    """
+    probabilities = softmax(logits, axis=1)
+    found = {f"AUC {in_words(name)}": _auc_of(name, probabilities, labels, classes) for name in _CHALLENGE}
+    aucs = [*found.values()]
+    found["AUC mean"] = None if None in aucs else float(np.mean(aucs))
+    found["accuracy"] = float((probabilities.argmax(axis=1) == labels).mean())
+    return found
+
+
+def _auc_of(name: str, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> float | None:
+    if name not in classes or len(np.unique(labels == classes.index(name))) < 2:
+        return None
+    at = classes.index(name)
+    return float(roc_auc_score(labels == at, probabilities[:, at]))
 
 
 def find_figures(

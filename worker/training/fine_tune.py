@@ -8,9 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -20,13 +18,14 @@ from worker.network import LesionNetwork, predict, standardise
 from worker.training.augment import augment, draw_hairs
 from worker.training.curves import Epoch, write_curves
 from worker.training.dataset import LabelledImages, retouch
+from worker.training.figures import challenge_figures
 from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
 from worker.training.precision import half_precision
 from worker.training.recipe import Augmentation, Recipe
 from worker.training.teacher import Teacher
 
-_CHALLENGE = ("melanoma", "seborrheic_keratosis")
+CHECKPOINT_NAME = "checkpoint.pt"
 
 OnStep = Callable[[int, int, float], None]
 """Called with the steps done, the total steps, and the last step's loss; nan: nothing is being trained."""
@@ -172,10 +171,10 @@ class FineTuning:
         state = {name: part.state_dict() for name, part in self._parts().items()}
         unfinished = self.folder / "checkpoint.partial"
         torch.save(state | {"history": [vars(e) for e in self.history], "identity": self.identity}, unfinished)
-        unfinished.replace(self.folder / "checkpoint.pt")
+        unfinished.replace(self.folder / CHECKPOINT_NAME)
 
     def _resume(self) -> None:
-        checkpoint = self.folder / "checkpoint.pt"
+        checkpoint = self.folder / CHECKPOINT_NAME
         if not checkpoint.exists():
             return
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
@@ -222,14 +221,10 @@ def _finite(loss: Tensor, step: int) -> float:
 
 
 def _judge_logits(logits: Tensor, val: LabelledImages) -> dict[str, float | None]:
-    probabilities, labels = logits.softmax(dim=1).numpy(), val.labels.numpy()
-    columns, aucs = {name: at for at, name in enumerate(val.classes)}, {}
-    if columns.keys() >= {*_CHALLENGE}:
-        for name in _CHALLENGE:
-            aucs[name] = float(roc_auc_score(labels == columns[name], probabilities[:, columns[name]]))
+    figures = challenge_figures(logits.numpy(), val.labels.numpy(), val.classes)
     return {
         "val_loss": functional.cross_entropy(logits, val.labels).item(),
-        "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "val_auc_melanoma": aucs.get("melanoma"),
-        "val_auc_mean": float(np.mean([*aucs.values()])) if aucs else None,
+        "val_accuracy": figures["accuracy"],
+        "val_auc_melanoma": figures["AUC melanoma"],
+        "val_auc_mean": figures["AUC mean"],
     }

@@ -22,7 +22,7 @@ from worker.training.labels import SUFFIXES, list_photographs
 
 _DIRECTIONS = 64
 _FOLDS = 5
-"""Also the fewest images: each fold measures one or more. Of three images, the other two would leave no noise."""
+"""Also the fewest lesions: each fold measures one or more. Of three images, the other two would leave no noise."""
 
 _FAMILIAR = 0.99
 """Share of the training images that a limit lets pass, each compared with statistics of the other folds."""
@@ -68,26 +68,33 @@ class Flags:
         return Figure(value=hits / n, low=low, high=high, n=n)
 
 
-def learn_familiarity(shares: Sequence[np.ndarray]) -> tuple[Familiarity, float]:
+def learn_familiarity(shares: Sequence[np.ndarray], groups: Sequence[str] | None = None) -> tuple[Familiarity, float]:
     """Return the statistics of training images' shares, (n, K) of each stage, and the threshold on their distances.
 
+    `groups` (n) names the lesion or patient of each image, which is compared with those of others alone; None: each
+    image shows another one.
+
     Raises:
-        InputUnusable: `data_unusable`: there are too few images.
+        InputUnusable: `data_unusable`: there are too few groups.
     """
-    if (n := len(shares[0])) < _FOLDS:
+    groups = range(len(shares[0])) if groups is None else groups
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    if len(numbers) < _FOLDS:
         raise InputUnusable(
-            "data_unusable", f"Learning what training images are like takes {_FOLDS} images or more; there are {n}."
+            "data_unusable",
+            f"Learning what training images are like takes images of {_FOLDS} lesions or more; there are"
+            f" {len(numbers)}.",
         )
-    distances = [_distances_from_others(each) for each in shares]
+    folds = np.array([numbers[group] for group in groups]) % _FOLDS
+    distances = [_distances_from_others(each, folds) for each in shares]
     usual = [np.quantile(each, _FAMILIAR) for each in distances]
     strangest = np.max([each / limit for each, limit in zip(distances, usual, strict=True)], axis=0)
     known = (_scaled(_fit(each), limit) for each, limit in zip(shares, usual, strict=True))
     return Familiarity(tuple(known)), float(np.quantile(strangest, _FAMILIAR))
 
 
-def _distances_from_others(shares: np.ndarray) -> np.ndarray:
+def _distances_from_others(shares: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return each image's distance from the distribution of the other folds' images."""
-    folds = np.arange(len(shares)) % _FOLDS
     distances = np.empty(len(shares))
     for fold in range(_FOLDS):
         distances[folds == fold] = _fit(shares[folds != fold]).distances(shares[folds == fold])

@@ -50,10 +50,10 @@ def read_labels(ground_truth: Path, problems: list[str]) -> list[Label]:
                 place = f"{ground_truth.name} line {line}"
                 try:
                     image, diagnosis, group = layout(row)
+                    image_id = image_id_of(image)
                 except (KeyError, TypeError, ValueError) as error:
                     problems.append(f"{place}: no diagnosis can be read ({error}).")
                     continue
-                image_id = image_id_of(image)
                 labels.append(Label(image_id, diagnosis, group or image_id, place))
     except (OSError, UnicodeDecodeError, csv.Error, _UnknownLayout) as error:
         problems.append(f"{ground_truth.name}: {error}")

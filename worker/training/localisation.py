@@ -67,12 +67,15 @@ class OffLesionWarnings(BaseModel):
 
 
 def find_masks(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
-    """Return each image's mask: named as the image is, or with `_segmentation` appended.
+    """Return each image's mask: named as the image is, or with `_segmentation` appended, which takes precedence.
 
     Raises:
         InputUnusable: `masks_unusable`: one is missing.
     """
-    files = {file.stem.removesuffix(MASK_ENDING): file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES}
+    ordered = sorted(
+        folder.iterdir(), key=lambda file: file.stem.endswith(MASK_ENDING)
+    )  # photographs may lie there, too
+    files = {file.stem.removesuffix(MASK_ENDING): file for file in ordered if file.suffix.lower() in SUFFIXES}
     if missing := [image_id for image_id in ids if image_id not in files]:
         raise InputUnusable("masks_unusable", f"{folder} has no mask for {len(missing)} images, such as {missing[0]}.")
     return files

@@ -37,8 +37,12 @@ class Predictions:
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write the CSV file; every logit is read back as the same float64. Groups, if named, are a last column."""
-    groups = [(group,) for group in predictions.groups] if predictions.groups else [()] * len(predictions)
+    """Write the CSV file; every logit is read back as the same float64.
+
+    Groups, if named, are a last column of numbers: the file may go into a bundle, and the names may be patients'.
+    """
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(predictions.groups or ()), start=1)}
+    groups = [(numbers[group],) for group in predictions.groups] if predictions.groups else [()] * len(predictions)
     rows = zip(predictions.ids, predictions.labels, predictions.folds, predictions.logits, groups, strict=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

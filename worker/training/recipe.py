@@ -168,7 +168,7 @@ def _read_values(path: Path) -> dict:
 
 def _merge(values: dict, changes: dict) -> None:
     for key, change in changes.items():
-        if isinstance(change, dict):
-            _merge(values.setdefault(key, {}), change)
+        if isinstance(change, dict) and isinstance(values.setdefault(key, {}), dict):
+            _merge(values[key], change)
         else:
             values[key] = change

@@ -13,7 +13,7 @@ from shared.errors import InputUnusable
 from worker.model import choose_commands_device
 from worker.network import LesionNetwork, load_starting_weights, save_weights
 from worker.training.dataset import LabelledImages
-from worker.training.fine_tune import FineTuning, OnStep
+from worker.training.fine_tune import CHECKPOINT_NAME, FineTuning, OnStep
 from worker.training.predictions import Predictions, mean_probabilities
 from worker.training.recipe import Recipe
 from worker.training.record import RECORD_NAME, describe_weights, read_learnt, read_recipes
@@ -48,6 +48,7 @@ def train_network(
     load_starting_weights(network, starting_weights, train.classes)
     start, earlier = describe_weights(starting_weights), read_recipes(starting_weights)
     learnt = read_learnt(starting_weights).union(train.ids)
+    learnt.update(*(predictions.ids for predictions in teacher_predictions))
     if teacher:
         learnt |= teacher.learnt
     _check_teachers(recipe, teacher_predictions, teacher)
@@ -56,11 +57,12 @@ def train_network(
     if (folder / RECORD_NAME).exists():
         tuning.refuse_other(json.loads((folder / RECORD_NAME).read_text())["identity"])
         network.load_state_dict(load_file(folder / WEIGHTS_NAME))
+        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         return network
     averaged = tuning.run(on_step)
     save_weights(averaged, folder / WEIGHTS_NAME, train.classes)
     _write_record(tuning, start, earlier, learnt, len(teacher_predictions))
-    (folder / "checkpoint.pt").unlink()
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return averaged
 
 

@@ -75,8 +75,9 @@ def test_an_image_read_in_several_folds_is_calibrated_only_on_other_images():
 def test_the_sensitivity_reported_is_the_nested_one_with_its_interval():
     predictions = made_up_predictions(400)
     calibration, nested = calibrate(predictions.logits, predictions.labels), read_nested(predictions)
-    screening, balanced = describe_points(calibration, nested)
-    figure = measure(nested)["sensitivity_screening"]
+    figures = measure(nested)
+    screening, balanced = describe_points(calibration, figures)
+    figure = figures["sensitivity_screening"]
     assert (screening.name, balanced.name) == ("screening", "balanced")
     assert screening.threshold == calibration.thresholds["screening"]
     assert (screening.sensitivity, screening.sensitivity_interval) == (figure.value, (figure.low, figure.high))

@@ -137,6 +137,13 @@ def test_a_csv_that_cannot_be_used_is_refused_with_the_place(tmp_path, rows, hea
     assert re.search(expected, complaint(write_data(tmp_path, rows, header, id_column=1 if header == HAM10000 else 0)))
 
 
+def test_a_row_too_short_to_name_its_image_is_refused_with_the_place(tmp_path):
+    rows = tuple(f"{flags},{name}" for flags, name in (("1,0", "A"), ("0,1", "B"), ("0,0", "C")))
+    photographs, labels = write_data(tmp_path, rows, "melanoma,seborrheic_keratosis,image_id", id_column=2)
+    labels.write_text(labels.read_text() + "1,0\n")
+    assert "labels.csv line 5" in complaint((photographs, labels))
+
+
 def test_everything_that_is_wrong_is_reported_at_once_with_file_and_line(tmp_path):
     photographs, labels = write_data(tmp_path / "one", (*ROWS, "D,2,0"))
     (photographs / "A.jpg").write_bytes(images.encode(images.lesion(96, 72), "JPEG")[:600])

@@ -8,7 +8,15 @@ from sklearn import metrics
 
 from shared.domain import CLASSES
 from tests.worker.training.readings import made_up_readings
-from worker.training.figures import Ranking, Readings, calibration_error, exact_interval, intervals, measure
+from worker.training.figures import (
+    Ranking,
+    Readings,
+    calibration_error,
+    challenge_figures,
+    exact_interval,
+    intervals,
+    measure,
+)
 
 
 def four(probabilities_of_melanoma, labels, referred=()) -> Readings:
@@ -167,3 +175,13 @@ def test_no_resample_lacks_a_class_and_all_have_the_same_weight():
         f"{label}": lambda weights, label=label: weights[:, readings.labels == label].sum(axis=1) for label in range(3)
     }
     assert intervals(readings, sizes) == {"0": (12, 12, 12), "1": (9, 9, 9), "2": (39, 39, 39)}
+
+
+def test_the_challenges_figures_lack_the_auc_of_a_class_that_cannot_be_ranked():
+    logits = np.log([[0.7, 0.1, 0.2], [0.2, 0.1, 0.7], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
+    assert challenge_figures(logits, np.array([0, 0, 1, 2])) == pytest.approx(
+        {"AUC melanoma": 3 / 4, "AUC seborrheic keratosis": 1.0, "AUC mean": 7 / 8, "accuracy": 3 / 4}
+    )
+    without_keratoses = challenge_figures(logits, np.array([0, 0, 2, 2]))
+    assert (without_keratoses["AUC seborrheic keratosis"], without_keratoses["AUC mean"]) == (None, None)
+    assert challenge_figures(logits, np.array([0, 0, 1, 2]), ("melanoma", "wart", "nevus"))["AUC mean"] is None

@@ -180,13 +180,13 @@ def test_history_curves_and_tensorboard_have_every_epoch_even_after_a_kill(tmp_p
     assert [event.value for event in events.Scalars("loss/val")] == pytest.approx([e.val_loss for e in tuning.history])
 
 
-def test_classes_other_than_the_challenges_have_no_auc_and_lose_no_epoch(tmp_path):
+def test_without_the_challenges_two_classes_there_is_no_mean_auc_and_no_epoch_is_lost(tmp_path):
     others = ("basal_cell_carcinoma", "melanoma", "nevus")
     val = replace(coloured_images(n=12, seed=9, side=32), classes=others)
     tuning = start(tmp_path, tiny_recipe(epochs=1), val=val)
     tuning.run(ignore)
     (epoch,) = tuning.history
-    assert (epoch.val_auc_melanoma, epoch.val_accuracy is None) == (None, False)
+    assert (epoch.val_auc_mean, epoch.val_auc_melanoma is None, epoch.val_accuracy is None) == (None, False, False)
 
 
 def test_without_validation_images_only_the_training_is_drawn(tmp_path):

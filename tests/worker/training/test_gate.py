@@ -69,7 +69,8 @@ def test_a_bundle_learns_its_images_without_a_change_of_its_weights_and_says_so_
 def test_a_bundle_with_statistics_of_other_features_is_refused_until_it_learns_anew(tmp_path, lesions):
     folder = write_random_bundle(tmp_path / "old")
     sources = ((lesions[0], lesions[1]),)
-    check = write_familiarity(folder, [np.random.default_rng(0).uniform(0, 0.1, (18, 2048))], sources)
+    old_shares = [np.random.default_rng(0).uniform(0, 0.1, (18, 2048))]
+    check = write_familiarity(folder, old_shares, tuple(map(str, range(18))), sources)
     rewrite(folder, read_manifest(folder).model_copy(update={"familiarity": check}), "# old\n")
     with pytest.raises(ModelUnusable, match="gate learn") as refusal:
         load_model(folder, torch.device("cpu"))
@@ -138,9 +139,19 @@ def test_the_directions_are_the_same_whether_there_are_more_images_or_more_share
         np.testing.assert_allclose(np.abs((directions[:kept] * found.directions.T).sum(axis=1)), 1, rtol=1e-3)
 
 
-def test_statistics_take_an_image_for_each_fold():
+def test_a_lesions_images_are_not_compared_with_each_other():
+    generator = np.random.default_rng(0)
+    lesions, alone = generator.normal(size=(200, 1, 30)), generator.normal(size=(200, 3, 30))
+    shares, groups = (lesions + alone).reshape(600, 30), tuple(f"lesion-{n // 3}" for n in range(600))
+    one_by_one, by_lesion = (gate.learn_familiarity([shares], names)[0].stages[0].noise for names in (None, groups))
+    assert by_lesion > 1.05 * one_by_one  # the limit, which scales it: siblings make an image look familiar
+
+
+def test_statistics_take_a_lesion_for_each_fold():
     shares = np.random.default_rng(0).normal(size=(5, 60)).astype(np.float32)
     assert gate.learn_familiarity([shares])[1] > 0
     for few in (1, 3, 4):
-        with pytest.raises(InputUnusable, match=f"takes 5 images or more; there are {few}"):
+        with pytest.raises(InputUnusable, match=f"takes images of 5 lesions or more; there are {few}"):
             gate.learn_familiarity([shares[:few]])
+        with pytest.raises(InputUnusable, match=f"there are {few}"):
+            gate.learn_familiarity([shares], [f"lesion-{number % few}" for number in range(5)])

@@ -85,6 +85,14 @@ def test_a_mask_may_have_any_size_and_the_images_own_name(tmp_path):
     assert found.peak_inside.value == 1
 
 
+def test_a_photograph_that_lies_beside_its_mask_is_not_taken_for_it(masks):
+    for name in ("image-0.png", "image-1.jpg"):
+        Image.new("RGB", (8, 8)).save(masks / name)
+    assert {file.stem for file in find_masks(masks, ["image-0", "image-1"]).values()} == {
+        f"image-{number}_segmentation" for number in range(6)
+    }
+
+
 def test_a_missing_mask_and_one_without_a_lesion_are_named(masks):
     with pytest.raises(InputUnusable, match="no mask for 1 images, such as image-6"):
         find_masks(masks, [f"image-{number}" for number in range(7)])

@@ -19,12 +19,12 @@ def test_predictions_are_read_back_to_the_last_bit(tmp_path):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name), strict=True)
 
 
-def test_groups_are_read_back_and_an_image_without_one_is_by_itself(tmp_path):
-    path = tmp_path / "p.csv"
-    write_predictions(Predictions(("A", "B"), np.array([0, 2]), np.zeros((2, 3)), np.zeros(2, int), ("p1", "p1")), path)
-    assert read_predictions(path).groups == ("p1", "p1")
-    path.write_text(path.read_text().replace("B,nevus,0,0.0,0.0,0.0,p1", "B,nevus,0,0,0,0,"))
-    assert read_predictions(path).groups == ("p1", "B")
+def test_groups_are_read_back_without_their_names_and_an_image_without_one_is_by_itself(tmp_path):
+    path, groups = tmp_path / "p.csv", ("Ms Q", "p2", "Ms Q")
+    write_predictions(Predictions(("A", "B", "C"), np.zeros(3, int), np.zeros((3, 3)), np.zeros(3, int), groups), path)
+    assert read_predictions(path).groups == ("1", "2", "1")
+    path.write_text(path.read_text().replace("C,melanoma,0,0.0,0.0,0.0,1", "C,melanoma,0,0,0,0,"))
+    assert read_predictions(path).groups == ("1", "2", "C")
     path.write_text(f"{HEADER}\nA,nevus,0,1,2,3\n")
     assert read_predictions(path).groups is None
 

@@ -60,6 +60,8 @@ def test_a_support_vector_machine_has_neither_epochs_nor_augmentation():
         ("loss.focal=1", r"loss\.focal"),
         ("input_side=100", "input_side: .*multiple of 32"),
         ("epochs", "change to it"),
+        ("seed.x=1", "seed: .*integer"),
+        ("loss=1", "loss: "),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(change, named):

@@ -41,8 +41,8 @@ def test_figures_and_thresholds_are_those_of_the_predictions_beside_it(name):
     manifest, predictions = read_manifest(folder), read_predictions(folder / PREDICTIONS_NAME)
     nested, calibration = read_nested(predictions), calibrate(predictions.logits, predictions.labels)
     again = {
-        "figures": measure(nested),
-        "operating_points": describe_points(calibration, nested),
+        "figures": (figures := measure(nested)),
+        "operating_points": describe_points(calibration, figures),
         "plausible_from": calibration.plausible_from,
     }
     ours, theirs = (flat(of.model_dump(include=set(again))) for of in (manifest, manifest.model_copy(update=again)))

@@ -10,8 +10,9 @@ from scipy.special import softmax
 from shared.domain import CLASSES
 from tests.worker.training.data import TinyLesionNetwork, coloured_images
 from worker.network import normalise, save_weights
-from worker.training.cross_validation import challenge_figures, cross_validate
+from worker.training.cross_validation import cross_validate
 from worker.training.dataset import prepare
+from worker.training.figures import challenge_figures
 from worker.training.folds import assign_folds
 from worker.training.predictions import read_predictions
 from worker.training.recipe import SvmRecipe
@@ -51,7 +52,7 @@ def test_folds_are_those_of_any_recipe_and_predictions_are_log_probabilities(wei
     images = coloured_images(n=60)
     predictions = cross_validate(RECIPE, weights, tmp_path / "cv", images, 2, ignore)
     assert predictions.folds.tolist() == assign_folds(images, 2, RECIPE.seed).tolist()
-    assert challenge_figures(predictions)["AUC mean"] > 0.95
+    assert challenge_figures(predictions.logits, predictions.labels)["AUC mean"] > 0.95
     np.testing.assert_allclose(np.exp(predictions.logits), softmax(predictions.logits, axis=1), atol=1e-9)
     np.testing.assert_array_equal(read_predictions(tmp_path / "cv" / "predictions.csv").logits, predictions.logits)
 
@@ -59,6 +60,7 @@ def test_folds_are_those_of_any_recipe_and_predictions_are_log_probabilities(wei
 def test_random_labels_cannot_be_predicted_for_held_out_images(weights, tmp_path):
     lots = torch.from_numpy(np.random.default_rng(5).integers(0, 3, 90))
     images = replace(coloured_images(n=90), labels=lots)
-    figures = challenge_figures(cross_validate(RECIPE, weights, tmp_path / "cv", images, 3, ignore))
+    predictions = cross_validate(RECIPE, weights, tmp_path / "cv", images, 3, ignore)
+    figures = challenge_figures(predictions.logits, predictions.labels)
     assert figures["AUC mean"] < 0.65
     assert figures["accuracy"] < 0.5

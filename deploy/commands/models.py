@@ -71,15 +71,15 @@ def bundle(weights, run, predictions, data, metadata, out, **described) -> None:
     """
     from worker.training.bundling import Description, write_bundle
     from worker.training.groups import read_people
-    from worker.training.provenance import lacks_teacher, read_matching
+    from worker.training.provenance import describe_teaching, read_matching
     from worker.training.record import read_run
 
     trained = read_run(run or weights.parent / "run.json")
     matching = read_matching(predictions, trained)
     description = Description(people=read_people(metadata), **described)
     with progress() as on_step:
-        alone = lacks_teacher(predictions, trained)
-        write_bundle(out, weights, trained, matching, data, description, on_step, without_teacher=alone)
+        taught = describe_teaching(predictions, trained)
+        write_bundle(out, weights, trained, matching, data, description, on_step, taught=taught)
     click.echo(f"The bundle is in {out}. Read {out / 'card.md'}, then: dermqueue model use {out}")
 
 

@@ -10,6 +10,7 @@ import click
 from deploy.bundles import BUNDLE_NAMES, opened_bundle
 from deploy.commands import data_dir_option, data_option, file_type, folder_type
 from deploy.terminal import progress
+from shared.errors import InputUnusable
 
 _out_type = click.Path(file_okay=False, path_type=Path)
 
@@ -109,7 +110,7 @@ def train(data, weights, recipe, changes, teachers, val_data, teacher_bundle, ou
     with progress() as on_step:
         on_image = partial(on_step, "reading images")
         images = _read(data, chosen, on_image)
-        val = _read_alike(val_data, chosen, images.classes, on_image) if val_data else None
+        val = _read_alike(val_data, chosen, images, on_image) if val_data else None
         train_network(chosen, weights, out, images, _with_loss(on_step), val, teacher_predictions, teacher)
     click.echo(f"The weights are in {out / 'weights.safetensors'}, the curves in {out / 'curves.png'}.")
     if chosen.target == "class":
@@ -209,10 +210,18 @@ def _read(sources, recipe, on_image):
     return images
 
 
-def _read_alike(sources, recipe, classes, on_image):
+def _read_alike(sources, recipe, train, on_image):
+    """Read images of the training's classes, none of which is trained on."""
     from worker.training.dataset import read_images
 
-    return read_images(sources, recipe.preprocessing, classes, on_image)
+    images = read_images(sources, recipe.preprocessing, train.classes, on_image)
+    if both := sorted({*images.ids} & {*train.ids}):
+        raise InputUnusable(
+            "data_unusable",
+            f"{len(both)} images are in --data and in --val-data, such as {both[0]}: the network would be measured on"
+            " what it learns.",
+        )
+    return images
 
 
 def _with_loss(on_step: Callable[..., None]) -> Callable[[int, int, float], None]:

@@ -73,14 +73,14 @@ def write_bundle(
     description: Description,
     on_progress: OnProgress,
     *,
-    without_teacher: bool = False,
+    taught: str = "",
 ) -> Path:
     """Write the bundle, verified by loading it, and return its folder.
 
     Temperature, thresholds and figures come from the predictions, the heatmaps' scales from the network's activations
     on the images of `sources`. The predictions stay in the bundle: they name what its weights have learnt from. The
     bundle is written as a whole or not at all; an earlier one stays until then.
-    `without_teacher`: the run was taught, and the networks that made the predictions were not.
+    `taught`: how the networks that made the predictions were taught otherwise than the run.
 
     Raises:
         InputUnusable: `weights_unusable`; `predictions_one_fold`; `data_unusable`.
@@ -89,8 +89,8 @@ def write_bundle(
     nested = read_nested(predictions)
     groups = measure_groups(nested, description.people) if description.people else []
     with _made_anew(folder) as made:
-        digest, alone = _write_half(weights, made / WEIGHTS_NAME), ", without its teacher," if without_teacher else ""
-        manifest = _describe(run, predictions, nested, description, digest, alone)
+        digest = _write_half(weights, made / WEIGHTS_NAME)
+        manifest = _describe(run, predictions, nested, description, digest, f", {taught}," if taught else "")
         write_predictions(predictions, made / PREDICTIONS_NAME)
         if description.experiments:
             shutil.copyfile(description.experiments, made / EXPERIMENTS_NAME)
@@ -119,7 +119,7 @@ def _made_anew(folder: Path) -> Iterator[Path]:
 
 
 def _describe(
-    run: Run, predictions: Predictions, nested: Readings, description: Description, weights_sha256: str, alone: str
+    run: Run, predictions: Predictions, nested: Readings, description: Description, weights_sha256: str, taught: str
 ) -> Manifest:
     """Return the manifest; its heatmaps' scales are not known yet."""
     calibration, folds = calibrate(predictions.logits, predictions.labels), len(np.unique(predictions.folds))
@@ -143,7 +143,7 @@ def _describe(
         figures=figures,
         measured_on=(
             f"Cross-validated on {nested.n_images} images: each was read by one of {folds} networks of the same"
-            f" recipe{alone} that had not seen it, with temperature and thresholds chosen on the other folds"
+            f" recipe{taught} that had not seen it, with temperature and thresholds chosen on the other folds"
         ),
         limits=list_limits(description.limits),
     )

@@ -55,11 +55,10 @@ def cross_validate(
     if isinstance(recipe, SvmRecipe):
         machine = FeatureSvm(recipe, read_features(recipe, starting_weights, seen, on_step))
     learnt = [np.flatnonzero(folds != fold) for fold in range(n_folds)]
-    digests = [digest_rows(images.digest, rows) for rows in learnt]
-    teachers = _find_folds(teacher_folds, digests) if teacher_folds else [None] * n_folds
+    teachers = _find_folds(teacher_folds, images, learnt) if teacher_folds else [None] * n_folds
     starts = [starting_weights] * n_folds
     if starting_weights.is_dir():
-        starts = [run / WEIGHTS_NAME for run in _find_folds(starting_weights, digests)]
+        starts = [run / WEIGHTS_NAME for run in _find_folds(starting_weights, images, learnt)]
     logits = np.zeros((len(images), len(CLASSES)))
     for fold in range(n_folds):
         aside, place = np.flatnonzero(folds == fold), fold_folder(folder, fold)
@@ -110,15 +109,18 @@ def _refuse_learnt(weights: Path, images: LabelledImages) -> None:
         )
 
 
-def _find_folds(folder: Path, data_sha256: Sequence[str]) -> list[Path]:
-    """Return each fold's run in a cross-validation's folder; they were trained on exactly these data."""
-    places = [fold_folder(folder, fold) for fold in range(len(data_sha256))]
-    for place, digest in zip(places, data_sha256, strict=True):
-        if read_record(place).get("data_sha256") != digest:
+def _find_folds(folder: Path, images: LabelledImages, learnt: Sequence[np.ndarray]) -> list[Path]:
+    """Return each fold's run in a cross-validation's folder; it learnt from exactly these rows of the images."""
+    places = [fold_folder(folder, fold) for fold in range(len(learnt))]
+    for place, rows in zip(places, learnt, strict=True):
+        record, aside = read_record(place), {*images.ids} - {images.ids[row] for row in rows}
+        is_of_fold = record.get("data_sha256") == digest_rows(images.digest, rows)
+        if not is_of_fold or aside.intersection(record.get("image_ids", ())):
             raise InputUnusable(
                 "weights_unusable",
-                f"{place} does not hold a finished network trained on the images that this fold trains on: it might"
-                " have seen those that are held out. Name a cross-validation of the same data with as many folds.",
+                f"{place} does not hold a finished network that learnt from the images that this fold trains on alone:"
+                " it, or what taught it, might have seen those that are held out. Name a cross-validation of the same"
+                " data with as many folds.",
             )
     return places
 

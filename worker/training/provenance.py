@@ -1,6 +1,5 @@
 """Whether a cross-validation's predictions are of the recipe and the images of a run, as far as their folders tell."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from shared.bundle import MANIFEST_NAME, read_manifest
@@ -22,15 +21,20 @@ def read_matching(path: Path, run: Run) -> Predictions:
     """
     predictions = read_predictions(path)
     _refuse_other_recipe(path, _recipe_beside(path.parent), run.recipe)
-    if (other := _run_beside(path.parent)) and None not in (other.earlier, run.earlier):
-        _refuse_other_start(path, other.earlier, run.earlier)
+    if other := _run_beside(path.parent):
+        _refuse_other_start(path, other, run)
+        _refuse_other_folds(path, other, predictions)
     _refuse_other_images(path, {*predictions.ids}, run)
     return predictions
 
 
-def lacks_teacher(path: Path, run: Run) -> bool:
-    """Tell whether a run was taught, and its cross-validation, as far as its folder tells, was not."""
-    return bool(run.recipe.loss.teacher_share) and not _recipe_beside(path.parent).get("loss.teacher_share")
+def describe_teaching(path: Path, run: Run) -> str:
+    """Return how the networks of a cross-validation, as far as its folder tells, were taught otherwise than the run."""
+    if (other := _run_beside(path.parent)) and other.n_teachers:
+        return "whose teachers may have seen it"
+    if run.recipe.loss.teacher_share and not _recipe_beside(path.parent).get("loss.teacher_share"):
+        return "without its teacher"
+    return ""
 
 
 def _refuse_other_recipe(path: Path, theirs: dict[str, object], recipe: Recipe, of: str = "the run's") -> None:
@@ -41,14 +45,25 @@ def _refuse_other_recipe(path: Path, theirs: dict[str, object], recipe: Recipe, 
         raise InputUnusable("predictions_unfit", f"{path} is of networks of another recipe than {of}: {named}.")
 
 
-def _refuse_other_start(path: Path, theirs: Sequence[Recipe], ours: Sequence[Recipe]) -> None:
-    if len(theirs) != len(ours):
+def _refuse_other_start(path: Path, theirs: Run, ours: Run) -> None:
+    for their_recipe, our_recipe in zip(theirs.earlier or (), ours.earlier or (), strict=False):
+        _refuse_other_recipe(path, their_recipe.flatten(), our_recipe, "that of a run which the run continues")
+    if theirs.starting_weights != ours.starting_weights:
         raise InputUnusable(
             "predictions_unfit",
-            f"{path} is of networks that continue {len(theirs)} earlier runs, and the run continues {len(ours)}.",
+            f"{path} is of networks that started from {theirs.starting_weights}, and the run from"
+            f" {ours.starting_weights}.",
         )
-    for their_recipe, our_recipe in zip(theirs, ours, strict=True):
-        _refuse_other_recipe(path, their_recipe.flatten(), our_recipe, "that of a run which the run continues")
+
+
+def _refuse_other_folds(path: Path, first: Run, predictions: Predictions) -> None:
+    learnt = int((predictions.folds != 0).sum())
+    if first.n_images != learnt:
+        raise InputUnusable(
+            "predictions_unfit",
+            f"{path} is not of the networks in the folders beside it, or these learnt from unlabelled images, too: the"
+            f" first learnt from {first.n_images} images, and {learnt} are of other folds.",
+        )
 
 
 def _refuse_other_images(path: Path, ids: set[str], run: Run) -> None:

@@ -20,6 +20,7 @@ class Run:
 
     `image_ids`: what it and its starting weights learnt from; empty in records of earlier versions. `earlier`: the
     recipes by which its starting weights were trained, first to last; None where an earlier version did not record it.
+    `n_teachers`: files of predictions that taught it.
     """
 
     recipe: Recipe
@@ -28,6 +29,8 @@ class Run:
     n_images: int
     image_ids: frozenset[str]
     trained_on: str
+    starting_weights: str
+    n_teachers: int
 
 
 def read_run(path: Path) -> Run:
@@ -38,18 +41,17 @@ def read_run(path: Path) -> Run:
     """
     try:
         run = json.loads(path.read_bytes())
-        taught = f", taught by {run['n_teachers']} files of predictions" if run["n_teachers"] else ""
+        start, n_teachers = run["starting_weights"], run["n_teachers"]
+        taught = f", taught by {n_teachers} files of predictions" if n_teachers else ""
         if teacher := run.get("tutor"):
             taught = f", taught by {teacher}"
-        trained_on = (
-            f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {run['starting_weights']}{taught}"
-        )
+        trained_on = f"{run['n_images']} images ({count_in_words(run['n_by_class'])}) from {start}{taught}"
         classes = tuple(run["classes"])
         earlier = run.get("earlier_recipes")
         if earlier is not None:
             earlier = tuple(map(Recipe.model_validate, earlier))
         ids, recipe = frozenset(run.get("image_ids", ())), Recipe.model_validate(run["recipe"])
-        found = Run(recipe, earlier, run["data_sha256"], run["n_images"], ids, trained_on)
+        found = Run(recipe, earlier, run["data_sha256"], run["n_images"], ids, trained_on, start, n_teachers)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputUnusable(
             "run_malformed", f"{path} is not the run.json that `dermqueue train` writes beside its weights."

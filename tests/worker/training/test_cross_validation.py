@@ -180,6 +180,15 @@ def test_each_fold_starts_from_its_own_network_of_another_cross_validation(tmp_p
     assert record["starting_weights"] == "a run of 1 epochs, itself from start.safetensors"
 
 
+def test_no_fold_starts_from_a_network_whose_teacher_may_have_seen_its_held_out_images(tmp_path, weights):
+    images, taught = coloured_images(side=64), tiny_recipe(epochs=1, loss={"teacher_share": 0.5})
+    teacher = cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "teacher", images, 3, ignore)
+    cross_validate(taught, weights, tmp_path / "student", images, 3, ignore, (teacher,))
+    with pytest.raises(InputUnusable, match=r"fold-1 does not hold.* what taught it, might have seen") as refusal:
+        cross_validate(tiny_recipe(), tmp_path / "student", tmp_path / "second", images, 3, ignore)
+    assert refusal.value.code == "weights_unusable"
+
+
 def test_no_fold_starts_from_a_network_that_may_have_seen_its_held_out_images(tmp_path, weights):
     images = coloured_images(side=64)
     cross_validate(tiny_recipe(epochs=1), weights, tmp_path / "first", images, 3, ignore)

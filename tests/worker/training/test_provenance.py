@@ -10,11 +10,13 @@ from shared.domain import CLASSES
 from shared.errors import InputUnusable
 from tests.worker.training.readings import made_up_predictions
 from worker.training.predictions import PREDICTIONS_NAME, write_predictions
-from worker.training.provenance import lacks_teacher, read_matching
+from worker.training.provenance import describe_teaching, read_matching
 from worker.training.recipe import read_recipe
 from worker.training.record import Run, read_run
 
-IDS = made_up_predictions(60).ids
+PREDICTIONS = made_up_predictions(60)
+IDS = PREDICTIONS.ids
+OF_FIRST_NETWORK = tuple(i for i, fold in zip(IDS, PREDICTIONS.folds, strict=True) if fold != 0)
 
 
 def write_run(folder: Path, ids: tuple[str, ...] = IDS, changes: tuple[str, ...] = (), **record) -> Run:
@@ -35,8 +37,8 @@ def write_run(folder: Path, ids: tuple[str, ...] = IDS, changes: tuple[str, ...]
 
 def write_cross_validation(folder: Path, *changes: str) -> Path:
     """Leave what `dermqueue cross-validate` leaves: predictions, and a fold's record beside them."""
-    write_run(folder / "fold-1", IDS[:40], changes)
-    write_predictions(made_up_predictions(60), folder / PREDICTIONS_NAME)
+    write_run(folder / "fold-1", OF_FIRST_NETWORK, changes)
+    write_predictions(PREDICTIONS, folder / PREDICTIONS_NAME)
     return folder / PREDICTIONS_NAME
 
 
@@ -51,14 +53,37 @@ def test_a_cross_validation_of_the_same_recipe_without_its_teacher_is_taken(tmp_
     path = write_cross_validation(tmp_path / "cv", "loss.teacher_share=0")
     run = write_run(tmp_path / "run")
     assert len(read_matching(path, run)) == 60
-    assert lacks_teacher(path, run)
+    assert describe_teaching(path, run) == "without its teacher"
 
 
 def test_a_cross_validation_with_teachers_of_its_own_is_of_the_whole_recipe(tmp_path):
     run = write_run(tmp_path / "run")
-    assert not lacks_teacher(write_cross_validation(tmp_path / "cv"), run)
+    assert describe_teaching(write_cross_validation(tmp_path / "cv"), run) == ""
     untaught = write_run(tmp_path / "untaught", changes=("loss.teacher_share=0",))
-    assert not lacks_teacher(write_cross_validation(tmp_path / "other", "loss.teacher_share=0"), untaught)
+    assert describe_teaching(write_cross_validation(tmp_path / "other", "loss.teacher_share=0"), untaught) == ""
+
+
+def test_a_cross_validation_whose_teachers_may_have_seen_what_is_held_out_says_so(tmp_path):
+    path, run = write_cross_validation(tmp_path / "cv"), write_run(tmp_path / "run")
+    record = tmp_path / "cv" / "fold-1" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"n_teachers": 1}))
+    assert len(read_matching(path, run)) == 60
+    assert describe_teaching(path, run) == "whose teachers may have seen it"
+
+
+def test_a_cross_validation_from_other_weights_is_refused(tmp_path):
+    path = write_cross_validation(tmp_path / "cv")
+    run = write_run(tmp_path / "run", starting_weights="a run of 6 epochs, itself from imagenet.safetensors")
+    assert "started from imagenet.safetensors, and the run from a run of 6 epochs" in refusal(path, run)
+
+
+def test_predictions_of_other_networks_than_those_beside_them_are_refused(tmp_path):
+    path = write_cross_validation(tmp_path / "cv")
+    (tmp_path / "cv" / "fold-1" / "run.json").unlink()
+    (tmp_path / "cv" / "fold-1").rmdir()
+    write_run(tmp_path / "cv" / "fold-1", (*OF_FIRST_NETWORK, "unlabelled"))
+    said, n = refusal(path, write_run(tmp_path / "run")), len(OF_FIRST_NETWORK)
+    assert f"the first learnt from {n + 1} images, and {n} are of other folds" in said
 
 
 def test_a_cross_validation_of_another_recipe_is_refused_with_what_differs(tmp_path):
@@ -73,14 +98,13 @@ def test_a_cross_validation_that_continues_other_runs_is_refused(tmp_path):
     predictions, runs = write_cross_validation(tmp_path / "cv"), {}
     for name, changes in {"same": (), "longer": ("epochs=20",)}.items():
         runs[name] = write_run(tmp_path / name, earlier_recipes=[read_recipe("portable", changes).model_dump()])
-    first = write_run(tmp_path / "first", earlier_recipes=[])
     record = tmp_path / "cv" / "fold-1" / "run.json"
-    continued = json.loads((tmp_path / "same" / "run.json").read_text()) | {"image_ids": IDS[:40]}
+    continued = json.loads((tmp_path / "same" / "run.json").read_text())
+    continued |= {"image_ids": OF_FIRST_NETWORK, "n_images": len(OF_FIRST_NETWORK)}
     assert len(read_matching(predictions, runs["longer"])) == 60  # what the folds continue is not recorded
     record.write_text(json.dumps(continued))
     assert len(read_matching(predictions, runs["same"])) == 60
     assert "that of a run which the run continues: epochs = 14 instead of 20" in refusal(predictions, runs["longer"])
-    assert "continue 1 earlier runs, and the run continues 0" in refusal(predictions, first)
 
 
 def test_predictions_of_another_kind_of_bundle_are_refused(tmp_path):

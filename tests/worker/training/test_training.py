@@ -77,7 +77,8 @@ def call(*arguments) -> Result:
 
 def test_a_resnet_50_is_trained_from_imagenet_weights(imagenet, tmp_path):
     data = write_data(tmp_path, ROWS)
-    done = call("train", "--data", *data, "--val-data", *data, "--weights", imagenet, *SHORT, "--out", tmp_path / "run")
+    val = write_data(tmp_path / "val", tuple(f"val-{row}" for row in ROWS))
+    done = call("train", "--data", *data, "--val-data", *val, "--weights", imagenet, *SHORT, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     assert "8 images: 2 melanoma, 2 seborrheic keratosis, 4 nevus" in done.output
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
@@ -87,6 +88,14 @@ def test_a_resnet_50_is_trained_from_imagenet_weights(imagenet, tmp_path):
     assert trained["classifier.weight"].shape == (3, 2048)
     torch.testing.assert_close(trained["features.0.weight"], started["conv1.weight"].float(), atol=0.01, rtol=0)
     assert not torch.equal(trained["features.0.weight"], started["conv1.weight"].float())
+
+
+def test_an_image_that_is_learnt_from_does_not_validate(tiny, tmp_path):
+    data, val = write_data(tmp_path, ROWS), write_data(tmp_path / "val", ("A,1,0", "X,0,1", "Y,0,0"))
+    out = tmp_path / "run"
+    done = call("train", "--data", *data, "--val-data", *val, "--weights", tiny, *SHORT, "--out", out)
+    assert (done.exit_code, out.exists()) == (1, False)
+    assert "1 images are in --data and in --val-data, such as A" in done.output.replace("\n", " ")
 
 
 def test_pretraining_keeps_every_diagnosis_and_its_weights_start_another_training(tiny, tmp_path):

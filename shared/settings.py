@@ -4,6 +4,7 @@ import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,13 +19,18 @@ COMMAND_LINE_VARIABLES = ("DERMQUEUE_URL", "DERMQUEUE_KEY", "DERMQUEUE_LOG_LEVEL
 
 DEFAULT_DATA_DIR = Path(".dermqueue")
 STACK_ENV = "stack.env"
+_ESCAPES = "in a password, write / ? # @ : as %2F %3F %23 %40 %3A"
 
 
 def _database_url(value: str) -> str:
     try:
         url = make_url(value)
     except (ArgumentError, ValueError) as error:  # a non-numeric port is a ValueError, which quotes the URL
-        raise ValueError("must be an SQLAlchemy URL such as postgresql://user:password@host/name") from error
+        raise ValueError(
+            f"must be an SQLAlchemy URL such as postgresql://user:password@host/name; {_ESCAPES}"
+        ) from error
+    if url.drivername != "sqlite" and "@" in f"{url.host}{url.database}":  # the rest of a password, read as a name
+        raise ValueError(f"must have one @ before the host; {_ESCAPES}")
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     if url.drivername == "sqlite" and url.database not in (None, "", ":memory:"):
@@ -36,9 +42,28 @@ def _with_scheme(*schemes: str):
     def check(value: str) -> str:
         if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        if not _names_host(value):
+            raise ValueError(f"must name a host and, if any, a port from 1 to 65535; {_ESCAPES}")
         return value
 
     return check
+
+
+def _names_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and bool(parts.hostname)
+    except ValueError:  # it quotes what it takes for a port: of a password with a slash, the beginning
+        return False
+
+
+def _without_password(url: str) -> str:
+    if "@" in urlsplit(url).netloc:  # boto3's errors quote the address
+        raise ValueError(f"must hold no key or password: {PREFIX}S3_ACCESS_KEY and {PREFIX}S3_SECRET_KEY are for these")
+    return url
+
+
+_StoreUrl = Annotated[str, AfterValidator(_with_scheme("http", "https")), AfterValidator(_without_password)]
 
 
 class DeviceSettings(BaseSettings):
@@ -62,9 +87,9 @@ class Settings(DeviceSettings):
 
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(repr=False)
     broker_url: Annotated[str, AfterValidator(_with_scheme("redis", "rediss"))] = Field(repr=False)
-    s3_bucket: str = Field(min_length=3, max_length=63)
-    s3_endpoint_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = None
-    s3_public_url: Annotated[str, AfterValidator(_with_scheme("http", "https"))] | None = Field(
+    s3_bucket: str = Field(min_length=3, max_length=63, pattern=r"^[A-Za-z0-9._-]+$")
+    s3_endpoint_url: _StoreUrl | None = None
+    s3_public_url: _StoreUrl | None = Field(
         None, description="where clinics reach the object store, if not at s3_endpoint_url"
     )
     s3_folder: Path | None = Field(
@@ -72,7 +97,7 @@ class Settings(DeviceSettings):
         description="the object store's data folder, if the store runs on this machine and acknowledges writes before"
         " they reach the disk; a case is accepted only once they have",
     )
-    s3_region: str = "us-east-1"
+    s3_region: str = Field("us-east-1", max_length=63, pattern=r"^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$")
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
     s3_encryption: Literal["AES256", "aws:kms", "none"] = Field("AES256", description="requested for every object")

@@ -268,24 +268,35 @@ def _away(kind: type[Unavailable] = Unavailable) -> Unavailable:
 
 
 def make_s3_client(settings: Settings, max_connections: int):
-    """Make boto3's client; nothing connects until the first call."""
-    secret = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        region_name=settings.s3_region,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=secret,
-        config=Config(
-            signature_version="s3v4",  # or forms are signed with version 2, which KMS and newer regions refuse
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            max_pool_connections=max_connections,
-            s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
-            request_checksum_calculation="when_required",  # the signature already covers a SHA-256
-        ),
+    """Make boto3's client; nothing connects until the first call.
+
+    Raises:
+        ConfigurationInvalid: `setting_malformed`: boto3 refuses the endpoint; `setting_missing`: half a key is set.
+    """
+    config = Config(
+        signature_version="s3v4",  # or forms are signed with version 2, which KMS and newer regions refuse
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        max_pool_connections=max_connections,
+        s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
+        request_checksum_calculation="when_required",  # the signature already covers a SHA-256
     )
+    try:
+        return boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint_url,
+            region_name=settings.s3_region,
+            aws_access_key_id=settings.s3_access_key,
+            aws_secret_access_key=settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None,
+            config=config,
+        )
+    except aws_errors.PartialCredentialsError as error:
+        keys = "DERMQUEUE_S3_ACCESS_KEY and DERMQUEUE_S3_SECRET_KEY"
+        raise ConfigurationInvalid("setting_missing", f"Set both {keys}, or neither.") from error
+    except ValueError as error:
+        refused = "DERMQUEUE_S3_ENDPOINT_URL: a host's name may hold letters, digits, hyphens and dots alone."
+        raise ConfigurationInvalid("setting_malformed", refused) from error
 
 
 def open_object_store(settings: Settings, max_connections: int = 32) -> ObjectStore:

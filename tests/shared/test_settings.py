@@ -83,13 +83,25 @@ def test_the_variables_of_the_command_line_are_let_through(environment, tmp_path
         ("MAX_UPLOAD_BYTES", "10", "greater than or equal to 1024"),
         ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("S3_BUCKET", "ab", "at least 3 characters"),
+        ("S3_BUCKET", "lesions/north", "should match pattern"),
+        ("S3_REGION", "eu central 1", "should match pattern"),
+        ("S3_REGION", "eu-", "should match pattern"),
         ("S3_ENCRYPTION", "aes", "'AES256', 'aws:kms' or 'none'"),
         ("S3_ENDPOINT_URL", "localhost:8333", "must begin with http:// or https://"),
+        ("S3_ENDPOINT_URL", "http://:8333", "must name a host"),
+        ("S3_ENDPOINT_URL", "http://s3.example:80O0", "a port from 1 to 65535"),
+        ("S3_ENDPOINT_URL", "http://s3.example:0", "a port from 1 to 65535"),
+        ("S3_ENDPOINT_URL", "https://key@s3.example", "must hold no key"),
         ("S3_PUBLIC_URL", "files.example", "must begin with http:// or https://"),
         ("PHOTOGRAPHS_IN_MEMORY", "0", "greater than or equal to 1"),
         ("BROKER_URL", "amqp://localhost", "must begin with redis:// or rediss://"),
+        ("BROKER_URL", "redis://:abc/def@localhost", "write / ? # @ : as %2F %3F %23 %40 %3A"),
+        ("BROKER_URL", "redis://:12?34@localhost", "write / ? # @ : as %2F %3F %23 %40 %3A"),
+        ("BROKER_URL", "redis://[localhost", "must name a host"),
         ("DATABASE_URL", "mysql://localhost/cases", "must begin with postgresql:// or name a file with sqlite:///"),
         ("DATABASE_URL", "postgresql+psycopg2://localhost/cases", "must begin with postgresql://"),
+        ("DATABASE_URL", "postgresql://user:half@other@localhost/cases", "write / ? # @ : as %2F %3F %23 %40 %3A"),
+        ("DATABASE_URL", "postgresql://user:half@oth/er@localhost/cases", "must have one @ before the host"),
         ("DATABASE_URL", "sqlite://", "name a file with sqlite:///"),
         ("DATABASE_URL", "sqlite:///:memory:", "name a file with sqlite:///"),
         ("DATABASE_URL", "cases.sqlite3", "must be an SQLAlchemy URL"),
@@ -102,6 +114,13 @@ def test_a_malformed_value_is_refused_by_the_name_of_its_variable(environment, t
     assert error.code == "setting_malformed"
     assert error.detail.startswith(f"DERMQUEUE_{name}: ")
     assert reason in error.detail
+
+
+def test_a_password_may_hold_anything_that_is_escaped_and_a_host_may_be_an_ipv6_address(environment, tmp_path):
+    broker, database = "rediss://:a%2F%40%3A@[::1]:6380/0", "postgresql+psycopg://user:a%2F%40%3A@[::1]:5433/cases"
+    environment(BROKER_URL=broker, DATABASE_URL=database, S3_ENDPOINT_URL="http://[::1]:8333")
+    settings = load_settings(tmp_path)
+    assert (settings.broker_url, settings.database_url) == (broker, database)
 
 
 def test_onnx_runtime_on_a_gpu_is_refused(environment, tmp_path):
@@ -138,7 +157,11 @@ def test_a_missing_variable_is_named_with_what_to_do(environment, monkeypatch, t
         ("DATABASE_URL", f"postgresql://user:half@of:{SECRET}@localhost/cases"),
         ("DATABASE_URL", f"postgresql://:{SECRET}"),
         ("DATABASE_URL", SECRET),
+        ("DATABASE_URL", f"postgresql://user:half@{SECRET}@localhost/cases"),
         ("BROKER_URL", f"amqp://:{SECRET}@localhost"),
+        ("BROKER_URL", f"redis://:{SECRET}/half@localhost"),
+        ("BROKER_URL", f"redis://:12/{SECRET}@localhost"),
+        ("S3_ENDPOINT_URL", f"https://key:{SECRET}@localhost"),
         ("S3_ENDPOINT_URL", f"key:{SECRET}@localhost"),
         ("S3_SECRET", SECRET),
         ("LEASE_S", SECRET),

@@ -256,3 +256,15 @@ def test_every_lease_has_an_overlay_of_its_own_beside_the_photograph():
     assert key.startswith(f"{clinic_id}/{case_id}/")
     assert key.endswith(".jpg")
     assert key != overlay_key(clinic_id, case_id, uuid4())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"s3_endpoint_url": "http://my_minio:9000"}, "DERMQUEUE_S3_ENDPOINT_URL: a host's name may hold letters"),
+        ({"s3_secret_key": None}, "Set both DERMQUEUE_S3_ACCESS_KEY and DERMQUEUE_S3_SECRET_KEY"),
+    ],
+)
+def test_settings_that_boto3_refuses_stop_the_start_by_their_names(settings, changes, said):
+    with pytest.raises(ConfigurationInvalid, match=said):
+        store_with(settings, **changes)

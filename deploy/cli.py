@@ -5,6 +5,7 @@ import os
 from functools import partial
 
 import click
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from deploy.commands import (
     access,
@@ -21,7 +22,7 @@ from deploy.commands import (
     training,
 )
 from deploy.logs import set_up_logging
-from shared.errors import DermQueueError
+from shared.errors import DermQueueError, Unavailable, first_line
 
 _OF_EXTRAS = {
     *("onnx", "onnxruntime", "safetensors", "scipy", "torch", "torchvision"),
@@ -33,7 +34,7 @@ _TRAINING = {"bundle", "cross-validate", "evaluate", "gate", "train"}
 
 
 class _Group(click.Group):
-    """Reports our own errors, missing packages and unusable files in one sentence.
+    """Reports our own errors, the database's, missing packages and unusable files in one sentence.
 
     Anything else is a bug and keeps its traceback.
     """
@@ -42,7 +43,10 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except DermQueueError as error:
-            raise click.ClickException(f"{error.detail} [{error.code}]") from error
+            reason = f": {error.reason}" if isinstance(error, Unavailable) and error.reason else ""
+            raise click.ClickException(f"{error.detail} [{error.code}]{reason}") from error
+        except (ArgumentError, DBAPIError) as error:  # what no retry cures, such as a permission that is missing
+            raise click.ClickException(f"The database refuses: {first_line(error)}") from error
         except OSError as error:
             if error.filename is None and error.errno != errno.ENOSPC:
                 raise

@@ -46,6 +46,12 @@ class TooMany(DermQueueError):
 class Unavailable(DermQueueError):
     """Something that we depend on is temporarily unavailable: retry, nothing was lost."""
 
+    @property
+    def reason(self) -> str:
+        """What the server, or the way to it, said, in a line for the operator: never for clients. Empty if unknown."""
+        cause = self.__cause__
+        return "" if cause is None or isinstance(cause, DermQueueError) else first_line(cause)
+
 
 class ObjectInaccessible(Unavailable):
     """The object store does not fulfil this request; the same one for another object may succeed."""
@@ -76,3 +82,8 @@ class ConfigurationInvalid(DermQueueError):
 
 class InputUnusable(DermQueueError):
     """A command's input cannot be used: images, labels, weights, predictions, a recipe, a run's folder."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error; of SQLAlchemy's, that of the driver, without statement and values."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]

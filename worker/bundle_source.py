@@ -63,7 +63,7 @@ def _fetch(store: ObjectStore, model: str, key: str, limit_bytes: int) -> bytes:
         raise Unavailable(
             "bundle_unreachable",
             f"{model} cannot be read with the DERMQUEUE_S3_* settings, which also give access to photographs:"
-            f" {error.__cause__ or error.detail}",
+            f" {error.reason or error.detail}",
         ) from error
     if len(data) > limit_bytes:
         raise ModelUnusable("bundle_too_large", f"{name} under {model} is larger than {limit_bytes / 1e6:.0f} MB.")

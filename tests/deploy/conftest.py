@@ -17,7 +17,7 @@ from tests.factories import add_clinic
 
 @pytest.fixture
 def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]]:
-    """Run a command; what it left open, as a process of its own may, is closed at the end."""
+    """Run a command, with further variables in `env`; what it left open, as a process may, is closed at the end."""
     names = ("database_url", "broker_url", "s3_bucket", "s3_endpoint_url", "s3_access_key")
     variables = {f"DERMQUEUE_{name.upper()}": str(getattr(settings, name)) for name in names}
     variables["DERMQUEUE_S3_SECRET_KEY"] = settings.s3_secret_key.get_secret_value()
@@ -36,8 +36,8 @@ def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]
     for module in (commands, oversight):
         monkeypatch.setattr(module, "open_database", open_and_remember)
     monkeypatch.setattr(oversight, "make_celery", make_and_remember)
-    yield lambda *arguments, **options: CliRunner().invoke(
-        main, [*arguments, "--data-dir", str(tmp_path)], env=variables, **options
+    yield lambda *arguments, env=None, **options: CliRunner().invoke(
+        main, [*arguments, "--data-dir", str(tmp_path)], env=variables | (env or {}), **options
     )
     for close in opened:
         close()

@@ -10,6 +10,7 @@ import click
 from sqlalchemy.orm import Session
 
 from shared.database import Database, open_database, read_clock
+from shared.migrations import check_upgraded
 from shared.settings import DEFAULT_DATA_DIR, load_settings
 from shared.store import trail
 
@@ -32,8 +33,15 @@ def data_option(**details):
 
 
 def open_database_of(data_dir: Path) -> Database:
-    """Open the database that the settings name."""
-    return open_database(load_settings(data_dir).database_url)
+    """Open the database that the settings name.
+
+    Raises:
+        ConfigurationInvalid: `database_not_upgraded`.
+        Unavailable: it cannot be reached.
+    """
+    database = open_database(load_settings(data_dir).database_url)
+    check_upgraded(database)
+    return database
 
 
 @contextmanager

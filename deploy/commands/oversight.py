@@ -6,7 +6,6 @@ from uuid import UUID
 import click
 
 from deploy.commands import changing, data_dir_option, json_option, open_database_of
-from shared.database import open_database
 from shared.dispatch import Doorbell, make_celery
 from shared.domain import State
 from shared.settings import load_settings
@@ -113,8 +112,7 @@ def purge(data_dir: Path) -> None:
     """
     from worker.housekeeping import Housekeeping
 
-    settings = load_settings(data_dir)
-    Housekeeping(open_database(settings.database_url), open_object_store(settings)).purge()
+    Housekeeping(open_database_of(data_dir), open_object_store(load_settings(data_dir))).purge()
 
 
 COMMANDS = (audit, failed, purge)

@@ -33,8 +33,7 @@ def dermqueue(settings, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]
         opened.append(celery.close)
         return celery
 
-    for module in (commands, oversight):
-        monkeypatch.setattr(module, "open_database", open_and_remember)
+    monkeypatch.setattr(commands, "open_database", open_and_remember)
     monkeypatch.setattr(oversight, "make_celery", make_and_remember)
     yield lambda *arguments, env=None, **options: CliRunner().invoke(
         main, [*arguments, "--data-dir", str(tmp_path)], env=variables | (env or {}), **options

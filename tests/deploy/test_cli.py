@@ -1,9 +1,11 @@
 """How commands end that cannot do their work: the operator is told why, without a traceback and without a password."""
 
 import pytest
+from alembic.command import downgrade
 from sqlalchemy import make_url, text
 
 from deploy.embedded.program import find_free_port
+from shared.migrations import _config
 from tests.deploy.commands import refused
 
 PASSWORD = "hunter2"  # pragma: allowlist secret
@@ -27,6 +29,18 @@ def test_what_the_database_says_of_a_statement_is_quoted_without_the_statement(d
     assert "clinics" in told  # no such table, or relation
     assert len(told.splitlines()) == 1
     assert "SELECT" not in told
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("clinic", "list"), ("key", "add", "--role", "admin"), ("failed", "list"), ("queue",), ("purge",)],
+    ids=" ".join,
+)
+def test_on_tables_that_are_not_upgraded_a_command_says_what_to_run(dermqueue, database, command):
+    with database.writer.begin() as connection:
+        downgrade(_config(connection), "0001")
+    told = refused(dermqueue(*command))
+    assert "Run `dermqueue db upgrade`. [database_not_upgraded]" in told
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

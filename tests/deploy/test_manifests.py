@@ -241,6 +241,12 @@ def test_the_api_of_the_compose_file_waits_for_the_disk_of_the_object_store():
     assert f"{volume}:{folder}:ro" in SERVICES["api"]["volumes"]
 
 
+def test_the_server_that_postgres_runs_while_it_makes_the_database_is_not_called_healthy():
+    check = SERVICES["postgres"]["healthcheck"]
+    assert check["test"][1:4] == ["pg_isready", "--host", "127.0.0.1"]  # it listens on the socket alone
+    assert seconds(check["start_period"]) >= 60
+
+
 def test_a_machine_that_is_off_at_night_makes_up_for_the_purge():
     beat, image = SERVICES["beat"], (DEPLOY / "containers" / "api.Containerfile").read_text()
     folder = str(Path(beat["command"][beat["command"].index("--schedule-file") + 1]).parent)

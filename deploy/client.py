@@ -1,6 +1,7 @@
 """An HTTP client of the API, as a clinic's own software would be written."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _TRIES = 6
 _MAY_PASS = (408, 429, 502, 503, 504)
 """408: the connection was interrupted. 502 and 504 come from a proxy while the service behind it restarts."""
 
+_PICTURES = ("image/png", "application/octet-stream")
 _LONGEST_PAUSE_S = 10.0
 _WAIT_S = 5
 
@@ -37,18 +39,38 @@ def find_connection(url: str | None, key: str | None, data_dir: Path) -> Connect
     """Return the given address and key, or those that a local stack wrote.
 
     Raises:
-        ConfigurationInvalid: there is neither.
+        ConfigurationInvalid: `connection_missing`: there is neither; `url_malformed`; `key_malformed`.
     """
-    if url and key:
-        return Connection(url.rstrip("/"), key)
-    path = data_dir / CONNECTION
-    if not path.exists():
+    if not (url and key):
+        path = data_dir / CONNECTION
+        if not path.exists():
+            raise ConfigurationInvalid(
+                "connection_missing",
+                f"No stack runs in {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
+            )
+        local = json.loads(path.read_text())
+        url, key = url or local["base_url"], key or local["clinic_key"]
+    _refuse_malformed(url, key)
+    return Connection(url.rstrip("/"), key)
+
+
+def _refuse_malformed(url: str, key: str) -> None:
+    try:
+        parts = httpx.URL(url)
+        is_web_address = parts.scheme in ("http", "https") and parts.host and (parts.port or 1) <= 65535
+    except (httpx.InvalidURL, UnicodeError):
+        is_web_address = False
+    if not is_web_address:
         raise ConfigurationInvalid(
-            "connection_missing",
-            f"No stack runs in {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
+            "url_malformed",
+            "The API's address (--url or DERMQUEUE_URL) must be a URL such as https://dermqueue.example or"
+            " http://127.0.0.1:8000.",
         )
-    local = json.loads(path.read_text())
-    return Connection((url or local["base_url"]).rstrip("/"), key or local["clinic_key"])
+    if not re.fullmatch("[!-~]+", key):
+        raise ConfigurationInvalid(
+            "key_malformed",
+            "The key (--key or DERMQUEUE_KEY) holds a space, a line's end or a letter that no key has. Copy it again.",
+        )
 
 
 class Client:
@@ -86,11 +108,12 @@ class Client:
 
     def read_heatmap(self, case_id: str, class_name: str = "melanoma", style: str = "overlay") -> bytes:
         """Fetch a heatmap: PNG, or .npy for the style `raw`."""
-        return self._call("GET", f"/v1/cases/{case_id}/heatmap", params={"class": class_name, "style": style}).content
+        asked = {"class": class_name, "style": style}
+        return self._call("GET", f"/v1/cases/{case_id}/heatmap", media_types=_PICTURES, params=asked).content
 
     def read_report(self, case_id: str) -> bytes:
         """Fetch a case's result as one page of PDF."""
-        return self._call("GET", f"/v1/cases/{case_id}/report").content
+        return self._call("GET", f"/v1/cases/{case_id}/report", media_types=("application/pdf",)).content
 
     def follow(self, case_ids: list[str], before_each_poll: Callable[[], None] = lambda: None) -> Iterator[dict]:
         """Yield each case as it reaches its final state. A poll lasts some seconds at the most."""
@@ -108,7 +131,9 @@ class Client:
         """Make waiting calls give up; to be called from another thread, or after Ctrl-C."""
         self._stopped.set()
 
-    def _call(self, method: str, address: str, **request) -> httpx.Response:
+    def _call(
+        self, method: str, address: str, media_types: tuple[str, ...] = ("application/json",), **request
+    ) -> httpx.Response:
         attempt = 0
         while True:
             attempt += 1
@@ -124,7 +149,7 @@ class Client:
                 if _wants_room(response):  # which there is once some of the clinic's cases are finished
                     attempt, pause_s = 0, asked_s
                 elif response.status_code not in _MAY_PASS or attempt == _TRIES:
-                    return _checked(response)
+                    return _checked(response, media_types)
             self._pause(pause_s)
 
     def _pause(self, pause_s: float) -> None:
@@ -142,12 +167,17 @@ def _wants_room(response: httpx.Response) -> bool:
     return response.status_code == 429 and _problem(response).get("code") == "quota_exceeded"
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
+def _checked(response: httpx.Response, media_types: tuple[str, ...]) -> httpx.Response:
     if response.is_success:
+        if not response.headers.get("Content-Type", "").startswith(media_types):
+            raise Refused("not_dermqueue", "What answers there is not DermQueue's API. Check --url or DERMQUEUE_URL.")
         return response
     if problem := _problem(response):
         raise Refused(problem["code"], problem["detail"])
-    raise Refused(f"http_{response.status_code}", f"The API answered {response.status_code}.")
+    detail = f"The API answered {response.status_code}."
+    if response.has_redirect_location:
+        detail += f" It is at {response.headers['Location']}: change --url or DERMQUEUE_URL."
+    raise Refused(f"http_{response.status_code}", detail)
 
 
 def _problem(response: httpx.Response) -> dict:

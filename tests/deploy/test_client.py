@@ -15,9 +15,11 @@ from rich.console import Console
 
 from deploy import client as client_module
 from deploy.cli import main
-from deploy.client import Client, Connection, Refused
+from deploy.client import Client, Connection, Refused, find_connection
 from deploy.commands.photographs import submit_files
 from deploy.embedded.program import find_free_port
+from deploy.stack import CONNECTION
+from shared.errors import ConfigurationInvalid
 
 TRIES = client_module._TRIES
 NO_ROOM = (429, "quota_exceeded")
@@ -45,7 +47,9 @@ class Script(BaseHTTPRequestHandler):
         said = {"code": code, "detail": "A sentence.", "id": "7", "state": code, "result": None, "error": None}
         body = json.dumps(said).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
+        ours = "application/json" if status < 400 else "application/problem+json"
+        self.send_header("Content-Type", self.server.media_type or ours)
+        self.send_header("Location", "https://dermqueue.example/v1/cases")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Retry-After", self.server.retry_after)
         if "Prefer" in self.headers and (code == "succeeded" or not self.server.is_crowded):
@@ -62,7 +66,7 @@ def api() -> Iterator[ThreadingHTTPServer]:
     """An API that gives the `answers` that it is told to, and counts how often it was `asked`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Script) as server:
         server.answers, server.asked, server.keys, server.retry_after = [TAKEN], 0, set(), "0"
-        server.was_asked, server.is_crowded = Event(), False
+        server.was_asked, server.is_crowded, server.media_type = Event(), False, None
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()
@@ -177,6 +181,50 @@ def test_an_unreachable_api_ends_the_call(monkeypatch, tmp_path):
     nowhere = Client(Connection(f"http://127.0.0.1:{find_free_port()}", "dq_key"))
     with pytest.raises(Refused, match="api_unreachable"):
         nowhere.list_cases(1)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "code"),
+    [
+        ("http://localhost:80O0", "dq_key", "url_malformed"),
+        ("http://localhost:80000", "dq_key", "url_malformed"),
+        ("localhost:8000", "dq_key", "url_malformed"),
+        ("dermqueue.example", "dq_key", "url_malformed"),
+        ("https://", "dq_key", "url_malformed"),
+        ("https://dermqueue.example", "dq_kéy", "key_malformed"),
+        ("https://dermqueue.example", "dq_key\r", "key_malformed"),
+        ("https://dermqueue.example", "dq_key ", "key_malformed"),
+    ],
+)
+def test_an_address_or_a_key_that_cannot_be_right_is_refused_before_anything_is_sent(url, key, code, tmp_path):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        find_connection(url, key, tmp_path)
+    assert caught.value.code == code
+    assert key not in caught.value.detail
+
+
+def test_a_key_of_its_own_is_used_with_the_address_of_the_local_stack(tmp_path):
+    (tmp_path / CONNECTION).write_text('{"base_url": "http://127.0.0.1:8000", "clinic_key": "dq_local"}')
+    assert find_connection(None, "dq_key", tmp_path) == Connection("http://127.0.0.1:8000", "dq_key")
+    assert find_connection("https://dermqueue.example/", None, tmp_path).base_url == "https://dermqueue.example"
+
+
+def test_a_redirection_is_refused_with_the_address_that_it_names(api, submit):
+    api.answers = [(308, "")]
+    with pytest.raises(Refused, match=r"It is at https://dermqueue\.example/v1/cases: change --url"):
+        submit()
+    assert api.asked == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda client: client.list_cases(1), lambda client: client.read_heatmap("7"), lambda c: c.read_report("7")],
+    ids=["list_cases", "read_heatmap", "read_report"],
+)
+def test_a_page_of_another_server_is_not_taken_for_the_answer(api, client, call):
+    api.answers, api.media_type = [(200, "")], "text/html; charset=utf-8"
+    with pytest.raises(Refused, match="not_dermqueue"):
+        call(client)
 
 
 @pytest.mark.parametrize("status", [408, 502, 504])

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from dotenv import dotenv_values
+from sqlalchemy.orm import Session
 
 from deploy.embedded.program import Program, find_free_port, is_free
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url, store_folder
@@ -22,7 +23,7 @@ from deploy.embedded.valkey import valkey_program, valkey_url
 from deploy.private_files import write_private
 from shared.database import Database, open_database, read_clock
 from shared.domain import Role
-from shared.errors import ConfigurationInvalid, DermQueueError
+from shared.errors import ConfigurationInvalid, NotAuthenticated
 from shared.migrations import upgrade
 from shared.settings import STACK_ENV, Settings, load_settings, refuse_unknown_variables
 from shared.storage import open_object_store
@@ -37,6 +38,7 @@ RESTORING = f"{DATABASE}.restoring"
 
 _WORKER_PROGRESS = "worker-progress"
 _DEMO_CLINIC = "Demo clinic"
+_ROLES = {"admin_key": Role.ADMIN, "reviewer_key": Role.REVIEWER, "clinic_key": Role.CLINIC}
 _BUCKET = "dermqueue"
 _S3_SERVER = {f"DERMQUEUE_S3_{name}" for name in ("BUCKET", "ENDPOINT_URL", "ACCESS_KEY", "SECRET_KEY")}
 """Any of these names a server; the other S3 settings apply to the embedded one, too."""
@@ -242,29 +244,30 @@ def _is_alive(port: int) -> bool:
 
 
 def _ensure_keys(data_dir: Path, database: Database) -> dict[str, str]:
-    """Return one key per role that is valid in this database; on the first start, make them, with a demo clinic."""
+    """Return one key per role that is valid in this database; make those that are missing or no longer valid."""
     path = data_dir / KEYS
-    if path.exists():
-        keys = json.loads(path.read_text())
-        if all(_is_valid(database, key) for key in keys.values()):
-            return keys
+    kept = json.loads(path.read_text()) if path.exists() else {}
     with database.writing() as session:
-        now = read_clock(session)
-        clinics = {clinic.name: clinic.id for clinic in access.list_clinics(session)}
-        clinic_id = clinics.get(_DEMO_CLINIC) or access.add_clinic(session, _DEMO_CLINIC, now)
-        keys = {
-            "admin_key": access.add_key(session, Role.ADMIN, None, now),
-            "reviewer_key": access.add_key(session, Role.REVIEWER, None, now),
-            "clinic_key": access.add_key(session, Role.CLINIC, clinic_id, now),
-        }
+        keys = {name: key for name, key in kept.items() if _is_valid(session, key)}
+        if keys.keys() == _ROLES.keys():
+            return keys
+        keys |= {name: _make_key(session, role) for name, role in _ROLES.items() if name not in keys}
     write_private(path, json.dumps(keys, indent=2) + "\n")
     return keys
 
 
-def _is_valid(database: Database, key: str) -> bool:
+def _make_key(session: Session, role: Role) -> str:
+    """Make a key; a clinic's is the demo clinic's, which is added if needed."""
+    now, clinic_id = read_clock(session), None
+    if role is Role.CLINIC:
+        clinics = {clinic.name: clinic.id for clinic in access.list_clinics(session)}
+        clinic_id = clinics.get(_DEMO_CLINIC) or access.add_clinic(session, _DEMO_CLINIC, now)
+    return access.add_key(session, role, clinic_id, now)
+
+
+def _is_valid(session: Session, key: str) -> bool:
     try:
-        with database.reading() as session:
-            access.authenticate(session, key)
-    except DermQueueError:
+        access.authenticate(session, key)
+    except NotAuthenticated:
         return False
     return True

@@ -1,5 +1,6 @@
 """What the local stack makes of its folder and of the variables."""
 
+import json
 import socket
 from pathlib import Path
 
@@ -8,9 +9,11 @@ from click.testing import CliRunner
 
 from deploy.cli import main
 from deploy.embedded.program import find_free_port
-from deploy.stack import CONNECTION, keeps_data_elsewhere, local_stack, prepare_servers
+from deploy.stack import CONNECTION, KEYS, _ensure_keys, keeps_data_elsewhere, local_stack, prepare_servers
+from shared.database import read_clock
 from shared.errors import ConfigurationInvalid
 from shared.settings import load_settings
+from shared.store import access
 
 
 def names(programs) -> list[str]:
@@ -98,3 +101,18 @@ def test_a_folder_that_was_moved_opens_its_own_database(tmp_path):
     prepare_servers(old)
     old.rename(new)
     assert Path(prepare_servers(new)[0].database_url.removeprefix("sqlite:///")).parent == new
+
+
+def test_only_the_key_that_is_no_longer_valid_is_replaced(tmp_path, database):
+    made = _ensure_keys(tmp_path, database)
+    assert _ensure_keys(tmp_path, database) == made
+    with database.writing() as session:
+        access.revoke_key(session, made["reviewer_key"], read_clock(session))
+    kept = _ensure_keys(tmp_path, database)
+    assert {name for name in made if kept[name] != made[name]} == {"reviewer_key"}
+    assert json.loads((tmp_path / KEYS).read_text()) == kept
+    with database.reading() as session:
+        keys, clinics = access.list_keys(session, read_clock(session)), access.list_clinics(session)
+    valid = {key.prefix for key in keys if key.state == "valid"}
+    assert valid == {key.split("_")[1] for key in kept.values()}
+    assert len(clinics) == 1

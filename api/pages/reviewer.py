@@ -62,9 +62,9 @@ def show_again(case_id: str) -> Response:
 @reviewer.post("/worklist/<case_id>/review")
 @allow(Role.REVIEWER)
 def review(case_id: str) -> Response:
+    word_problems_by("review.html", **_of_case(case_id), sent=request.form)
     sent = request.form.to_dict()
     version = sent.pop("version", "")
-    word_problems_by("review.html", **_of_case(case_id), sent=sent)
     if not version.isdecimal():
         raise RequestInvalid("precondition_malformed", "The form lacks the review's version. Reload the page.")
     if "note" in sent:

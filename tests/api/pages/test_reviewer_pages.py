@@ -7,8 +7,12 @@ from datetime import date, timedelta
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.api.calls import record_problem
+from api import reviews
+from shared.domain import Role
+from shared.errors import Unavailable
+from tests.api.calls import Api, record_problem
 from tests.api.pages.conftest import Visitor
+from tests.factories import add_key
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -69,6 +73,42 @@ def test_a_review_of_a_failed_case_is_no_verdict_on_the_result_that_came_later(
     assert "disagrees" not in page
 
 
+UNREADABLE = {"verdict": "disagree", "note": "\a"}
+
+
+def test_a_review_that_was_refused_for_its_note_replaces_no_colleagues_review_that_came_meanwhile(
+    reviewer_visitor, reviewer, analysed, database
+):
+    colleague = Api(reviewer.client, add_key(database, Role.REVIEWER))
+    colleague.call("PUT", f"/v1/cases/{analysed}/review", {"If-None-Match": "*"}, json={"verdict": "agree"})
+    refused = reviewer_visitor.post(f"/worklist/{analysed}/review", UNREADABLE | {"version": "0"})
+    assert refused.status_code == 400
+    again = review(reviewer_visitor, analysed, version_in(refused))
+    assert (again.status_code, "reviewed in the meantime" in again.text) == (412, True)
+    assert reviewer.get(f"/v1/cases/{analysed}/review").json["review"]["verdict"] == "agree"
+    assert review(reviewer_visitor, analysed, version_in(again)).status_code == 303
+
+
+def test_a_verdict_that_an_outage_kept_back_is_not_moved_to_a_result_that_came_meanwhile(
+    reviewer_visitor, reviewer, clinic, succeed, admin, database, monkeypatch
+):
+    case_id = clinic.submit().json["id"]
+    record_problem(database, case_id)
+    admin.call("POST", f"/v1/admin/failed/{case_id}/requeue")
+    succeed(case_id)
+    with monkeypatch.context() as outage:
+        outage.setattr(reviews, "save_review", go_away)
+        kept_back = review(reviewer_visitor, case_id, "0")
+    assert kept_back.status_code == 503
+    again = review(reviewer_visitor, case_id, version_in(kept_back))
+    assert (again.status_code, "analysed again in the meantime" in again.text) == (412, True)
+    assert reviewer.get(f"/v1/cases/{case_id}/review").json["review"] is None
+
+
+def go_away(*_) -> None:
+    raise Unavailable("database_unavailable", "The database cannot be reached right now. Please try again.")
+
+
 def test_a_heatmap_chosen_on_a_page_that_answered_a_form_has_an_address(reviewer_visitor, analysed):
     refused = review(reviewer_visitor, analysed, "7", "?state=succeeded")
     assert refused.status_code == 412
@@ -90,3 +130,7 @@ def test_an_urgent_case_is_told_of_while_another_one_is_reviewed(reviewer_visito
 
 def review(visitor: Visitor, case_id: str, version: str, filters: str = "") -> TestResponse:
     return visitor.post(f"/worklist/{case_id}/review{filters}", {"verdict": "disagree", "version": version})
+
+
+def version_in(page: TestResponse) -> str:
+    return re.search('name="version" value="(.*?)"', page.text)[1]

@@ -44,6 +44,7 @@ MANIFEST = Manifest(
 MODEL_DIGEST = "c" * 64
 PROBABILITIES = (0.625, 0.25, 0.125)
 PLAUSIBLE = ("melanoma", "seborrheic_keratosis")
+WARNINGS = ("photograph_small",)
 MAPS = np.zeros((len(CLASSES), 7, 7), np.float32)
 MAPS[0, 0, 0], MAPS[1, 0, 6], MAPS[2, 6, 6] = 2.0, 0.75, 0.25
 """Raw Grad-CAM per class: the network looked at another corner for every class; the bottom left is cold for all."""
@@ -140,12 +141,13 @@ def record_result(
     case_id: str,
     overlay: bytes = STORED_OVERLAY,
     plausible: tuple[str, ...] | None = PLAUSIBLE,
+    warnings: tuple[str, ...] = WARNINGS,
 ) -> None:
     """Do as a worker that claims one case and succeeds; other waiting cases are given back."""
     activate_model(database)
     with database.writing() as session:
         now = read_clock(session)
-        _succeed(session, store, _claim(session, case_id, now), overlay, now, plausible)
+        _succeed(session, store, _claim(session, case_id, now), overlay, now, plausible, warnings)
 
 
 def record_problem(database: Database, case_id: str, problem: Problem = FAILED) -> None:
@@ -183,6 +185,7 @@ def _succeed(
     overlay: bytes,
     now: datetime,
     plausible: tuple[str, ...] | None = PLAUSIBLE,
+    warnings: tuple[str, ...] = WARNINGS,
 ) -> None:
     key = overlay_key(lease.clinic_id, lease.case_id, lease.token)
     store.put(key, overlay, "image/png")
@@ -193,7 +196,7 @@ def _succeed(
         model_digest=MODEL_DIGEST,
         preprocessing="squash-256-jpeg-bilinear-224",
         code_version="0.1.0",
-        warnings=("photograph_small",),
+        warnings=warnings,
         overlay_key=key,
         plausible=plausible,
     )

@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 from werkzeug.test import TestResponse
 
+from shared.domain import NO_ALL_CLEAR, NOTICE
 from shared.errors import Unavailable
 from shared.store import access
 from tests.api.calls import JPEG, PROBABILITIES, UNUSABLE, record_problem
@@ -259,6 +260,17 @@ def test_a_page_that_did_not_change_is_not_sent_again(clinic_visitor, clinic, su
     assert clinic_visitor.get("/cases", headers={"If-None-Match": etag}).status_code == 304
     succeed(case_id)
     assert clinic_visitor.get("/cases", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_beside_a_suggestion_in_a_list_stands_whether_there_are_warnings_and_once_that_routine_is_no_all_clear(
+    clinic_visitor, reviewer_visitor, clinic, succeed
+):
+    for reference, warnings in (("doubtful", ("not_dermoscopic",)), ("plain", ())):
+        succeed(clinic.submit(reference=reference).json["id"], warnings=warnings)
+    for page in (clinic_visitor.get("/cases").text, reviewer_visitor.get("/worklist").text):
+        rows = {name: words_of(page.partition(f">{name}<")[2].partition("</tr>")[0]) for name in ("doubtful", "plain")}
+        assert ["Refer Warnings" in rows["doubtful"], "Warnings" in rows["plain"]] == [True, False]
+        assert words_of(page).count(f"{NOTICE} {NO_ALL_CLEAR}") == 1
 
 
 def test_the_list_has_pages_and_filters(clinic_visitor, clinic):

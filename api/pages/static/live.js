@@ -77,7 +77,8 @@ function end(reason) {
 async function refresh() {
   const headers = { "Dermqueue-Live": "1" }; // a background refresh must not keep the session alive
   if (etag) headers["If-None-Match"] = etag;
-  const answer = await fetch(ADDRESS, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
+  const signal = AbortSignal.timeout?.(10000); // not in older browsers
+  const answer = await fetch(ADDRESS, { headers, signal, cache: "no-store" });
   if (answer.redirected) return unsaved().length ? end("You are signed out") : location.reload();
   if (answer.status in ENDS && answer.headers.has("X-Request-Id")) return end(ENDS[answer.status]); // not a proxy's
   if (answer.status !== 200 && answer.status !== 304) throw new Error(answer.status);

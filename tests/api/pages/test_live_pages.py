@@ -32,6 +32,15 @@ def test_the_table_shows_a_result_without_being_loaded_again(open_page, clinic, 
     assert page.evaluate("window.loadedOnce")
 
 
+def test_an_older_browser_without_timeouts_shows_news_too(open_page, clinic, succeed):
+    case_id = clinic.submit().json["id"]
+    page = open_page(clinic)
+    page.add_init_script("delete AbortSignal.timeout")
+    page.goto(f"/app/cases/{case_id}")
+    succeed(case_id)
+    expect(page.get_by_role("heading", name="Model output")).to_be_visible(timeout=POLL_MS)
+
+
 def test_a_waiting_cases_page_becomes_its_result_and_the_pictures_can_be_used(open_page, clinic, succeed):
     case_id = clinic.submit().json["id"]
     page = open_page(clinic)

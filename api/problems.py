@@ -4,6 +4,7 @@ import logging
 from typing import NoReturn, TypeVar
 
 from flask import Flask, Response, json
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -160,6 +161,11 @@ def register_problems(app: Flask) -> None:
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.allow.update(error.valid_methods)
         return response
+
+    @app.errorhandler(ParseException)
+    def gunicorns(_: ParseException) -> Response:
+        """Answer a chunked body with a broken chunk: gunicorn finds it when the view reads the body."""
+        return _answer(400, *_OWN_WORDS[400])
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:

@@ -108,6 +108,20 @@ def test_who_sends_a_little_now_and_then_is_let_go_and_who_keeps_up_the_least_ra
     assert keep_sending(125) == b"HTTP/1.1 401"
 
 
+@pytest.mark.parametrize("piece", ["no size\r\n", "3\r\nkey=\r\n"], ids=["size", "end"])
+def test_whose_body_comes_in_broken_pieces_is_told_that_it_cannot_be_read(port, send, database, piece):
+    key = add_key(database, Role.CLINIC, add_clinic(database))
+    in_pieces = "Transfer-Encoding: chunked\r\n\r\n" + piece
+    for head in (
+        "POST /app/sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+        f"POST /v1/cases HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n",
+    ):
+        answer = read_all(send(head + in_pieces))
+        assert answer.startswith("HTTP/1.1 400 ")
+        assert "The request could not be read." in answer
+        assert answer.count("HTTP/1.1") == 1
+
+
 def test_who_takes_nothing_of_an_answer_is_cut_off(port):
     with ExitStack() as deaf_clients:
         for _ in range(THREADS):

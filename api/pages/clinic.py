@@ -10,6 +10,7 @@ from api.auth import allow, caller
 from api.bodies import reads_body
 from api.intake import submit_photograph
 from api.pages.frame import checks_form, guarded_pages, name_clinics, read_query, show, wants_json, word_problems_by
+from api.problems import checked
 from api.schemas import CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader
 from api.services import services
 from api.submission_schemas import SubmissionForm, SubmissionPath
@@ -101,7 +102,7 @@ def _go_to_case(case_id: str) -> Response:
 
 
 def _header() -> SubmitHeader:
-    return SubmitHeader.model_validate({"Idempotency-Key": g.idempotency_key})
+    return checked(SubmitHeader, {"Idempotency-Key": g.idempotency_key})
 
 
 def _of_submit_page() -> dict:

@@ -1,5 +1,6 @@
 """A reviewer's pages: the worklist, and its cases one after another."""
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 
 from flask import Response, redirect, request, url_for
@@ -65,7 +66,7 @@ def review(case_id: str) -> Response:
     word_problems_by("review.html", **_of_case(case_id), sent=request.form)
     sent = request.form.to_dict()
     version = sent.pop("version", "")
-    if not version.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", version):  # as in `ReviewHeader`
         raise RequestInvalid("precondition_malformed", "The form lacks the review's version. Reload the page.")
     if "note" in sent:
         sent["note"] = sent["note"].replace("\r\n", "\n")  # as forms send lines

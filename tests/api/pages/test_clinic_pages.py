@@ -141,6 +141,14 @@ def test_what_is_wrong_with_a_photograph_stands_above_the_form(clinic_visitor, s
     assert key_in(answer.text)
 
 
+@pytest.mark.parametrize("address", ["/cases", "/submissions"])
+@pytest.mark.parametrize("key", ["schlüssel", "k" * 256])
+def test_a_key_in_a_form_that_the_api_would_refuse_is_refused(clinic_visitor, rows, address, key):
+    told = clinic_visitor.post(address, {"idempotency_key": key, "image": files(JPEG)})
+    assert (told.status_code, "Idempotency-Key: String should" in words_of(told.text)) == (400, True)
+    assert rows("cases") == []
+
+
 def test_a_script_is_answered_as_the_api_would(clinic_visitor):
     asks_for_json = {"Accept": "application/json"}
     sent = clinic_visitor.post("/submissions", {"image": files(JPEG)}, headers=asks_for_json).json

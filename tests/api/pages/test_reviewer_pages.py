@@ -117,6 +117,13 @@ def test_a_heatmap_chosen_on_a_page_that_answered_a_form_has_an_address(reviewer
     assert reviewer_visitor.get(address).status_code == 200
 
 
+@pytest.mark.parametrize("version", ["", "1" * 10, "1" * 5000, "-1", "٣"])
+def test_a_version_that_no_page_has_is_refused(reviewer_visitor, reviewer, analysed, version):
+    refused = review(reviewer_visitor, analysed, version)
+    assert (refused.status_code, "Reload the page." in refused.text) == (400, True)
+    assert reviewer.get(f"/v1/cases/{analysed}/review").json["review"] is None
+
+
 def test_an_urgent_case_is_told_of_while_another_one_is_reviewed(reviewer_visitor, clinic, succeed):
     routine, urgent = (clinic.submit(priority=priority).json["id"] for priority in ("routine", "urgent"))
     succeed(routine)

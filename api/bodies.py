@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property, wraps
 from tempfile import SpooledTemporaryFile
 from typing import IO, get_origin
@@ -61,10 +62,7 @@ def _read_form(schema: type[BaseModel], check_names: CheckNames) -> BaseModel:
             "boundary_missing",
             "The Content-Type has no boundary. Let your HTTP library set this header along with the body.",
         )
-    try:
-        sent = [(name or "", value) for part in (request.form, request.files) for name, value in part.items(multi=True)]
-    except OSError as error:  # the disk that holds files until they are processed is full
-        raise Unavailable("storage_unavailable", "No room for the upload at the moment. Please try again.") from error
+    sent = [(name or "", value) for part in (request.form, request.files) for name, value in part.items(multi=True)]
     names = [name for name, _ in sent]
     check_names(names)
     lists = {name for name, field in schema.model_fields.items() if get_origin(field.annotation) is list}
@@ -86,7 +84,8 @@ class SpoolingRequest(Request):
     def close(self) -> None:
         super().close()
         if "_spool" in self.__dict__:
-            self._spool.close()
+            with suppress(OSError):  # the disk has no room for what is still buffered
+                self._spool.close()
 
 
 class _Section(io.BufferedIOBase):
@@ -98,8 +97,19 @@ class _Section(io.BufferedIOBase):
         self._size = self._position = 0
 
     def write(self, data: bytes) -> int:
-        self._file.seek(self._start + self._size)
-        self._size += self._file.write(data)
+        """Append to the section.
+
+        Raises:
+            Unavailable: `storage_unavailable`: the disk that holds files until they are processed is full.
+        """
+        try:
+            self._file.seek(self._start + self._size)
+            self._size += self._file.write(data)
+            self._file.flush()  # a full disk is noticed here, and not by whoever reads
+        except OSError as error:
+            raise Unavailable(
+                "storage_unavailable", "No room for the upload at the moment. Please try again."
+            ) from error
         return len(data)
 
     def read(self, size: int | None = -1) -> bytes:

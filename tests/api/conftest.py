@@ -1,6 +1,7 @@
 """The API in this process, on the suite's real servers, with the keys of all who may call it."""
 
 from collections.abc import Callable, Iterator
+from io import BufferedRandom, FileIO
 
 import boto3
 import pytest
@@ -102,6 +103,12 @@ def revoked(client, database) -> Api:
 def succeed(database, store) -> Callable[[str], None]:
     """Record a result for the case of this id, as a worker would."""
     return lambda case_id, **changes: record_result(database, store, case_id, **changes)
+
+
+@pytest.fixture
+def full_disk(monkeypatch) -> None:
+    """Leave no room for the files of a form."""
+    monkeypatch.setattr("api.bodies.SpooledTemporaryFile", lambda _: BufferedRandom(FileIO("/dev/full", "r+")))
 
 
 @pytest.fixture(scope="session")

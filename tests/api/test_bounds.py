@@ -153,6 +153,14 @@ def test_the_file_is_closed_with_the_request(app):
         stream.read()
 
 
+@pytest.mark.parametrize("size_bytes", [len(JPEG), 100], ids=["large", "within Python's buffer"])
+def test_a_form_for_which_the_disk_has_no_room_is_to_be_sent_again(clinic, rows, full_disk, size_bytes):
+    before = rows()
+    for refused in (clinic.submit(JPEG[:size_bytes]), send_many(clinic, [File(JPEG[:size_bytes])])):
+        assert read_problem(refused, 503)["code"] == "storage_unavailable"
+    assert rows() == before
+
+
 def test_an_archive_is_read_where_it_lies_between_other_files(app):
     files = [FileStorage(io.BytesIO(data), "f") for data in (JPEG * 30, zipped(GOOD), JPEG)]
     boundary, body = encode_multipart({"image": files})

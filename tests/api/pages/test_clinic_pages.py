@@ -159,6 +159,13 @@ def test_a_script_is_answered_as_the_api_would(clinic_visitor):
     assert (refused.status_code, refused.json["code"]) == (400, "image_missing")
 
 
+@pytest.mark.parametrize("address", ["/cases", "/submissions"])
+def test_a_script_is_told_to_send_again_what_the_disk_has_no_room_for(clinic_visitor, rows, full_disk, address):
+    refused = clinic_visitor.post(address, {"image": files(JPEG)}, headers={"Accept": "application/json"})
+    assert (refused.status_code, refused.json["code"]) == (503, "storage_unavailable")
+    assert rows("cases") == []
+
+
 def test_a_result_comes_with_its_operating_point_its_model_and_the_notice(clinic_visitor, clinic, succeed):
     case_id = clinic.submit(reference="<b>mole</b>").json["id"]
     succeed(case_id)

@@ -136,8 +136,14 @@ def revoke_key(key_id: str) -> Response:
 @admin.get("/audit")
 @allow(Role.ADMIN)
 def list_audit() -> Response:
-    query = read_query(AuditQuery)
-    return show("audit.html", entries=routes.list_audit(query=query).get_json()["entries"], query=query)
+    query, known = read_query(AuditQuery), _of_access_page()
+    return show(
+        "audit.html",
+        entries=routes.list_audit(query=query).get_json()["entries"],
+        query=query,
+        keys={key["id"]: key for key in known["keys"]},
+        clinic_names=known["clinic_names"],
+    )
 
 
 def _of_access_page() -> dict:

@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from shared.database import read_clock
+from shared.store import trail
+from shared.store.trail import Actor
 from shared.tables import CaseRow
 from tests.api.calls import Api, record_problem
 from tests.api.pages.conftest import Visitor
@@ -176,3 +179,19 @@ def test_the_trail_is_read_page_by_page_and_case_by_case(visitor, clinic):
     of_second = visitor.get(f"/audit?case_id={second}").text
     assert second[:8] in of_second
     assert first[:8] not in of_second
+
+
+def test_the_trail_names_who_did_it_as_the_page_of_clinics_and_keys_does(visitor, admin, clinic, reviewer, database):
+    case_id = clinic.submit().json["id"]
+    reviewer.get(f"/v1/cases/{case_id}/image")
+    unknown = uuid4()
+    with database.writing() as session:
+        trail.audit(session, Actor("admin", unknown), "key.added", [None], read_clock(session))
+    (name,) = [each["name"] for each in admin.get("/v1/admin/clinics").json["clinics"]]
+    clinics, reviewers = (api.key.split("_")[1] for api in (clinic, reviewer))
+    told = re.findall('data-label="Actor">(.*?)</td>', visitor.get("/audit").text, re.DOTALL)
+    assert [words_of(actor) for actor in told] == [
+        f"admin {str(unknown)[:8]}",
+        f"reviewer {reviewers}",
+        f"clinic {clinics} {name}",
+    ]

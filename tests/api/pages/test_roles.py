@@ -136,6 +136,7 @@ def test_what_people_wrote_is_shown_as_they_wrote_it_and_is_no_part_of_the_page(
         (reader, f"/worklist/{sent['id']}", "reference site earlier note"),
         (keeper, "/access", "clinic"),
         (keeper, "/queue", "clinic"),
+        (keeper, "/audit", "clinic"),
     ):
         shown = visitor.get(page)
         assert (shown.status_code, "<b>" in shown.text) == (200, False), page

@@ -72,6 +72,15 @@ def list_clinics() -> Response:
     return show("access.html", **_of_access_page())
 
 
+@admin.get("/access/clinics")
+@admin.get("/access/clinics/<clinic_id>")
+@admin.get("/access/keys")
+@allow(Role.ADMIN)
+def show_again(clinic_id: str | None = None) -> Response:
+    """Lead from the address of a page that answered a form, as after a reload, to the form's own."""
+    return redirect(url_for("pages.admin.list_clinics"), 303)
+
+
 @admin.post("/access/clinics")
 @allow(Role.ADMIN)
 def add_clinic() -> Response:

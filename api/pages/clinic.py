@@ -41,6 +41,13 @@ def show_submit() -> Response:
     return show("submit.html", **_of_submit_page())
 
 
+@clinic.get("/submissions")
+@allow(Role.CLINIC)
+def show_again() -> Response:
+    """Lead from the address of a page that answered a form, as after a reload, to the form's own."""
+    return redirect(url_for("pages.clinic.show_submit"), 303)
+
+
 @clinic.post("/submissions")
 @allow(Role.CLINIC)
 @submissions.takes_much

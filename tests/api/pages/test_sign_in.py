@@ -4,6 +4,7 @@ import html
 import re
 from datetime import timedelta
 from http.cookies import SimpleCookie
+from uuid import UUID
 
 import pytest
 
@@ -147,6 +148,29 @@ def test_a_review_sent_after_the_session_has_ended_leads_back_to_its_case_in_the
     assert then == address
     reviewer_visitor.client.post("/app/sign-in", data={"key": reviewer.key, "then": then})
     assert reviewer_visitor.client.get(then).location == f"/app/worklist/{case_id}?decision=refer"
+
+
+@pytest.mark.parametrize(
+    ("role", "address", "form"),
+    [
+        ("clinic", "/submissions", "/submit"),
+        ("admin", "/access/clinics", "/access"),
+        ("admin", f"/access/clinics/{UUID(int=7)}", "/access"),
+        ("admin", "/access/keys", "/access"),
+    ],
+)
+def test_a_form_sent_after_the_session_has_ended_from_the_page_that_answered_it_leads_back_to_the_form(
+    request, sign_in, age, role, address, form
+):
+    """A page that answered a form is shown at the form's address."""
+    visitor = sign_in(request.getfixturevalue(role))
+    age(timedelta(), LASTS_UNUSED)
+    led = visitor.post(address, headers={"Referer": f"http://localhost/app{address}"})
+    then = html.unescape(re.search('name="then" value="(.*?)"', visitor.client.get(led.location).text)[1])
+    entered = visitor.client.post("/app/sign-in", data={"key": request.getfixturevalue(role).key, "then": then})
+    again = visitor.client.get(entered.location)
+    assert (again.status_code, again.location) == (303, f"/app{form}")
+    assert visitor.client.get(again.location).status_code == 200
 
 
 def test_a_session_ends_with_its_key(sign_in, clinic, reviewer, database):

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.parameters import Parameters
 from api.schemas import PLAIN, ErrorOut, plain_text, whole
 from shared.domain import Case, Role, State
-from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
+from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key, MadeKey
 from shared.store.overview import ClinicLoad, Hour
 from shared.store.trail import AuditEntry
 from shared.store.workers import KnownWorker
@@ -181,13 +181,14 @@ class KeyRotationIn(BaseModel):
 
 
 class KeyMadeOut(BaseModel):
+    id: UUID
     key: str = Field(description="shown in this answer only")
     prefix: str
 
     @classmethod
-    def of(cls, key: str) -> "KeyMadeOut":
-        """Return a key with its prefix."""
-        return cls(key=key, prefix=key.split("_")[1])
+    def of(cls, made: MadeKey) -> "KeyMadeOut":
+        """Return a new key as JSON shows it, this once."""
+        return cls.model_validate(made, from_attributes=True)
 
 
 class KeyOut(BaseModel):

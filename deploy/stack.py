@@ -262,7 +262,7 @@ def _make_key(session: Session, role: Role) -> str:
     if role is Role.CLINIC:
         clinics = {clinic.name: clinic.id for clinic in access.list_clinics(session)}
         clinic_id = clinics.get(_DEMO_CLINIC) or access.add_clinic(session, _DEMO_CLINIC, now)
-    return access.add_key(session, role, clinic_id, now)
+    return access.add_key(session, role, clinic_id, now).key
 
 
 def _is_valid(session: Session, key: str) -> bool:

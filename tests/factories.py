@@ -17,7 +17,7 @@ def add_clinic(database: Database, name: str | None = None) -> UUID:
 
 def add_key(database: Database, role: Role, clinic_id: UUID | None = None) -> str:
     with database.writing() as session:
-        return access.add_key(session, role, clinic_id, read_clock(session))
+        return access.add_key(session, role, clinic_id, read_clock(session)).key
 
 
 def clinic_caller(clinic_id: UUID) -> Caller:

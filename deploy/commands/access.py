@@ -9,7 +9,7 @@ from deploy.commands import changing, data_dir_option, json_option, open_databas
 from shared.database import Database, read_clock
 from shared.domain import Role
 from shared.store import access, cases
-from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key
+from shared.store.access import MOST_CASES, MOST_DAYS, Clinic, Key, MadeKey
 from shared.store.worklist import COUNTED_AT_MOST
 
 NONE = "none"
@@ -116,10 +116,10 @@ def _clinic_json(clinic: Clinic) -> str:
     return ClinicOut.of(clinic).model_dump_json()
 
 
-def _tell_key(key: str, as_json: bool) -> None:
+def _tell_key(made: MadeKey, as_json: bool) -> None:
     from api.admin_schemas import KeyMadeOut
 
-    click.echo(KeyMadeOut.of(key).model_dump_json() if as_json else key)
+    click.echo(KeyMadeOut.of(made).model_dump_json() if as_json else made.key)
 
 
 @click.group()

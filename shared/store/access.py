@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -56,6 +56,15 @@ class Key:
     revoked_at: datetime | None
     last_used_at: datetime | None
     state: str
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    """A key that has just been made: `key` is the whole of it and cannot be seen again."""
+
+    id: UUID
+    prefix: str
+    key: str = field(repr=False)
 
 
 def add_clinic(session: Session, name: str, now: datetime) -> UUID:
@@ -125,7 +134,7 @@ def shortens(kept_days: int | None, days: int | None) -> bool:
 
 def add_key(
     session: Session, role: Role, clinic_id: UUID | None, now: datetime, expires_at: datetime | None = None
-) -> str:
+) -> MadeKey:
     """Make a key and return it: it cannot be seen again. SQL keeps its prefix and a hash.
 
     A plain SHA-256 is enough here: the secret is 256 random bits, so it cannot be guessed or looked up.
@@ -135,7 +144,7 @@ def add_key(
     row.created_at, row.expires_at = now, expires_at
     session.add(row)
     session.flush()
-    return f"dq_{prefix}_{secret}"
+    return MadeKey(row.id, prefix, f"dq_{prefix}_{secret}")
 
 
 def expires_after(days: int | None, now: datetime) -> datetime | None:
@@ -155,7 +164,7 @@ def is_valid(now: datetime) -> ColumnElement[bool]:
 
 def rotate_key(
     session: Session, key: UUID | str, now: datetime, overlap: timedelta, expires_at: datetime | None = None
-) -> str:
+) -> MadeKey:
     """Make a key with the same rights and let the old one expire after `overlap`; return the new one.
 
     key: the old key's id, its prefix, or the whole key.

@@ -40,7 +40,8 @@ def test_a_key_works_as_soon_as_it_is_made_until_it_is_revoked(admin, client, cl
     made = post(admin, "keys", {"role": "clinic", "clinic_id": str(clinic.id), "days": 1}).json
     holder = Api(client, made["key"])
     assert holder.get("/v1/cases").status_code == 200
-    key_id = key_id_of(admin, made["prefix"])
+    key_id = made["id"]
+    assert key_id == key_id_of(admin, made["prefix"])
     expiries = {key["prefix"]: key["expires_at"] for key in admin.get("/v1/admin/keys").json["keys"]}
     assert expiries.pop(made["prefix"]) is not None
     assert set(expiries.values()) == {None}
@@ -55,6 +56,7 @@ def test_a_rotated_key_goes_on_for_the_overlap(admin, client, reviewer):
     key_id = key_id_of(admin, reviewer.key.split("_")[1])
     made = post(admin, f"keys/{key_id}/rotate", {"overlap_days": 1}).json
     assert [Api(client, key).get("/v1/cases").status_code for key in (reviewer.key, made["key"])] == [200, 200]
+    assert made["id"] == key_id_of(admin, made["prefix"])
     post(admin, f"keys/{key_id}/rotate", {"overlap_days": 0, "days": 30})
     newest = max(admin.get("/v1/admin/keys").json["keys"], key=lambda key: key["created_at"])
     assert newest["expires_at"] is not None

@@ -254,7 +254,7 @@ def callers(client, clinic, other_clinic, reviewer, admin, database) -> dict[str
     with database.writing() as session:
         now = read_clock(session)
         revoked, expired = (
-            access.add_key(session, Role.CLINIC, clinic.id, now, expires_at)
+            access.add_key(session, Role.CLINIC, clinic.id, now, expires_at).key
             for expires_at in (None, now - timedelta(seconds=1))
         )
         access.revoke_key(session, revoked, now)

@@ -80,7 +80,7 @@ def test_the_list_of_keys_shows_whose_they_are_and_whether_they_are_valid_but_no
         now = read_clock(session)
         access.revoke_key(session, revoked, now)
         expired, expiring = (
-            access.add_key(session, Role.REVIEWER, None, now, now + timedelta(days=days)) for days in (-1, 1)
+            access.add_key(session, Role.REVIEWER, None, now, now + timedelta(days=days)).key for days in (-1, 1)
         )
         access.note_use(session, access.authenticate(session, valid).key_id, now)
     done = dermqueue("key", "list")
@@ -139,8 +139,8 @@ def test_what_the_commands_do_to_clinics_and_keys_is_printed_as_json_and_on_reco
     made = as_json(dermqueue("key", "add", "--clinic", NAME, "--json"))
     rotated = as_json(dermqueue("key", "rotate", made["prefix"], "--json"))
     as_json(dermqueue("key", "revoke", made["prefix"], "--json"))
-    states = {key["prefix"]: key["state"] for key in as_json(dermqueue("key", "list", "--json"))["keys"]}
-    assert states == {made["prefix"]: "revoked", rotated["prefix"]: "valid"}
+    states = {key["id"]: key["state"] for key in as_json(dermqueue("key", "list", "--json"))["keys"]}
+    assert states == {made["id"]: "revoked", rotated["id"]: "valid"}
     with database.reading() as session:
         entries = [(row.action, row.role) for row in trail.list_entries(session, None, None, 9)]
     done = ("key.revoked", "key.rotated", "key.added", "clinic.changed", "clinic.added")

@@ -31,13 +31,13 @@ def refusal(database: Database, key: str) -> str:
 def add_expiring_key(database: Database, days: float) -> str:
     with database.writing() as session:
         now = read_clock(session)
-        return access.add_key(session, Role.ADMIN, None, now, now + timedelta(days=days))
+        return access.add_key(session, Role.ADMIN, None, now, now + timedelta(days=days)).key
 
 
 def rotate(database: Database, key: UUID | str, overlap_days: float, days_ago: float = 0) -> str:
     with database.writing() as session:
         then = read_clock(session) - timedelta(days=days_ago)
-        return access.rotate_key(session, key, then, timedelta(days=overlap_days))
+        return access.rotate_key(session, key, then, timedelta(days=overlap_days)).key
 
 
 def listed(database: Database, key: str) -> access.Key:

@@ -3,7 +3,7 @@
 const METADATA_PROPS = 14; // in `ModelProto`
 const [VARINT, EIGHT_BYTES, BY_LENGTH] = [0, 1, 2];
 
-/** Return the pairs in the file (Uint8Array) as an object of strings. */
+/** Return the pairs in the file (Uint8Array) as an object of strings. Throws an Error if it ends within a field. */
 export function readMetadata(file) {
   const found = {};
   for (const [field, pair] of listFields(file)) {
@@ -20,6 +20,7 @@ function* listFields(message) {
   const readVarint = () => {
     let value = 0;
     for (let factor = 1; ; factor *= 128) {
+      if (at >= message.length) throw new Error("The file is no ONNX file, or its end is missing.");
       const byte = message[at++];
       value += (byte & 127) * factor;
       if (byte < 128) return value;

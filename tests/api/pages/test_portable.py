@@ -100,6 +100,15 @@ def test_without_a_model_the_page_says_so_and_offers_nothing(open_page, clinic, 
     expect(page.get_by_label("A photograph of one lesion")).to_be_hidden()
 
 
+def test_a_file_that_is_no_model_is_told_and_does_not_freeze_the_page(open_page, clinic, model):
+    model.write_bytes(portable.list_parts(model)["index.html"].read_bytes())  # as some servers answer for any address
+    page = open_page(clinic)
+    page.goto(PAGE)
+    expect(page.get_by_role("status")).to_contain_text("This browser cannot run the model.")
+    expect(page.get_by_role("status")).to_contain_text("The file is no ONNX file, or its end is missing.")
+    expect(page.get_by_label("A photograph of one lesion")).to_be_hidden()
+
+
 def test_a_link_leads_to_the_page_and_one_back(open_page, clinic, model):
     page = open_page(clinic)
     page.get_by_role("link", name="On this device").click()

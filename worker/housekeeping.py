@@ -53,26 +53,24 @@ class Housekeeping:
 
     def _delete_outdated(self) -> int:
         with self._database.reading() as session:
-            now = read_clock(session)
-            kept_since = {
-                clinic.id: now - timedelta(days=clinic.retention_days)
-                for clinic in access.list_clinics(session)
-                if clinic.retention_days is not None
-            }
+            clinic_ids = [clinic.id for clinic in access.list_clinics(session)]
         deleted = 0
-        for clinic_id, moment in kept_since.items():
+        for clinic_id in clinic_ids:
             began_s = time.monotonic()
-            while case_ids := self._delete_some(clinic_id, moment):
+            while case_ids := self._delete_some(clinic_id):
                 deleted += len(case_ids)
                 if self._stopping.wait(time.monotonic() - began_s):  # as long as it took
                     return deleted
                 began_s = time.monotonic()
         return deleted
 
-    def _delete_some(self, clinic_id: UUID, moment: datetime) -> Sequence[UUID]:
+    def _delete_some(self, clinic_id: UUID) -> Sequence[UUID]:
+        """Delete a batch by the retention of now: an admin may lengthen or remove it during a long purge."""
         with self._database.writing() as session:
-            now = read_clock(session)
-            case_ids = cases.list_finished_before(session, clinic_id, moment, _AT_ONCE)
+            now, days = read_clock(session), access.read_clinic(session, clinic_id).retention_days
+            if days is None:
+                return []
+            case_ids = cases.list_finished_before(session, clinic_id, now - timedelta(days=days), _AT_ONCE)
             for case_id in case_ids:
                 cases.delete_case(session, None, case_id, now)
             trail.audit(session, trail.HOUSEKEEPING, "case.purged", case_ids, now)

@@ -122,6 +122,18 @@ def test_after_each_batch_others_may_write_for_as_long_as_it_took(database, clin
     assert pauses_s == [3.0, 4.0]
 
 
+@pytest.mark.parametrize("days", [9, None])
+def test_a_retention_that_is_lengthened_or_removed_during_a_purge_holds_from_the_next_batch_on(
+    database, clinic_id, monkeypatch, days
+):
+    monkeypatch.setattr(housekeeping, "_AT_ONCE", 2)
+    keep_for(database, clinic_id, 1)
+    for _ in range(4):
+        end(database, add_case(database, clinic_id), State.FAILED, 2)
+    pause = SimpleNamespace(wait=lambda _: keep_for(database, clinic_id, days))
+    assert Housekeeping(database, None, pause)._delete_outdated() == len(deleted(database)) == 2
+
+
 def by_its_clinic(database, case: Case) -> None:
     with database.writing() as session:
         now = read_clock(session)

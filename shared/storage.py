@@ -5,11 +5,13 @@ case can never erase another's photograph, even if both clinics sent the same by
 """
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from threading import BoundedSemaphore
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -19,7 +21,7 @@ from botocore import exceptions as aws_errors
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from shared.bucket_contents import BucketContents
 from shared.circuit_breaker import CircuitBreaker, CircuitOpen
@@ -36,9 +38,10 @@ from shared.settings import Settings
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _CONNECTION_WAIT_S = 3, 6, 2.0
 _PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
-_LONGEST_TRIAL_S = 20.0  # both attempts of a call, with some margin
-_TIMEOUTS = aws_errors.ConnectTimeoutError, aws_errors.ReadTimeoutError
-_BROKEN_OFF = aws_errors.IncompleteReadError, aws_errors.ReadTimeoutError, aws_errors.ResponseStreamingError, HTTPError
+_LONGEST_CALL_S = 20.0  # both attempts, with some margin, or all of an object's bytes: well below a lease
+_AT_ONCE_BYTES = 256 * 1024
+_TIMEOUTS = aws_errors.ConnectTimeoutError, aws_errors.ReadTimeoutError, ReadTimeoutError  # the last amid the bytes
+_BROKEN_OFF = aws_errors.IncompleteReadError, aws_errors.ReadTimeoutError, HTTPError
 _AWAY = CircuitOpen, aws_errors.BotoCoreError, aws_errors.HTTPClientError, HTTPError  # the last, such as of TLS
 ENCRYPTION_PROBE = ".dermqueue-encryption"
 UPLOADS = "uploads/"
@@ -100,7 +103,7 @@ class ObjectStore:
         self._contents = BucketContents(client, bucket)
         self._encryption = {} if encryption == "none" else {"ServerSideEncryption": encryption}
         self._connections = BoundedSemaphore(max_connections)
-        self._breaker = CircuitBreaker(_TIMEOUTS, _PAUSE_AFTER_TIMEOUT_S, _LONGEST_TRIAL_S)
+        self._breaker = CircuitBreaker(_TIMEOUTS, _PAUSE_AFTER_TIMEOUT_S, _LONGEST_CALL_S)
         # Asking first (Expect: 100-continue) costs more than sending a photograph to a server that then refuses it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
 
@@ -120,18 +123,32 @@ class ObjectStore:
             ObjectMissing: there is no such object.
             Unavailable: the store cannot be reached; `ObjectInaccessible`: it refuses or times out.
         """
-        with self._asking():
-            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        return self._read(key, sys.maxsize, _LONGEST_CALL_S)
 
-    def get_up_to(self, key: str, limit_bytes: int) -> bytes:
+    def get_up_to(self, key: str, limit_bytes: int, within_s: float = _LONGEST_CALL_S) -> bytes:
         """Return an object's bytes; of one over the limit, only the first `limit_bytes` + 1.
 
-        Raises:
-            ObjectMissing: there is no such object.
-            Unavailable: the store cannot be reached or refuses.
+        Raises: as `get` does.
         """
-        with self._asking(), closing(self._client.get_object(Bucket=self._bucket, Key=key)["Body"]) as body:
-            return body.read(limit_bytes + 1)
+        return self._read(key, limit_bytes + 1, within_s)
+
+    def _read(self, key: str, most_bytes: int, within_s: float) -> bytes:
+        """Read an object's first bytes with one deadline: with a timeout per read, they could trickle in for ever.
+
+        From urllib3's own stream: boto3's waits until as many bytes as were asked for have come.
+        """
+        data, until_s = BytesIO(), time.monotonic() + within_s
+        with self._asking():
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            with answer["Body"] as stream:
+                while chunk := stream.read1(min(_AT_ONCE_BYTES, most_bytes - data.tell())):
+                    data.write(chunk)
+                    if time.monotonic() > until_s:
+                        raise aws_errors.ReadTimeoutError(endpoint_url=self._client.meta.endpoint_url)
+            expected_bytes = min(answer.get("ContentLength", 0), most_bytes)
+            if data.tell() < expected_bytes:
+                raise aws_errors.IncompleteReadError(actual_bytes=data.tell(), expected_bytes=expected_bytes)
+        return data.getvalue()
 
     def presign_post(self, key: str, media_type: str, max_bytes: int, valid_s: int) -> tuple[str, dict[str, str]]:
         """Return the URL and the fields of a form that uploads one object (S3's "POST policy").

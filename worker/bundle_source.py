@@ -21,6 +21,8 @@ from shared.storage import ObjectStore, open_object_store
 
 _LIMITS_BYTES = {MANIFEST_NAME: 1_000_000, CARD_NAME: 1_000_000, WEIGHTS_NAME: MAX_WEIGHTS_BYTES}
 _FEATURES_BYTES = 5_000_000
+_WITHIN_S = 300.0
+"""For each file: nothing waits for it but this worker's start, and weights have 50 MB."""
 
 
 @contextmanager
@@ -56,7 +58,7 @@ def place_in_s3(model: str) -> tuple[str, str]:
 def _fetch(store: ObjectStore, model: str, key: str, limit_bytes: int) -> bytes:
     name = key.rpartition("/")[2]
     try:
-        data = store.get_up_to(key, limit_bytes)
+        data = store.get_up_to(key, limit_bytes, _WITHIN_S)
     except ObjectMissing as error:
         raise ModelUnusable("bundle_missing", f"There is no {name} under {model}.") from error
     except Unavailable as error:

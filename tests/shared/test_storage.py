@@ -17,6 +17,7 @@ from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectTimedOut, U
 from shared.settings import Settings
 from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
 from tests.faults.network.proxy import Proxy, Swallow
+from tests.servers.trickler import running_trickler
 from tests.shared.buckets import answers
 from tests.waiting import wait_until
 
@@ -132,17 +133,42 @@ def test_a_wrong_secret_is_refused_in_every_call(settings, call):
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_an_answer_that_breaks_off_is_a_transient_error_of_the_object(store, monkeypatch):
+READS = {
+    "get": lambda store: store.get("case/photograph.jpg"),
+    "get_up_to": lambda store: store.get_up_to("case/photograph.jpg", 100, within_s=1.0),
+}
+
+
+def break_off(*_) -> bytes:
+    raise SSLError("DECRYPTION_FAILED_OR_BAD_RECORD_MAC")
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("end", [break_off, lambda *_: b""], ids=["an error", "too few bytes"])
+def test_an_answer_that_breaks_off_is_a_transient_error_of_the_object(store, monkeypatch, end, read):
     store.put("case/photograph.jpg", b"bytes", "image/jpeg")
+    monkeypatch.setattr(HTTPResponse, "read1", end)
+    with pytest.raises(ObjectTimedOut) as caught:
+        read(store)
+    assert caught.value.code == "storage_unavailable"
 
-    def break_off(*_, **__):
-        raise SSLError("DECRYPTION_FAILED_OR_BAD_RECORD_MAC")
 
-    monkeypatch.setattr(HTTPResponse, "read", break_off)
-    for read in (store.get, lambda key: store.get_up_to(key, 100)):
-        with pytest.raises(ObjectTimedOut) as caught:
-            read("case/photograph.jpg")
-        assert caught.value.code == "storage_unavailable"
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_an_answer_that_trickles_in_is_given_up_as_a_transient_error_of_the_object(settings, monkeypatch, read):
+    monkeypatch.setattr("shared.storage._LONGEST_CALL_S", 1.0)
+    with running_trickler(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x") as url:
+        store, begun_s = store_with(settings, s3_endpoint_url=url), time.monotonic()
+        with pytest.raises(ObjectTimedOut):
+            read(store)
+        assert 1 <= time.monotonic() - begun_s < 3
+        store._client.close()
+
+
+@pytest.mark.parametrize(("limit_bytes", "length"), [(0, 1), (999_999, 1_000_000), (1_000_000, 1_000_000)])
+def test_of_an_object_over_the_limit_one_byte_more_is_read(store, limit_bytes, length):
+    data = bytes(range(250)) * 4000
+    store.put("case/photograph.jpg", data, "image/jpeg")
+    assert store.get_up_to("case/photograph.jpg", limit_bytes) == data[:length]
 
 
 def seconds_until_refused(store: ObjectStore) -> float:

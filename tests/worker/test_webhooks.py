@@ -2,12 +2,9 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
-from threading import Thread
 from uuid import UUID
 
 import httpcore
@@ -21,6 +18,7 @@ from shared.service_tables import DeliveryRow
 from shared.store import cases, webhooks
 from tests.factories import add_case, add_clinic, clinic_caller
 from tests.servers.receiver import Receiver, running_receiver
+from tests.servers.trickler import running_trickler
 from tests.waiting import wait_until
 from tests.worker.messages import add_webhook, deliver, end_case, known
 from worker import webhooks as courier_module
@@ -154,30 +152,13 @@ def test_a_response_that_never_comes_is_not_waited_for(database, clinic_id, rece
     assert (known(database).pending, known(database).last_error) == (1, "ReadTimeout")
 
 
-def trickle(server: socket.socket) -> None:
-    """Send every client one interim response after another, for ever."""
-    while True:
-        try:
-            connection = server.accept()[0]
-        except OSError:
-            return
-        Thread(target=_trickle_to, args=(connection,), daemon=True).start()
-
-
-def _trickle_to(connection: socket.socket) -> None:
-    with connection, suppress(OSError):
-        while True:
-            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            time.sleep(0.05)
-
-
 def test_a_response_that_trickles_in_is_not_waited_for_and_holds_up_no_other_clinic(
     database, clinic_id, receiver, monkeypatch
 ):
     monkeypatch.setattr(courier_module, "_TIMEOUT_S", 3)
-    with socket.create_server(("127.0.0.1", 0)) as slow:
-        Thread(target=trickle, args=(slow,), daemon=True).start()
-        add_webhook(database, clinic_id, f"http://127.0.0.1:{slow.getsockname()[1]}/")
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    with running_trickler(interim, interim) as slow_url:
+        add_webhook(database, clinic_id, slow_url)
         for _ in range(courier_module._AT_ONCE - 1):
             end_case(database, clinic_id)
         other = add_clinic(database)
@@ -186,7 +167,6 @@ def test_a_response_that_trickles_in_is_not_waited_for_and_holds_up_no_other_cli
         courier = Courier(database, local_allowed=True)
         courier.deliver_due()
         courier.wait()
-        slow.shutdown(socket.SHUT_RDWR)
     with database.reading() as session:
         held_up, prompt = webhooks.list_webhooks(session, None)
     assert (held_up.pending, held_up.last_error) == (courier_module._AT_ONCE - 1, "ReadTimeout")

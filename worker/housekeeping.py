@@ -2,11 +2,13 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
 from threading import Event
 from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.errors import ObjectInaccessible, ObjectRefused
@@ -17,8 +19,10 @@ _AT_ONCE = 20
 """Cases deleted in one transaction. On SQLite, submissions wait for it and get their turn in the pause after it."""
 
 # An object without a row belongs to no case; but after a restore from yesterday's backup it may be all that is left of
-# one, so there is a month for a human to notice.
+# one, so there is a month for a human to notice. After a restore from an older one, many are older than that already;
+# but they were stored in a gap of this database, and what was stored while it was in use is soon followed by cases.
 _ORPHAN_GRACE = timedelta(days=30)
+_FOLLOWED_WITHIN = timedelta(days=3)  # over a weekend
 _REFUSED_NAMES_KEPT = timedelta(days=30)
 
 log = logging.getLogger(__name__)
@@ -108,7 +112,7 @@ class Housekeeping:
         return True
 
     def _erase_orphans(self) -> int:
-        """Erase old objects of cases without a row, and all old uploads: no upload with a row is that old."""
+        """Erase old objects that are no case's, and all old uploads: no upload with a row is that old."""
         with self._database.reading() as session:
             stored_before = read_clock(session) - _ORPHAN_GRACE
         pages = takewhile(lambda _: not self._stopping.is_set(), self._store.walk())
@@ -119,8 +123,18 @@ class Housekeeping:
             return 0
 
     def _erase_unknown(self, page: Sequence[StoredObject], stored_before: datetime) -> int:
-        case_of = {item.key: case_of_key(item.key) for item in page if item.stored_at < stored_before}
+        old = [item for item in page if item.stored_at < stored_before]
         with self._database.reading() as session:
-            known = cases.find_known(session, {case_id for case_id in case_of.values() if case_id})
-        unknown = [key for key, case_id in case_of.items() if is_upload(key) or (case_id and case_id not in known)]
-        return sum(self._delete(key) for key in unknown if not self._stopping.is_set())
+            known = cases.find_known(session, {case_id for item in old if (case_id := case_of_key(item.key))})
+            orphans = {item.key for item in old if _is_orphan(session, item, known)}
+        return sum(self._delete(key) for key in orphans if not self._stopping.is_set())
+
+
+def _is_orphan(session: Session, item: StoredObject, known: Mapping[UUID, bool]) -> bool:
+    """Tell whether an old object is an upload, of an erased case, or of none although this database was in use."""
+    case_id = case_of_key(item.key)
+    if case_id is None:
+        return is_upload(item.key)
+    if case_id in known:
+        return known[case_id]
+    return cases.is_any_submitted(session, item.stored_at, item.stored_at + _FOLLOWED_WITHIN)

@@ -198,9 +198,16 @@ def _finished_before(clinic_id: UUID, moment: datetime) -> Select:
     )
 
 
-def find_known(session: Session, case_ids: Collection[UUID]) -> set[UUID]:
-    """Return the ids that are cases, including deleted ones whose objects are not yet erased."""
-    return set(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(case_ids), CaseRow.erased_at.is_(None))))
+def find_known(session: Session, case_ids: Collection[UUID]) -> dict[UUID, bool]:
+    """Return those of the ids that are cases, each with whether its objects were erased."""
+    found = session.execute(select(CaseRow.id, CaseRow.erased_at).where(CaseRow.id.in_(case_ids)))
+    return {row.id: row.erased_at is not None for row in found}
+
+
+def is_any_submitted(session: Session, since: datetime, until: datetime) -> bool:
+    """Tell whether any case was submitted in this period; it may have been deleted since."""
+    found = select(CaseRow.id).where(CaseRow.submitted_at.between(since, until))
+    return session.scalar(found.order_by(CaseRow.submitted_at).limit(1)) is not None  # without an order, a scan
 
 
 def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Case:

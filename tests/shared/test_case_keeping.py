@@ -118,17 +118,24 @@ def test_cases_that_ended_long_ago_are_listed_oldest_first_up_to_the_limit(datab
     assert finished_before(database, add_clinic(database), 99) == []
 
 
-def test_a_case_is_known_until_its_objects_were_erased(database, clinic_id):
+def test_a_case_is_known_for_ever_and_also_whether_its_objects_were_erased(database, clinic_id):
     case, other = submit(database, clinic_id).id, submit(database, clinic_id).id
 
-    def known() -> set[UUID]:
+    def known() -> dict[UUID, bool]:
         with database.reading() as session:
             return cases.find_known(session, {case, uuid4()})
 
-    assert known() == {case}
+    assert known() == {case: False}
     delete(database, case)
     delete(database, other)
-    assert known() == {case}
+    assert known() == {case: False}
     with database.writing() as session:
         objects.mark_erased(session, case, at(9))
-    assert known() == set()
+    assert known() == {case: True}
+
+
+def test_whether_any_case_was_submitted_in_a_period_is_known_even_of_deleted_ones(database, clinic_id):
+    delete(database, submit(database, clinic_id, 5).id)
+    with database.reading() as session:
+        found = [cases.is_any_submitted(session, at(since), at(since + 4)) for since in (0, 1, 5, 6)]
+    assert found == [False, True, True, False]

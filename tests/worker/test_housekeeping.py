@@ -258,6 +258,7 @@ def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
         store.put(key, b"x", "text/plain")
     orphans.add(gone.photograph.key)  # a worker stored it late, after the erasure
     others = {key for key in stored_keys(store) if str(living.id) in key} | {going.photograph.key} | foreign
+    add_case(database, clinic_id)
     in_days(29.9)
     purge()
     assert stored_keys(store) >= others | orphans
@@ -265,6 +266,21 @@ def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
     purge()
     assert stored_keys(store) & (others | orphans) == others
     assert len(others) == 3 + len(foreign)
+
+
+@pytest.mark.parametrize(("followed_in_days", "is_kept"), [(None, True), (-1, True), (4, True), (2, False)])
+def test_an_object_without_a_row_that_no_case_followed_is_kept_as_its_row_may_be_missing_from_a_restored_backup(
+    database, store, purge, clinic_id, in_days, followed_in_days, is_kept
+):
+    key = f"{clinic_id}/{uuid4()}/{'0' * 64}.jpg"
+    store.put(key, b"x", "image/jpeg")
+    if followed_in_days is not None:
+        case = add_case(database, clinic_id)
+        with database.writing() as session:
+            session.execute(update(CaseRow).values(submitted_at=case.submitted_at + timedelta(days=followed_in_days)))
+    in_days(365)
+    purge()
+    assert (key in stored_keys(store)) is is_kept
 
 
 def test_versions_that_a_deletion_left_of_an_erased_case_are_erased_after_a_month(

@@ -29,6 +29,9 @@ from worker.triage import Triage
 from worker.webhooks import Courier
 
 _IO_THREADS_PER_CASE = 0.5
+_CHORE_THREADS = 1
+"""For sweeps and purges, so that they leave those of the analysis alone: `Seats` limits its batches, not the pool."""
+
 _CONNECTIONS_KEPT = 4
 """To PostgreSQL: those of the analysis, the sweep and the heartbeat. Webhook messages open more while they are sent."""
 
@@ -56,7 +59,7 @@ def run_worker(settings: Settings) -> int:
     register_tasks(celery, triage, housekeeping, Courier(database, settings.local_webhooks, triage.stopping))
     worker = celery.Worker(
         pool="threads",
-        concurrency=settings.worker_threads,
+        concurrency=settings.worker_threads + _CHORE_THREADS,
         queues=[ANALYZE_QUEUE, SWEEP_QUEUE],
         without_mingle=True,
         without_gossip=True,
@@ -80,7 +83,7 @@ def run_worker(settings: Settings) -> int:
 def make_triage(settings: Settings, database: Database, celery: Celery, model: Model) -> Triage:
     """Wire up the analysis and recovery of cases in this process."""
     io_threads = max(4, int(settings.batch_size * settings.worker_threads * _IO_THREADS_PER_CASE))
-    store = open_object_store(settings, max_connections=io_threads + settings.worker_threads)
+    store = open_object_store(settings, max_connections=io_threads + settings.worker_threads + _CHORE_THREADS)
     point = model.manifest.operating_point(settings.operating_point)
     analyst = Analyst(model, store, point, ThreadPoolExecutor(io_threads, thread_name_prefix="photograph"))
     return Triage(database, store, Doorbell(celery), analyst, settings)

@@ -33,7 +33,9 @@ _POSTPONE_S, _POSTPONE_INACCESSIBLE_S, _POSTPONE_AT_MOST_S = 5.0, 60.0, 300.0
 """An inaccessible photograph is retried ever less often: many of them must not crowd out the others."""
 
 _RECORD_AGAIN_S = 0.5
-_ERASE_AT_ONCE = 100
+_ERASE_AT_ONCE = 20
+"""Cases per sweep, at four calls of S3 each: one that outlasts its interval lets the next take another thread."""
+
 _ERASE_REFUSED_AGAIN_S, _ERASE_AGAIN_S = 600.0, 10.0
 """How long what could not be erased is skipped, so that it does not hold up the rest."""
 
@@ -121,7 +123,7 @@ class Triage:
 
         None, with nothing claimed, if the next case must be tried alone and `may_be_alone` is False.
         """
-        if self.device_lost:  # while waiting for a seat
+        if self.device_lost or self.stopping.is_set():  # while waiting for a seat
             return []
         with stage("claim") as claimed, self._database.writing() as session:
             now = read_clock(session)

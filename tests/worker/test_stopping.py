@@ -1,5 +1,7 @@
 """A worker that is told to stop finishes what it has in hand and starts nothing more."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event
 
 import pytest
@@ -25,6 +27,20 @@ def test_no_further_batch_is_taken(make_triage, database, store, clinic_id):
     case = add_photograph(database, store, clinic_id, jpeg())
     triage = make_triage()
     triage.stopping.set()
+    triage.analyze_waiting()
+    assert state_of(database, case)[0] == State.QUEUED
+
+
+def test_whoever_waited_for_a_seat_takes_no_batch_either(make_triage, database, store, clinic_id, monkeypatch):
+    case = add_photograph(database, store, clinic_id, jpeg())
+    triage = make_triage()
+
+    @contextmanager
+    def told_while_waiting(everything: bool) -> Iterator[None]:
+        triage.stopping.set()
+        yield
+
+    monkeypatch.setattr(triage._seats, "taken", told_while_waiting)
     triage.analyze_waiting()
     assert state_of(database, case)[0] == State.QUEUED
 

@@ -83,3 +83,18 @@ def test_a_purge_in_which_a_worker_loses_the_store_and_is_stopped_is_completed_b
     with hasty(settings, log):
         wait_until(lambda: open_uploads(database) == set(), timeout_s=60)
     assert log.read_text().count("audit_head entries=0 hash=") == 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_worker_with_one_thread_goes_on_analysing_during_a_purge(settings, database, store, clinic_id, tmp_path):
+    upload_id, log = open_upload(database, store, clinic_id, 2), tmp_path / "log"
+    never_answering = LoseAnswers((str(upload_id).encode(),), one_in=1, hold_s=60.0)
+    with Proxy(urlsplit(settings.s3_endpoint_url).port) as network, network.behaving(never_answering):
+        proxied = settings.model_copy(update={"s3_endpoint_url": network.url, "worker_threads": 1})
+        with hasty(proxied, log):
+            make_celery(settings).send_task(PURGE, expires=3600)
+            wait_until(lambda: never_answering.answers, timeout_s=60)
+            case = add_photograph(database, store, clinic_id, jpeg())
+            Doorbell(make_celery(settings)).ring()
+            wait_until(lambda: state_of(database, case)[0] == "succeeded", timeout_s=60)
+            assert "erasure_refused" not in log.read_text()

@@ -95,10 +95,12 @@ def list_webhooks(session: Session, clinic_id: UUID | None) -> Sequence[KnownWeb
 def remove_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -> None:
     """Remove a webhook of this clinic, or of any, with its messages.
 
+    Cases that are just ending are waited for: a message that came after the others were removed would forbid it.
+
     Raises:
         NotFound: `webhook_not_found`: there is none, or it is another clinic's.
     """
-    row = _find_webhook(session, clinic_id, webhook_id)
+    row = _lock_webhook(session, clinic_id, webhook_id)
     session.execute(delete(DeliveryRow).where(DeliveryRow.webhook_id == webhook_id))
     session.delete(row)
     session.flush()
@@ -110,7 +112,7 @@ def enable_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -
     Raises:
         NotFound: see `remove_webhook`.
     """
-    _find_webhook(session, clinic_id, webhook_id).disabled_at = None
+    _lock_webhook(session, clinic_id, webhook_id).disabled_at = None
 
 
 def announce(session: Session, case_ids: Sequence[UUID], now: datetime) -> None:
@@ -192,8 +194,8 @@ def forget_old_deliveries(session: Session, now: datetime) -> None:
     session.execute(delete(DeliveryRow).where(DeliveryRow.created_at < now - _KEPT_FOR, DeliveryRow.due_at.is_(None)))
 
 
-def _find_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -> WebhookRow:
-    row = session.get(WebhookRow, webhook_id)
+def _lock_webhook(session: Session, clinic_id: UUID | None, webhook_id: UUID) -> WebhookRow:
+    row = session.get(WebhookRow, webhook_id, with_for_update=True)
     if row is None or clinic_id not in (None, row.clinic_id):
         raise NotFound("webhook_not_found", "There is no such webhook.")
     return row

@@ -194,6 +194,25 @@ def test_a_webhook_that_is_removed_while_a_case_ends_is_not_told_and_undoes_noth
         assert session.query(DeliveryRow).count() == 0
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_webhook_is_removed_together_with_the_message_of_a_case_that_is_just_ending(database, clinic_id):
+    add_webhook(database, clinic_id, "https://clinic.example/hook")
+    case_id, webhook_id = add_case(database, clinic_id).id, known(database).id
+
+    def remove() -> None:
+        with database.writing() as session:
+            webhooks.remove_webhook(session, clinic_id, webhook_id)
+
+    with ThreadPoolExecutor() as pool:
+        with database.writing() as session:
+            webhooks.announce(session, [case_id], read_clock(session))
+            removing = pool.submit(remove)
+            wait_until(lambda: is_waiting_for_a_lock(database))
+        removing.result(timeout=20)
+    with database.reading() as session:
+        assert (webhooks.list_webhooks(session, None), session.query(DeliveryRow).count()) == ([], 0)
+
+
 def is_waiting_for_a_lock(database: Database) -> bool:
     with database.reading() as session:
         return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))

@@ -170,6 +170,9 @@ def record_failure(session: Session, delivery: Delivery, error: str, now: dateti
     """
     retry = not gone and delivery.attempt <= len(RETRY_AFTER_S)
     due_at = now + timedelta(seconds=RETRY_AFTER_S[delivery.attempt - 1]) if retry else None
+    if not retry:  # the webhook before its messages: several that fail at once would wait for each other's
+        of_message = select(WebhookRow.id).join(DeliveryRow, DeliveryRow.webhook_id == WebhookRow.id)
+        session.execute(of_message.where(DeliveryRow.id == delivery.id).with_for_update(of=WebhookRow))
     webhook_id = session.scalar(
         update(DeliveryRow)
         .where(DeliveryRow.id == delivery.id, DeliveryRow.due_at.is_not(None))

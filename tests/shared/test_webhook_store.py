@@ -1,10 +1,13 @@
 """When a webhook is given up on, and when one message alone is."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from threading import Barrier, BrokenBarrierError
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from shared.database import Database
 from shared.store import webhooks
@@ -60,3 +63,20 @@ def test_a_webhook_that_accepts_nothing_any_more_or_is_gone_is_disabled(database
     assert not fail_for_the_last_time(database, second, gone)
     found = known(database)
     assert (found.disabled_at, found.pending, found.given_up) == (at(99), 0, 2 if taken_at else 3)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_webhook_that_says_to_several_messages_at_once_that_it_is_gone_is_given_up_without_a_deadlock(
+    database, messages
+):
+    all_held = Barrier(len(messages))
+
+    def meet(_connection, _cursor, statement: str, *_) -> None:
+        if statement.startswith("UPDATE webhook_deliveries"):
+            with suppress(BrokenBarrierError):  # as soon as one waits for another, not all can come
+                all_held.wait(1)
+
+    event.listen(database.engine, "after_cursor_execute", meet)
+    with ThreadPoolExecutor(len(messages)) as threads:
+        assert not any(threads.map(lambda message: fail_for_the_last_time(database, message, gone=True), messages))
+    assert (known(database).disabled_at, known(database).given_up) == (at(99), 3)

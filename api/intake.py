@@ -21,8 +21,8 @@ from shared.database import read_clock
 from shared.domain import REFERENCE_LENGTH, Caller, Case, NewCase, Photograph, Priority
 from shared.durability import sync_disk_of
 from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
+from shared.object_keys import photograph_key
 from shared.photograph import inspect_photograph
-from shared.storage import photograph_key
 from shared.store import cases, submissions, trail, uploads
 from shared.tracing import current_traceparent, span
 

@@ -14,7 +14,7 @@ from api.services import services
 from api.submission_schemas import UploadIn, UploadOut
 from shared.database import read_clock
 from shared.domain import Role
-from shared.storage import upload_key
+from shared.object_keys import upload_key
 from shared.store import uploads
 
 VALID_FOR = timedelta(minutes=15)

@@ -32,8 +32,9 @@ from shared.database import Database, open_database
 from shared.durability import sync_disk_of
 from shared.errors import ConfigurationInvalid, ObjectInaccessible, ObjectMissing
 from shared.migrations import read_migration, upgrade
+from shared.object_keys import digest_in_key
 from shared.settings import STACK_ENV, load_settings
-from shared.storage import ObjectStore, digest_in_key, open_object_store
+from shared.storage import ObjectStore, open_object_store
 from shared.store.objects import PromisedObject, list_promised
 
 

@@ -1,10 +1,5 @@
-"""The object store: photographs and heatmaps in one S3 bucket.
+"""The object store: photographs and heatmaps in one S3 bucket."""
 
-Keys are `<clinic>/<case>/<what>`: nothing personal, and all of a case's objects share a prefix, so that erasing one
-case can never erase another's photograph, even if both clinics sent the same bytes.
-"""
-
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +30,6 @@ from shared.errors import (
 )
 from shared.settings import Settings
 
-_SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _CONNECTION_WAIT_S = 3, 6, 2.0
 _PAUSE_AFTER_TIMEOUT_S = 2.0  # during which every call fails
 _LONGEST_CALL_S = 20.0  # both attempts, with some margin, or all of an object's bytes: well below a lease
@@ -44,43 +38,6 @@ _TIMEOUTS = aws_errors.ConnectTimeoutError, aws_errors.ReadTimeoutError, ReadTim
 _BROKEN_OFF = aws_errors.IncompleteReadError, aws_errors.ReadTimeoutError, HTTPError
 _AWAY = CircuitOpen, aws_errors.BotoCoreError, aws_errors.HTTPClientError, HTTPError  # the last, such as of TLS
 ENCRYPTION_PROBE = ".dermqueue-encryption"
-UPLOADS = "uploads/"
-_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
-
-def photograph_key(clinic_id: UUID, case_id: UUID, stored_sha256: str, media_type: str) -> str:
-    """Return a photograph's key; the digest in it is that of the stored bytes."""
-    return f"{clinic_id}/{case_id}/{stored_sha256}.{_SUFFIXES[media_type]}"
-
-
-def overlay_key(clinic_id: UUID, case_id: UUID, lease_token: UUID) -> str:
-    """Return the key of a lease's overlay; a late worker cannot overwrite the one that was recorded."""
-    return f"{clinic_id}/{case_id}/overlay-{lease_token}.jpg"
-
-
-def upload_key(clinic_id: UUID, upload_id: UUID) -> str:
-    """Return the key of a clinic's direct upload; no case's objects share its prefix."""
-    return f"{UPLOADS}{clinic_id}/{upload_id}"
-
-
-def is_upload(key: str) -> bool:
-    """Tell whether it is the key of an upload or of a probe, rather than another program's."""
-    return re.fullmatch(rf"{UPLOADS}({_UUID}/|probe-){_UUID}", key) is not None
-
-
-def digest_in_key(key: str) -> str:
-    """Return the SHA-256 that a photograph's key promises."""
-    return key.rsplit("/", 1)[1].split(".", 1)[0]
-
-
-def case_of_key(key: str) -> UUID | None:
-    """Return the case that an object belongs to, or None if it belongs to none."""
-    try:
-        clinic_id, case_id, _ = key.split("/")
-        UUID(clinic_id)  # raises if it is not one
-        return UUID(case_id)
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True)

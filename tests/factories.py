@@ -5,8 +5,9 @@ from uuid import UUID, uuid4
 
 from shared.database import Database, read_clock
 from shared.domain import Caller, Case, NewCase, Photograph, Priority, Role
+from shared.object_keys import photograph_key
 from shared.settings import PREFIX, Settings
-from shared.storage import ObjectStore, photograph_key
+from shared.storage import ObjectStore
 from shared.store import access, cases
 
 

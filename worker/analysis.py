@@ -26,8 +26,9 @@ from shared.domain import (
 from shared.errors import ImageRejected, ModelUnusable, ObjectMissing, ObjectRefused, ObjectTimedOut, Unavailable
 from shared.heatmap import OVERLAY_CLASS, draw_overlay, encode_overlay, scale_to_saliency
 from shared.log_ids import logged_with, request_of
+from shared.object_keys import digest_in_key, overlay_key
 from shared.photograph import decode_photograph
-from shared.storage import ObjectStore, digest_in_key, overlay_key
+from shared.storage import ObjectStore
 from worker.counters import stage
 from worker.frame import DECODED_SIDE, prepare_frame, shrink_for_overlay, squash_frame
 from worker.lesion import lies_off_lesion

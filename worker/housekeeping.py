@@ -12,17 +12,19 @@ from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.errors import ObjectInaccessible, ObjectRefused
-from shared.storage import ObjectStore, StoredObject, case_of_key, is_upload
+from shared.object_keys import case_of_key, is_upload
+from shared.storage import ObjectStore, StoredObject
 from shared.store import access, cases, submissions, trail, uploads, webhooks
 
 _AT_ONCE = 20
 """Cases deleted in one transaction. On SQLite, submissions wait for it and get their turn in the pause after it."""
 
 # An object without a row belongs to no case; but after a restore from yesterday's backup it may be all that is left of
-# one, so there is a month for a human to notice. After a restore from an older one, many are older than that already;
-# but they were stored in a gap of this database, and what was stored while it was in use is soon followed by cases.
+# one, so there is a month for a human to notice. After a restore from an older one, or into an empty database, many are
+# older than that already; but they were stored in a gap of this database, and what was stored while it was in use is
+# soon followed by cases. Of the last of these before a restore, a human has the rest of the month.
 _ORPHAN_GRACE = timedelta(days=30)
-_FOLLOWED_WITHIN = timedelta(days=3)  # over a weekend
+_FOLLOWED_WITHIN = timedelta(days=14)
 _REFUSED_NAMES_KEPT = timedelta(days=30)
 
 log = logging.getLogger(__name__)

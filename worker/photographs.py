@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 from shared.domain import Lease
 from shared.errors import ObjectInaccessible, ObjectMissing, Unavailable
-from shared.storage import UPLOADS, ObjectStore
+from shared.object_keys import UPLOADS
+from shared.storage import ObjectStore
 
 _INACCESSIBLE_AGE, _INACCESSIBLE_FOR_S, _INACCESSIBLE_KNOWN = timedelta(days=1), 600.0, 10_000
 """An inaccessible photograph is retried until its case is this old and it has been inaccessible for this long.

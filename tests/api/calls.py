@@ -16,7 +16,8 @@ from werkzeug.test import TestResponse, encode_multipart
 from shared.bundle import Figure, Manifest, Preprocessing
 from shared.database import Database, read_clock
 from shared.domain import CLASSES, ActivationMaps, Analysis, Decision, Lease, OperatingPoint, Problem, State
-from shared.storage import ObjectStore, overlay_key
+from shared.object_keys import overlay_key
+from shared.storage import ObjectStore
 from shared.store import models, queue
 from tests import images
 

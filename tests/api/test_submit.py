@@ -13,7 +13,7 @@ import pytest
 
 from api.photo_metadata import strip_metadata
 from api.services import EXTENSION
-from shared.storage import photograph_key
+from shared.object_keys import photograph_key
 from tests import images
 from tests.api.calls import JPEG, Api, File, read_problem
 

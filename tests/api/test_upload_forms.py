@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from shared.storage import open_object_store, upload_key
+from shared.object_keys import upload_key
+from shared.storage import open_object_store
 from tests.api.calls import JPEG, Api, read_problem
 from tests.api.ways_in import filled, open_upload, send_form, submit_upload
 

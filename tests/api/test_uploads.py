@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from api.photo_metadata import strip_metadata
-from shared.storage import photograph_key, upload_key
+from shared.object_keys import photograph_key, upload_key
 from shared.tables import UploadRow
 from tests import images
 from tests.api.calls import JPEG, Api, read_problem

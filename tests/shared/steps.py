@@ -17,7 +17,7 @@ from shared.domain import (
     Problem,
     State,
 )
-from shared.storage import overlay_key
+from shared.object_keys import overlay_key
 from shared.store import cases, models, queue
 from shared.tables import AnalysisRow, CaseRow
 from tests.factories import new_case

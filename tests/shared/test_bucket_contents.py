@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 
 from shared.errors import ObjectMissing, ObjectRefused
+from shared.object_keys import upload_key
 from shared.settings import Settings
-from shared.storage import ObjectStore, upload_key
+from shared.storage import ObjectStore
 from tests.shared.buckets import delete_plainly, keep_versions, kept, open_bucket, put_twice
 
 CLINIC, CASE = UUID(int=1), UUID(int=2)

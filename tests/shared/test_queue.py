@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from shared.domain import MAX_ATTEMPTS, Decision, Priority
 from shared.errors import Conflict
-from shared.storage import overlay_key
+from shared.object_keys import overlay_key
 from shared.store import cases, queue
 from tests.factories import add_clinic, clinic_caller, new_case
 from tests.shared.steps import (

@@ -14,8 +14,9 @@ from urllib3.response import HTTPResponse
 
 from deploy.embedded.program import find_free_port
 from shared.errors import ConfigurationInvalid, ObjectMissing, ObjectTimedOut, Unavailable
+from shared.object_keys import digest_in_key, overlay_key, photograph_key
 from shared.settings import Settings
-from shared.storage import ENCRYPTION_PROBE, ObjectStore, digest_in_key, open_object_store, overlay_key, photograph_key
+from shared.storage import ENCRYPTION_PROBE, ObjectStore, open_object_store
 from tests.faults.network.proxy import Proxy, Swallow
 from tests.servers.trickler import running_trickler
 from tests.shared.buckets import answers

@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from shared.database import Database, read_clock
 from shared.errors import ObjectRefused, ObjectTimedOut, Unavailable
-from shared.storage import ObjectStore, upload_key
+from shared.object_keys import upload_key
+from shared.storage import ObjectStore
 from shared.store import cases, objects, uploads
 from shared.tables import CaseRow
 from tests.factories import add_photograph

@@ -268,7 +268,7 @@ def test_objects_without_a_row_are_erased_after_a_month_and_no_others(
     assert len(others) == 3 + len(foreign)
 
 
-@pytest.mark.parametrize(("followed_in_days", "is_kept"), [(None, True), (-1, True), (4, True), (2, False)])
+@pytest.mark.parametrize(("followed_in_days", "is_kept"), [(None, True), (-1, True), (15, True), (13, False)])
 def test_an_object_without_a_row_that_no_case_followed_is_kept_as_its_row_may_be_missing_from_a_restored_backup(
     database, store, purge, clinic_id, in_days, followed_in_days, is_kept
 ):

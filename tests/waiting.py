@@ -1,4 +1,4 @@
-"""Waiting for other processes, with a limit."""
+"""Waiting for other processes and threads, with a limit."""
 
 import os
 import signal
@@ -6,6 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from sqlalchemy import text
+
+from shared.database import Database
 
 _ENDED = {"Z", None}
 """States of a process that has ended: dead but not reaped yet, or gone."""
@@ -22,6 +26,12 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: 
 def await_rings() -> None:
     """Return once this process's busy doorbells have sent all that they were asked for."""
     wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
+
+
+def is_waiting_for_a_lock(database: Database) -> bool:
+    """Tell whether anybody on this PostgreSQL server waits for another's transaction."""
+    with database.reading() as session:
+        return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0
 
 
 def is_running(pid: int) -> bool:

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import exists, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.errors import Unavailable
+from shared.store.upsert import upsert
 from shared.tables import ModelRow
-
-_INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,9 @@ class LoadedModel:
 
 
 def activate_model(session: Session, digest: str, manifest: dict, card: str, now: datetime) -> None:
-    """Record that a worker has loaded this bundle; it becomes the current one, with this card.
-
-    In one statement: any of several workers that start together may be the first.
-    """
+    """Record that a worker has loaded this bundle; it becomes the current one, with this card."""
     values = {"digest": digest, "manifest": manifest, "card": card, "activated_at": now}
-    insert = _INSERTS[session.get_bind().dialect.name](ModelRow).values(values)
-    session.execute(insert.on_conflict_do_update(index_elements=["digest"], set_={"card": card, "activated_at": now}))
+    upsert(session, ModelRow, values, changed=["card", "activated_at"])
 
 
 def is_known(session: Session, digest: str) -> bool:

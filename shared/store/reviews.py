@@ -13,6 +13,7 @@ from shared.domain import Caller, Review, State, Verdict
 from shared.errors import Conflict
 from shared.service_tables import OpeningRow, ReviewRow
 from shared.store import cases
+from shared.store.upsert import upsert
 from shared.store.worklist import REVIEWABLE
 from shared.tables import ApiKeyRow, CaseRow
 
@@ -91,8 +92,8 @@ def note_opened(session: Session, caller: Caller, case_id: UUID, now: datetime) 
     """
     cases.read_case(session, caller, case_id)
     session.execute(delete(OpeningRow).where(OpeningRow.case_id == case_id, OpeningRow.seen_at <= now - OPEN_FOR))
-    session.merge(OpeningRow(case_id=case_id, key_id=caller.key_id, seen_at=now))
-    session.flush()
+    opening = {"case_id": case_id, "key_id": caller.key_id, "seen_at": now}
+    upsert(session, OpeningRow, opening, changed=["seen_at"])
     return list_open(session, caller, [case_id], now).get(case_id, [])
 
 

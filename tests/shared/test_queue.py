@@ -29,7 +29,7 @@ from tests.shared.steps import (
     submit,
     sweep,
 )
-from tests.waiting import wait_until
+from tests.waiting import is_waiting_for_a_lock, wait_until
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -145,14 +145,10 @@ def test_a_cancellation_concurrent_with_a_result_waits_for_it_and_finds_the_case
         with database.writing() as session:
             cases.cancel_case(session, clinic_caller(clinic_id), case.id, at(2))
 
-    def somebody_waits() -> bool:
-        with database.reading() as session:
-            return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0
-
     with ThreadPoolExecutor(1) as thread, database.writing() as session:
         queue.record_analyses(session, [(lease, analysis_of(lease), MAPS)], at(1))
         crossing = thread.submit(cancel)
-        wait_until(somebody_waits)
+        wait_until(lambda: is_waiting_for_a_lock(database))
     with pytest.raises(Conflict, match="case_is_final"):
         crossing.result()
     assert stored(database, case.id)["state"] == "succeeded"

@@ -9,17 +9,16 @@ from uuid import UUID
 
 import httpcore
 import pytest
-from sqlalchemy import text
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from deploy.embedded.program import find_free_port
-from shared.database import Database, read_clock
+from shared.database import read_clock
 from shared.service_tables import DeliveryRow
 from shared.store import cases, webhooks
 from tests.factories import add_case, add_clinic, clinic_caller
 from tests.servers.receiver import Receiver, running_receiver
 from tests.servers.trickler import running_trickler
-from tests.waiting import wait_until
+from tests.waiting import is_waiting_for_a_lock, wait_until
 from tests.worker.messages import add_webhook, deliver, end_case, known
 from worker import webhooks as courier_module
 from worker.webhooks import Courier
@@ -211,11 +210,6 @@ def test_a_webhook_is_removed_together_with_the_message_of_a_case_that_is_just_e
         removing.result(timeout=20)
     with database.reading() as session:
         assert (webhooks.list_webhooks(session, None), session.query(DeliveryRow).count()) == ([], 0)
-
-
-def is_waiting_for_a_lock(database: Database) -> bool:
-    with database.reading() as session:
-        return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(database, clinic_id, receiver, monkeypatch):

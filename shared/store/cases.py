@@ -39,12 +39,11 @@ _WAITING_OF_CLINIC = (
 )
 _COUNT_WAITING_OF = select(func.count()).select_from(_WAITING_OF_CLINIC.subquery())
 _SAME_URGENCY = (_WAITING, _CASES.c.urgency == bindparam("urgency"))
+_FIRST_TURN = select(func.min(_CASES.c.turn)).where(*_SAME_URGENCY)
+_NEVER_CAME_BACK = _CASES.c.available_at == _CASES.c.submitted_at
 _TURNS = select(
     select(func.max(_CASES.c.turn)).where(*_SAME_URGENCY, _OF_CLINIC).scalar_subquery().label("own_last"),
-    select(func.min(_CASES.c.turn))
-    .where(*_SAME_URGENCY, _CASES.c.available_at <= bindparam("now"))
-    .scalar_subquery()
-    .label("served"),
+    func.coalesce(_FIRST_TURN.where(_NEVER_CAME_BACK).scalar_subquery(), _FIRST_TURN.scalar_subquery()).label("served"),
 )
 _ADD = insert(_CASES)
 
@@ -64,7 +63,7 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
     Raises:
         Conflict: `idempotency_key_taken`: another request with the same key came first.
     """
-    turn = _next_turn(session, case.clinic_id, _URGENCY[case.priority], now)
+    turn = _next_turn(session, case.clinic_id, _URGENCY[case.priority])
     try:
         session.execute(_ADD, _to_values(case, now) | {"turn": turn})
     except IntegrityError as error:
@@ -91,10 +90,13 @@ def add_case(session: Session, case: NewCase, now: datetime) -> Case:
     )
 
 
-def _next_turn(session: Session, clinic_id: UUID, urgency: int, now: datetime) -> int:
+def _next_turn(session: Session, clinic_id: UUID, urgency: int) -> int:
     """Start-time fair queueing (Goyal, Vin, Cheng 1996): a clinic's next turn follows its own last waiting one, but is
-    never earlier than the turn that is being served, so an idle clinic saves up no credit. Two index look-ups."""
-    own_last, served = session.execute(_TURNS, {"urgency": urgency, "clinic_id": clinic_id, "now": now}).one()
+    never earlier than the turn that is being served, so an idle clinic saves up no credit. Two index look-ups.
+
+    A case that came back waits on at a turn that was served before: it counts only if none waits that never did.
+    """
+    own_last, served = session.execute(_TURNS, {"urgency": urgency, "clinic_id": clinic_id}).one()
     return max(-1 if own_last is None else own_last, -1 if served is None else served - 1) + 1
 
 
@@ -167,7 +169,7 @@ def requeue_case(session: Session, case_id: UUID, now: datetime) -> Case:
     row = _lock_row(session, None, case_id)
     if row.state != State.FAILED:
         raise Conflict("case_not_failed", f"This case is {row.state}; only a failed case can be analysed again.")
-    row.turn = _next_turn(session, row.clinic_id, row.urgency, now)
+    row.turn = _next_turn(session, row.clinic_id, row.urgency)
     row.state, row.attempts, row.alone, row.available_at = State.QUEUED, 0, True, now
     row.finished_at = row.error_code = row.error_detail = row.review_rank = None
     latest = session.scalar(select(func.max(ReviewRow.version)).where(ReviewRow.case_id == case_id)) or 0

@@ -13,6 +13,7 @@ from shared.store import cases, overview, queue, worklist
 from shared.store.cases import CaseFilter
 from shared.tables import ClinicRow
 from tests.benchmarks.many_cases import MIXED, fill
+from tests.factories import new_case
 
 ROWS, CLINICS = 20_000, 10
 EXPLAIN = {"postgresql": "EXPLAIN", "sqlite": "EXPLAIN QUERY PLAN"}
@@ -32,6 +33,9 @@ Ask = Callable[[Session, Caller], object]
 
 ASKED: dict[Ask, str] = {
     lambda session, _: queue.claim_cases(session, 16, 60, read_clock(session)): "ix_cases_waiting",
+    lambda session, caller: cases.add_case(
+        session, new_case(caller.clinic_id), read_clock(session)
+    ): "ix_cases_waiting",
     lambda session, _: queue.count_waiting(session, read_clock(session), 32): "ix_cases_waiting",
     lambda session, _: queue.count_queued(session, 100_000): "ix_cases_waiting",
     lambda session, caller: cases.count_waiting_of(session, caller.clinic_id, 2000): "ix_cases_waiting_clinic",

@@ -292,3 +292,29 @@ def test_a_postponed_case_gives_no_other_clinic_its_early_turn(database, clinic_
     latecomer = submit(database, add_clinic(database), seconds=1)
     first = [lease.case_id for lease in claim(database, limit=1, seconds=1)]
     assert first != [latecomer.id]
+
+
+def test_a_case_that_came_back_from_a_lost_lease_gives_no_other_clinic_its_early_turn(database, clinic_id):
+    lost, *_ = [submit(database, clinic_id).id for _ in range(30)]
+    for lease in claim(database, 15):
+        if lease.case_id != lost:
+            reject(database, lease)
+    assert sweep(database, 61).returned == 1
+    idle = add_clinic(database)
+    for _ in range(10):
+        submit(database, idle, 61)
+    assert [lease.case_id for lease in claim(database, 10, 61)] == [lost]
+    assert Counter(lease.clinic_id for lease in claim(database, 10, 61)) == {clinic_id: 5, idle: 5}
+
+
+def test_where_all_that_wait_have_come_back_an_idle_clinic_takes_turns_with_them(database, clinic_id):
+    for _ in range(30):
+        submit(database, clinic_id)
+    for lease in claim(database, 15):
+        reject(database, lease)
+    for lease in claim(database, 15):
+        give_back(database, lease, 5)
+    idle = add_clinic(database)
+    for _ in range(10):
+        submit(database, idle, 1)
+    assert Counter(lease.clinic_id for lease in claim(database, 10, 5)) == {clinic_id: 5, idle: 5}

@@ -46,9 +46,10 @@ class CircuitBreaker:
 
     def _check(self) -> None:
         with self._lock:
-            if self._open_until_s is None:
+            open_until_s = self._open_until_s  # read once: calls that end set it without the lock
+            if open_until_s is None:
                 return
             now_s = time.monotonic()
-            if now_s < self._open_until_s:
+            if now_s < open_until_s:
                 raise CircuitOpen
             self._open_until_s = now_s + self._longest_trial_s

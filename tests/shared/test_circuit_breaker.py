@@ -89,3 +89,17 @@ def test_a_call_that_times_out_late_ends_no_trial(breaker, clock):
     assert is_open(breaker)
     trial.__exit__(None, None, None)
     assert not is_open(breaker)
+
+
+def test_a_call_that_ends_while_another_asks_whether_it_may_be_made_is_no_error(breaker, clock, monkeypatch):
+    with timing_out(breaker):
+        clock.now_s += 6
+
+    def end_meanwhile() -> float:
+        breaker._open_until_s = None
+        return clock.now_s
+
+    with monkeypatch.context() as patched:
+        patched.setattr(circuit_breaker.time, "monotonic", end_meanwhile)
+        assert is_open(breaker)
+    assert not is_open(breaker)

@@ -58,8 +58,8 @@ def make_celery(settings: Settings) -> Celery:
             "unacked_restore_throttle": 1,
         },
         beat_schedule={
-            # Messages expire: Redis keeps them, but the first worker after a time without one drops the old ones instead
-            # of doing the same many times over. Well over a minute, by which clocks may differ.
+            # Messages expire: Redis keeps them, but the first worker after a time without one drops the old ones, and
+            # does not do the same many times over. Well over a minute, by which clocks may differ.
             SWEEP: {"task": SWEEP, "schedule": settings.sweep_interval_s, "options": {"expires": _SWEEP_EXPIRES_S}},
             DELIVER: {"task": DELIVER, "schedule": _DELIVER_EVERY_S, "options": {"expires": _SWEEP_EXPIRES_S}},
             PURGE: {"task": PURGE, "schedule": _PURGE_AT, "options": {"expires": _PURGE_EXPIRES_S}},

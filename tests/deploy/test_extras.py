@@ -53,7 +53,7 @@ def outcomes() -> dict[str, tuple[int, str]]:
         ("evaluate", "scipy", "train"),
         ("export", "torch", "worker"),
         ("train", "scipy", "train"),
-        ("cross-validate", "scipy", "train"),
+        ("cross-validate", "torch", "train"),
     ],
 )
 def test_a_command_whose_extra_is_not_installed_says_how_to_install_it(outcomes, command, missing, extra):

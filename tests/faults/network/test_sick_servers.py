@@ -34,7 +34,8 @@ def test_connections_to_the_object_store_that_break_cost_no_case_and_no_attempt(
     with proxies.s3.behaving(cut):
         with rig.submitting(sizes.cases) as load:
             pass
-        outcome = rig.settle(load, "connections to S3 cut at random", times=cut.cuts)
+        # Each time that its photograph breaks off, a case waits for a minute.
+        outcome = rig.settle(load, "connections to S3 cut at random", times=cut.cuts, timeout_s=300)
     assert cut.cuts > 0
     assert outcome.failed == 0
     assert {trace.attempts for trace in rig.observe(load)} == {1}

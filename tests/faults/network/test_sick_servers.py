@@ -35,7 +35,7 @@ def test_connections_to_the_object_store_that_break_cost_no_case_and_no_attempt(
         with rig.submitting(sizes.cases) as load:
             pass
         # Each time that its photograph breaks off, a case waits for a minute.
-        outcome = rig.settle(load, "connections to S3 cut at random", times=cut.cuts, timeout_s=300)
+        outcome = rig.settle(load, "connections to S3 cut at random", times=cut.cuts, timeout_s=240)
     assert cut.cuts > 0
     assert outcome.failed == 0
     assert {trace.attempts for trace in rig.observe(load)} == {1}

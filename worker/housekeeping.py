@@ -14,7 +14,7 @@ from shared.database import Database, read_clock
 from shared.errors import ObjectInaccessible, ObjectRefused
 from shared.object_keys import case_of_key, is_upload
 from shared.storage import ObjectStore, StoredObject
-from shared.store import access, cases, submissions, trail, uploads, webhooks
+from shared.store import access, cases, objects, submissions, trail, uploads, webhooks
 
 _AT_ONCE = 20
 """Cases deleted in one transaction. On SQLite, submissions wait for it and get their turn in the pause after it."""
@@ -59,9 +59,9 @@ class Housekeeping:
 
     def _delete_outdated(self) -> int:
         with self._database.reading() as session:
-            clinic_ids = [clinic.id for clinic in access.list_clinics(session)]
+            clinics = access.list_clinics(session)
         deleted = 0
-        for clinic_id in clinic_ids:
+        for clinic_id in [clinic.id for clinic in clinics if clinic.retention_days is not None]:
             began_s = time.monotonic()
             while case_ids := self._delete_some(clinic_id):
                 deleted += len(case_ids)
@@ -127,7 +127,7 @@ class Housekeeping:
     def _erase_unknown(self, page: Sequence[StoredObject], stored_before: datetime) -> int:
         old = [item for item in page if item.stored_at < stored_before]
         with self._database.reading() as session:
-            known = cases.find_known(session, {case_id for item in old if (case_id := case_of_key(item.key))})
+            known = objects.find_known(session, {case_id for item in old if (case_id := case_of_key(item.key))})
             orphans = {item.key for item in old if _is_orphan(session, item, known)}
         return sum(self._delete(key) for key in orphans if not self._stopping.is_set())
 
@@ -139,4 +139,4 @@ def _is_orphan(session: Session, item: StoredObject, known: Mapping[UUID, bool])
         return is_upload(item.key)
     if case_id in known:
         return known[case_id]
-    return cases.is_any_submitted(session, item.stored_at, item.stored_at + _FOLLOWED_WITHIN)
+    return objects.is_any_submitted(session, item.stored_at, item.stored_at + _FOLLOWED_WITHIN)

@@ -1,7 +1,7 @@
 """Cases as clinics see them: submit, read, list, cancel, delete."""
 
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -198,18 +198,6 @@ def _finished_before(clinic_id: UUID, moment: datetime) -> Select:
     return select(CaseRow.id).where(
         CaseRow.clinic_id == clinic_id, CaseRow.deleted_at.is_(None), CaseRow.finished_at < moment
     )
-
-
-def find_known(session: Session, case_ids: Collection[UUID]) -> dict[UUID, bool]:
-    """Return those of the ids that are cases, each with whether its objects were erased."""
-    found = session.execute(select(CaseRow.id, CaseRow.erased_at).where(CaseRow.id.in_(case_ids)))
-    return {row.id: row.erased_at is not None for row in found}
-
-
-def is_any_submitted(session: Session, since: datetime, until: datetime) -> bool:
-    """Tell whether any case was submitted in this period; it may have been deleted since."""
-    found = select(CaseRow.id).where(CaseRow.submitted_at.between(since, until))
-    return session.scalar(found.order_by(CaseRow.submitted_at).limit(1)) is not None  # without an order, a scan
 
 
 def cancel_case(session: Session, caller: Caller, case_id: UUID, now: datetime) -> Case:

@@ -1,6 +1,6 @@
-"""The objects that rows promise to be in the object store, and the cases whose objects are to be erased."""
+"""The objects that rows promise to be in the object store, the cases whose objects are to be erased, and orphans."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -63,3 +63,15 @@ def is_erased(session: Session, case_id: UUID) -> bool:
 def mark_erased(session: Session, case_id: UUID, now: datetime) -> None:
     """Record that a deleted case's objects are gone."""
     session.execute(update(CaseRow).where(CaseRow.id == case_id).values(erased_at=now))
+
+
+def find_known(session: Session, case_ids: Collection[UUID]) -> dict[UUID, bool]:
+    """Return those of the ids that are cases, each with whether its objects were erased."""
+    found = session.execute(select(CaseRow.id, CaseRow.erased_at).where(CaseRow.id.in_(case_ids)))
+    return {row.id: row.erased_at is not None for row in found}
+
+
+def is_any_submitted(session: Session, since: datetime, until: datetime) -> bool:
+    """Tell whether any case was submitted in this period; it may have been deleted since."""
+    found = select(CaseRow.id).where(CaseRow.submitted_at.between(since, until))
+    return session.scalar(found.order_by(CaseRow.submitted_at).limit(1)) is not None  # without an order, a scan

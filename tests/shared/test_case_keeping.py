@@ -123,7 +123,7 @@ def test_a_case_is_known_for_ever_and_also_whether_its_objects_were_erased(datab
 
     def known() -> dict[UUID, bool]:
         with database.reading() as session:
-            return cases.find_known(session, {case, uuid4()})
+            return objects.find_known(session, {case, uuid4()})
 
     assert known() == {case: False}
     delete(database, case)
@@ -137,5 +137,5 @@ def test_a_case_is_known_for_ever_and_also_whether_its_objects_were_erased(datab
 def test_whether_any_case_was_submitted_in_a_period_is_known_even_of_deleted_ones(database, clinic_id):
     delete(database, submit(database, clinic_id, 5).id)
     with database.reading() as session:
-        found = [cases.is_any_submitted(session, at(since), at(since + 4)) for since in (0, 1, 5, 6)]
+        found = [objects.is_any_submitted(session, at(since), at(since + 4)) for since in (0, 1, 5, 6)]
     assert found == [False, True, True, False]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.domain import Caller, Role, State
-from shared.store import cases, overview, queue, worklist
+from shared.store import cases, objects, overview, queue, worklist
 from shared.store.cases import CaseFilter
 from shared.tables import ClinicRow
 from tests.benchmarks.many_cases import MIXED, fill
@@ -44,7 +44,7 @@ ASKED: dict[Ask, str] = {
     lambda session, caller: cases.list_finished_before(
         session, another(session, caller), LONG_AGO, 20
     ): "ix_cases_kept",
-    lambda session, _: cases.is_any_submitted(session, LONG_AGO, read_clock(session)): "ix_cases_newest",
+    lambda session, _: objects.is_any_submitted(session, LONG_AGO, read_clock(session)): "ix_cases_newest",
     lambda session, _: worklist.count_worklist(session, worklist.WorklistFilter()): "ix_cases_worklist",
     lambda session, _: worklist.list_worklist(
         session, worklist.WorklistFilter(reviewed=True, state=State.FAILED), 5

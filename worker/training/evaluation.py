@@ -67,16 +67,16 @@ def read_with_bundle(model: Model, sources: Sequence[Source], on_progress: OnPro
         manifest.default_operating_point,
         others | images.left_out,
         diagnosed if others else None,
-        _take_heatmaps(manifest, images.pixels.numpy()[known], readings, known),
+        _take_heatmaps(manifest, images.pixels.numpy(), readings, known),
     )
 
 
 def _take_heatmaps(manifest: Manifest, pixels: np.ndarray, readings: Sequence[Reading], known: np.ndarray) -> Heatmaps:
-    maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])[known]
+    """Return the heatmaps of the `known` rows; `pixels` and `readings` are of all."""
+    maps = np.concatenate([reading.maps[:, MELANOMA] for reading in readings])
     scale = manifest.heatmap_scales[MELANOMA]
-    drawn = zip(pixels, maps, strict=True)
-    warned = [lies_off_lesion(image, scale_to_saliency(map_, scale)) for image, map_ in drawn]
-    return Heatmaps(maps, scale, np.array(warned))
+    warned = [lies_off_lesion(pixels[row], scale_to_saliency(maps[row], scale)) for row in known]
+    return Heatmaps(maps[known], scale, np.array(warned))
 
 
 def _take_readings(

@@ -19,8 +19,8 @@ from shared.bundle import Figure
 from shared.domain import CLASSES
 from worker.training.words import in_words
 
-MELANOMA, KERATOSIS = CLASSES.index("melanoma"), CLASSES.index("seborrheic_keratosis")
 _CHALLENGE = ("melanoma", "seborrheic_keratosis")
+MELANOMA, KERATOSIS = map(CLASSES.index, _CHALLENGE)
 CALIBRATION_BINS = 10
 _SENSITIVITY = 0.95
 _RESAMPLES = 1000

@@ -72,9 +72,8 @@ def find_masks(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
     Raises:
         InputUnusable: `masks_unusable`: one is missing.
     """
-    ordered = sorted(
-        folder.iterdir(), key=lambda file: file.stem.endswith(MASK_ENDING)
-    )  # photographs may lie there, too
+    # The photographs may lie there, too: of two files for one image, the last counts.
+    ordered = sorted(folder.iterdir(), key=lambda file: file.stem.endswith(MASK_ENDING))
     files = {file.stem.removesuffix(MASK_ENDING): file for file in ordered if file.suffix.lower() in SUFFIXES}
     if missing := [image_id for image_id in ids if image_id not in files]:
         raise InputUnusable("masks_unusable", f"{folder} has no mask for {len(missing)} images, such as {missing[0]}.")

@@ -20,19 +20,22 @@ def read_matching(path: Path, run: Run) -> Predictions:
         InputUnusable: `predictions_malformed`; `predictions_unfit`: they are of another recipe or of other images.
     """
     predictions = read_predictions(path)
-    _refuse_other_recipe(path, _recipe_beside(path.parent), run.recipe)
     if other := _run_beside(path.parent):
+        _refuse_other_recipe(path, other.recipe.flatten(), run.recipe)
         _refuse_other_start(path, other, run)
         _refuse_other_folds(path, other, predictions)
+    else:
+        _refuse_other_recipe(path, _told_by_bundle(path.parent), run.recipe)
     _refuse_other_images(path, {*predictions.ids}, run)
     return predictions
 
 
 def describe_teaching(path: Path, run: Run) -> str:
     """Return how the networks of a cross-validation, as far as its folder tells, were taught otherwise than the run."""
-    if (other := _run_beside(path.parent)) and other.n_teachers:
+    other = _run_beside(path.parent)
+    if other and other.n_teachers:
         return "whose teachers may have seen it"
-    if run.recipe.loss.teacher_share and not _recipe_beside(path.parent).get("loss.teacher_share"):
+    if run.recipe.loss.teacher_share and not (other and other.recipe.loss.teacher_share):
         return "without its teacher"
     return ""
 
@@ -83,12 +86,10 @@ def _run_beside(folder: Path) -> Run | None:
     return read_run(record) if record.exists() else None
 
 
-def _recipe_beside(folder: Path) -> dict[str, object]:
-    """Return what the records of a cross-validation, or a bundle's manifest, tell of the recipe, by dotted names."""
-    if run := _run_beside(folder):
-        return run.recipe.flatten()
-    if (folder / MANIFEST_NAME).exists():
-        manifest = read_manifest(folder)
-        told = {"network": manifest.architecture, **dict(manifest.preprocessing)}
-        return {key: value for key, value in told.items() if key in Recipe.model_fields}
-    return {}
+def _told_by_bundle(folder: Path) -> dict[str, object]:
+    """Return what a bundle's manifest, where there is one, tells of its recipe."""
+    if not (folder / MANIFEST_NAME).exists():
+        return {}
+    manifest = read_manifest(folder)
+    told = {"network": manifest.architecture, **dict(manifest.preprocessing)}
+    return {key: value for key, value in told.items() if key in Recipe.model_fields}

@@ -11,10 +11,16 @@ from worker.training.precision import bfloat16_pays, half_precision
 
 @pytest.mark.parametrize(
     ("instructions", "pays"),
-    [({"amx_bf16": True, "avx512_bf16": True}, True), ({"amx_bf16": False, "avx512_bf16": True}, False), ({}, False)],
-    ids=["tiles", "no tiles", "another make"],
+    [
+        ({"cpu_name": "Intel(R) Xeon(R)", "amx_bf16": True, "avx512_bf16": True}, True),
+        ({"cpu_name": "Intel(R) Xeon(R)", "amx_bf16": False, "avx512_bf16": True}, False),
+        ({"cpu_name": "AMD EPYC", "amx_bf16": False, "avx512_bf16": True}, True),
+        ({"cpu_name": "AMD EPYC", "amx_bf16": False, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+    ids=["tiles", "a Xeon without", "AMD from Zen 4 on", "AMD before", "another make"],
 )
-def test_a_cpu_computes_in_it_only_with_tiles(monkeypatch, instructions, pays):
+def test_a_cpu_computes_in_it_only_where_that_is_faster(monkeypatch, instructions, pays):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert bfloat16_pays("cpu") is pays
 

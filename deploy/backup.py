@@ -14,8 +14,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from deploy.backup_file import BackupError, BackupFile, BackupWriter, Track, object_name, open_backup, write_backup
 from deploy.embedded.supervisor import OnEvent
 from deploy.private_files import write_private
@@ -56,7 +54,7 @@ def back_up(data_dir: Path, file: Path, on_event: OnEvent, track: Track) -> Repo
         Unavailable: the object store went away.
     """
     _refuse_data_elsewhere()
-    database, keys = Path(make_url(load_settings(data_dir).database_url).database), data_dir / KEYS
+    database, keys = data_dir / DATABASE, data_dir / KEYS
     if not (database.exists() and keys.exists()):
         raise ConfigurationInvalid("stack_missing", f"No stack has run in {data_dir} yet: there is nothing to save.")
     with _reachable_store(data_dir, on_event) as store, write_backup(file) as backup:

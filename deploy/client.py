@@ -13,6 +13,7 @@ import httpx
 from deploy.stack import CONNECTION
 from shared.domain import State
 from shared.errors import ConfigurationInvalid, DermQueueError
+from shared.settings import refuse_unknown_variables
 
 _TRIES = 6
 _MAY_PASS = (408, 429, 502, 503, 504)
@@ -27,6 +28,10 @@ class Refused(DermQueueError):
     """The API answered with a problem; code and sentence are the API's."""
 
 
+class Unanswered(Refused):
+    """No answer came, or only that something failed: what was asked for may have been done."""
+
+
 @dataclass(frozen=True)
 class Connection:
     """The API's address and the key to use."""
@@ -36,12 +41,16 @@ class Connection:
 
 
 def find_connection(url: str | None, key: str | None, data_dir: Path) -> Connection:
-    """Return the given address and key, or those that a local stack wrote.
+    """Return the given address and key, or those that a local stack wrote; its key is for its own address alone.
 
     Raises:
-        ConfigurationInvalid: `connection_missing`: there is neither; `url_malformed`; `key_malformed`.
+        ConfigurationInvalid: `connection_missing`: there is neither; `key_missing`; `url_malformed`; `key_malformed`;
+            `setting_unknown`: see `refuse_unknown_variables`.
     """
-    if not (url and key):
+    refuse_unknown_variables()
+    if url and not key:
+        raise ConfigurationInvalid("key_missing", f"{url} needs an API key, too: set --key or DERMQUEUE_KEY.")
+    if not url:
         path = data_dir / CONNECTION
         if not path.exists():
             raise ConfigurationInvalid(
@@ -49,7 +58,7 @@ def find_connection(url: str | None, key: str | None, data_dir: Path) -> Connect
                 f"No stack runs in {data_dir}. Start one with `dermqueue up`, or set DERMQUEUE_URL and DERMQUEUE_KEY.",
             )
         local = json.loads(path.read_text())
-        url, key = url or local["base_url"], key or local["clinic_key"]
+        url, key = local["base_url"], key or local["clinic_key"]
     _refuse_malformed(url, key)
     return Connection(url.rstrip("/"), key)
 
@@ -141,7 +150,7 @@ class Client:
                 response = self._http.request(method, address, **request)
             except httpx.TransportError as error:
                 if attempt == _TRIES:
-                    raise Refused("api_unreachable", f"The API does not answer: {error}.") from error
+                    raise Unanswered("api_unreachable", f"The API does not answer: {error}.") from error
                 pause_s = min(0.5 * 2**attempt, _LONGEST_PAUSE_S)
             else:
                 asked_s = _pause_asked_s(response)
@@ -154,7 +163,7 @@ class Client:
 
     def _pause(self, pause_s: float) -> None:
         if self._stopped.wait(pause_s):
-            raise Refused("interrupted", "The call was interrupted.")
+            raise Unanswered("interrupted", "The call was interrupted.")
 
 
 def _pause_asked_s(response: httpx.Response) -> float:
@@ -172,12 +181,13 @@ def _checked(response: httpx.Response, media_types: tuple[str, ...]) -> httpx.Re
         if not response.headers.get("Content-Type", "").startswith(media_types):
             raise Refused("not_dermqueue", "What answers there is not DermQueue's API. Check --url or DERMQUEUE_URL.")
         return response
+    kind = Unanswered if response.is_server_error else Refused
     if problem := _problem(response):
-        raise Refused(problem["code"], problem["detail"])
+        raise kind(problem["code"], problem["detail"])
     detail = f"The API answered {response.status_code}."
     if response.has_redirect_location:
         detail += f" It is at {response.headers['Location']}: change --url or DERMQUEUE_URL."
-    raise Refused(f"http_{response.status_code}", detail)
+    raise kind(f"http_{response.status_code}", detail)
 
 
 def _problem(response: httpx.Response) -> dict:

@@ -185,6 +185,9 @@ def _explain(error: ValidationError, stack_env: Path) -> ConfigurationInvalid:
     first = error.errors()[0]
     variable = PREFIX + str(first["loc"][0]).removeprefix(PREFIX.lower()).upper()
     if first["type"] == "missing":
+        if variable == f"{PREFIX}S3_BUCKET" and os.environ.get(f"{PREFIX}S3_ENDPOINT_URL"):
+            detail = f"{PREFIX}S3_ENDPOINT_URL is set, but {variable} is not. Set it: a bucket in that object store."
+            return ConfigurationInvalid("setting_missing", detail)
         return ConfigurationInvalid(
             "setting_missing",
             f"{variable} is not set, and no embedded stack has written {stack_env}."

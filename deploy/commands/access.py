@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
 from deploy.commands import changing, data_dir_option, json_option, open_database_of
 from shared.database import Database, read_clock
@@ -32,8 +33,18 @@ def clinic() -> None:
     """Add and list clinics, and set their limits."""
 
 
+def _read_name(_context: click.Context, _parameter: click.Parameter, given: str) -> str:
+    """Check a clinic's name as the API does."""
+    from api.admin_schemas import Name
+
+    try:
+        return TypeAdapter(Name).validate_python(given)
+    except ValidationError as error:
+        raise click.BadParameter(f"{error.errors()[0]['msg'].removeprefix('Value error, ')}.") from error
+
+
 @clinic.command("add")
-@click.argument("name")
+@click.argument("name", callback=_read_name)
 @json_option
 @data_dir_option
 def clinic_add(name: str, as_json: bool, data_dir: Path) -> None:

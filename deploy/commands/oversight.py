@@ -1,5 +1,6 @@
 """Commands for operators: the audit trail, failed cases, the daily purge. They use the database directly."""
 
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -35,13 +36,24 @@ def audit_list(case_id: UUID | None, limit: int, as_json: bool, data_dir: Path) 
         click.echo(page.model_dump_json())
         return
     for row in page.entries:
-        who = f"{row.role or '-'} {row.key_id or ''}"
-        click.echo(f"{row.position:>8}  {row.at:%Y-%m-%d %H:%M:%S}  {row.action:<15}  {row.case_id}  {who}")
+        about, who = str(row.case_id or "-"), f"{row.role or '-'} {row.key_id or ''}"
+        click.echo(f"{row.position:>8}  {row.at:%Y-%m-%d %H:%M:%S}  {row.action:<15}  {about:<36}  {who}")
+
+
+def _read_hash(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    """Refuse what no entry's hash can be: a typing error must not look like tampering."""
+    if given is not None and not re.fullmatch("[0-9a-f]{64}", given := given.strip().lower()):
+        raise click.BadParameter("a hash has 64 hexadecimal digits. Copy it again.")
+    return given
 
 
 @audit.command("verify")
 @click.option(
-    "--head", "expected_head", metavar="HASH", help="A hash that was noted earlier and must still be in the chain."
+    "--head",
+    "expected_head",
+    metavar="HASH",
+    callback=_read_hash,
+    help="A hash that was noted earlier and must still be in the chain.",
 )
 @data_dir_option
 def audit_verify(expected_head: str | None, data_dir: Path) -> None:

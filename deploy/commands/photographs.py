@@ -13,14 +13,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.client import Client, Refused, find_connection
+from api.words import say_warning
+from deploy.client import Client, Refused, Unanswered, find_connection
 from deploy.commands import data_dir_option, file_type
 from deploy.terminal import make_console, make_progress
 from shared.domain import CLASSES, NOTICE, REFERENCE_LENGTH, Priority
 
 _AT_ONCE = 4
 _REFRESH_S = 1.0
-_STYLE = {"succeeded": "green", "rejected": "yellow", "failed": "red", "refused": "yellow"}
+_STYLE = {"succeeded": "green", "rejected": "yellow", "failed": "red", "refused": "yellow", "unknown": "red"}
 
 
 def connection_options(command):
@@ -54,7 +55,8 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
     """Submit photographs, one case each.
 
     If the clinic has reached its limit of waiting cases, this waits until some are finished, then continues.
-    Exits with 1 if a photograph was refused or, with --wait, a case ended without a result.
+    Ctrl-C ends the sending, and shows what was accepted. Exits with 1 if a photograph was not or, with --wait, a case
+    ended without a result.
 
     \b
     Examples:
@@ -64,7 +66,10 @@ def submit(ctx, files, wait, as_json, priority, reference, url, key, data_dir) -
     client = Client(find_connection(url, key, data_dir))
     console = make_console(stderr=as_json)
     names = [click.format_filename(file, shorten=True) for file in files]
-    cases = submit_files(client, files, console, reference=reference, priority=priority)
+    try:
+        cases = submit_files(client, files, console, reference=reference, priority=priority)
+    except SendingInterrupted as interruption:
+        cases, wait = interruption.cases, False
     if wait:
         try:
             cases = follow_cases(client, cases, console)
@@ -93,7 +98,7 @@ def watch(once, limit, url, key, data_dir) -> None:
 
     def newest() -> Table:
         cases = client.list_cases(limit)
-        return case_table([case["reference"] or case["id"][:8] for case in cases], cases)
+        return case_table([case["reference"] or "" for case in cases], cases)
 
     console = make_console()
     if once:
@@ -158,32 +163,51 @@ def report(case_id, out, url, key, data_dir) -> None:
     click.echo(out)
 
 
+class SendingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while photographs were being sent. `cases` has an entry for every file, as `submit_files` returns them."""
+
+    def __init__(self, cases: list[dict]):
+        self.cases = cases
+
+
 def submit_files(
     client: Client, files: Sequence[Path], console: Console, reference: str | None, **fields
 ) -> list[dict]:
-    """Submit every file; a refused or unreadable one becomes an entry of state `refused` with the reason."""
+    """Submit every file; one without a case becomes an entry of state `refused` or `unknown`, with the reason.
+
+    Raises:
+        SendingInterrupted: by Ctrl-C; the entry of a file that was not sent has the state `not sent`.
+    """
 
     def send(file: Path) -> dict:
-        name = reference or click.format_filename(file, shorten=True)
+        name = click.format_filename(file, shorten=True)[:REFERENCE_LENGTH] if reference is None else reference
         try:
-            return client.submit(file, reference=name[:REFERENCE_LENGTH], **fields)
+            return client.submit(file, reference=name, **fields)
+        except Unanswered as error:
+            detail = f"{error.detail} It may have been accepted: see `dermqueue watch` before you send it again."
+            return _without_case("unknown", error.code, detail)
         except Refused as error:
-            reason = {"code": error.code, "detail": error.detail}
+            return _without_case("refused", error.code, error.detail)
         except OSError as error:
-            reason = {"code": "file_unreadable", "detail": f"The file cannot be read: {error.strerror}."}
-        return {"id": None, "state": "refused", "result": None, "error": reason}
+            return _without_case("refused", "file_unreadable", f"The file cannot be read: {error.strerror}.")
 
     with make_progress(console) as progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         task = progress.add_task("submitting", total=len(files))
-        cases = []
+        sent = [pool.submit(send, file) for file in files]
         try:
-            for case in pool.map(send, files):
-                cases.append(case)
+            for case in sent:
+                case.result()
                 progress.advance(task)
-        except BaseException:  # Ctrl-C above all
+        except KeyboardInterrupt as error:
             client.stop()  # or we would wait for the pool's calls, which may wait for room
-            raise
-    return cases
+            pool.shutdown(cancel_futures=True)
+            not_sent = _without_case("not sent", "interrupted", "It was not sent.")
+            raise SendingInterrupted([not_sent if case.cancelled() else case.result() for case in sent]) from error
+    return [case.result() for case in sent]
+
+
+def _without_case(state: str, code: str, detail: str) -> dict:
+    return {"id": None, "state": state, "result": None, "error": {"code": code, "detail": detail}}
 
 
 def follow_cases(
@@ -201,16 +225,23 @@ def follow_cases(
 
 
 def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[str] | None = None) -> Table:
-    """Return a table of file, state, probabilities, decision and, where known, the heatmap's file."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=NOTICE, caption_justify="left")
-    table.add_column("file", overflow="fold")
-    for column in ("state", "melanoma", "seb. kerat.", "nevus", "decision"):
+    """Return a table of file, case, warnings, state, probabilities and decision; or heatmaps' files in place of cases.
+
+    A case's id fits on a terminal of 80 columns.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, caption=NOTICE, caption_justify="left")
+    table.add_column("file" if heatmaps else "file, case", overflow="fold")
+    for column in ("state", "melanoma", "seb. ker.", "nevus", "decision"):
         table.add_column(column, no_wrap=True)
     if heatmaps:
         table.add_column("heatmap", overflow="fold")
     for position, (name, case) in enumerate(zip(names, cases, strict=True)):
         row = [name, Text(case["state"], _STYLE.get(case["state"], "default"))]
+        if not heatmaps and case["id"]:
+            row[0] = f"{name}\n{case['id']}" if name else case["id"]
         if result := case["result"]:
+            if result["warnings"]:
+                row[0] = f"{row[0]}\n! {', '.join(result['warnings'])}"
             row += [f"{result['probabilities'][c]:.3f}" for c in CLASSES] + [result["decision"]]
         else:
             row += ["", "", "", ""]
@@ -219,10 +250,12 @@ def case_table(names: Sequence[str], cases: Sequence[dict], heatmaps: Sequence[s
 
 
 def explain_problems(console: Console, names: Sequence[str], cases: Sequence[dict]) -> None:
-    """Print why cases have no result; the API's sentences say what to do about it."""
+    """Print why cases have no result, or what a result warns of, and what to do about it."""
     for name, case in zip(names, cases, strict=True):
         if case["error"]:
             console.print(f"{name}: {case['error']['detail']} [{case['error']['code']}]")
+        for code in case["result"]["warnings"] if case["result"] else ():
+            console.print(f"{name}: {say_warning(code)} [{code}]")
 
 
 COMMANDS = (submit, watch, fetch, report)

@@ -137,6 +137,7 @@ BAD_QUERIES = {
     "limit in words": query("limit=all", "field_invalid", "valid integer"),
     "unknown state": query("state=done", "field_invalid", "'queued', 'running'"),
     "unknown parameter": query("page=2", "field_unknown", "'page'"),
+    "parameter twice": query("state=failed&state=rejected", "field_repeated", "'state'"),
     "NUL in a filter": query("reference=%00", "field_invalid", "control characters"),
 }
 BAD_KEYS = {

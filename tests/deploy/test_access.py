@@ -29,6 +29,13 @@ def test_a_clinics_limits_are_set_listed_and_removed(dermqueue, database, clinic
     assert all(word in line for word in ("waiting limit default", "kept for ever"))
 
 
+@pytest.mark.parametrize("name", ["", "x" * 201, "Line\nbreak"], ids=["empty", "long", "two lines"])
+def test_a_clinics_name_is_checked_as_the_api_does(dermqueue, database, name):
+    refused(dermqueue("clinic", "add", name), 2)
+    with database.reading() as session:
+        assert access.list_clinics(session) == []
+
+
 def test_before_a_retention_is_shortened_it_says_how_many_cases_will_be_erased(dermqueue, database, clinic_id):
     def set_to(days: str, answer: str = "") -> tuple[bool, int | None]:
         """Return whether the question was asked, and for how many days cases are kept after the answer."""

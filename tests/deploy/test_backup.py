@@ -208,7 +208,7 @@ def test_a_backup_that_cannot_be_written_says_so(save, file):
 
 
 def test_a_folder_in_which_no_stack_has_run_has_nothing_to_save(data_dir, file):
-    with pytest.raises(ConfigurationInvalid, match="no embedded stack has written"):
+    with pytest.raises(ConfigurationInvalid, match="there is nothing to save"):
         backup.back_up(data_dir, file, lambda *event: None, lambda items, what: items)
     assert not data_dir.exists()
 

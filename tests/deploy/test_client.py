@@ -16,7 +16,7 @@ from rich.console import Console
 from deploy import client as client_module
 from deploy.cli import main
 from deploy.client import Client, Connection, Refused, find_connection
-from deploy.commands.photographs import submit_files
+from deploy.commands.photographs import SendingInterrupted, submit_files
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION
 from shared.errors import ConfigurationInvalid
@@ -159,7 +159,7 @@ def test_a_wait_for_room_can_be_stopped(api, client, submit):
 
 
 def test_ctrl_c_ends_the_waiting_of_all(api, client, photograph):
-    api.answers, api.retry_after = [NO_ROOM], "3600"
+    api.answers, api.retry_after = [(202, "queued"), NO_ROOM], "3600"
 
     def interrupt() -> None:
         assert api.was_asked.wait(30)
@@ -170,10 +170,13 @@ def test_ctrl_c_ends_the_waiting_of_all(api, client, photograph):
     # Whoever starts the suite in the background has it ignore Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SendingInterrupted) as interrupted:
             submit_files(client, [photograph] * 20, Console(quiet=True), reference=None)
     finally:
         signal.signal(signal.SIGINT, before)
+    states = [case["state"] for case in interrupted.value.cases]
+    assert set(states) == {"queued", "unknown", "not sent"}
+    assert states.index("queued") == 0
 
 
 def test_an_unreachable_api_ends_the_call(monkeypatch, tmp_path):
@@ -206,7 +209,22 @@ def test_an_address_or_a_key_that_cannot_be_right_is_refused_before_anything_is_
 def test_a_key_of_its_own_is_used_with_the_address_of_the_local_stack(tmp_path):
     (tmp_path / CONNECTION).write_text('{"base_url": "http://127.0.0.1:8000", "clinic_key": "dq_local"}')
     assert find_connection(None, "dq_key", tmp_path) == Connection("http://127.0.0.1:8000", "dq_key")
-    assert find_connection("https://dermqueue.example/", None, tmp_path).base_url == "https://dermqueue.example"
+    with pytest.raises(ConfigurationInvalid, match="key_missing"):  # the local key is no one else's
+        find_connection("https://dermqueue.example/", None, tmp_path)
+
+
+def test_a_misspelt_variable_does_not_send_photographs_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("DERMQUEUE_ULR", "https://dermqueue.example")
+    with pytest.raises(ConfigurationInvalid, match="Did you mean DERMQUEUE_URL"):
+        find_connection(None, None, tmp_path)
+
+
+def test_a_photograph_whose_answer_never_came_may_have_been_accepted(api, client, photograph, monkeypatch):
+    monkeypatch.setattr(client_module, "_LONGEST_PAUSE_S", 0)
+    api.answers = [AWAY]
+    (case,) = submit_files(client, [photograph], Console(quiet=True), reference=None)
+    assert (case["state"], case["error"]["code"]) == ("unknown", "storage_unavailable")
+    assert "may have been accepted" in case["error"]["detail"]
 
 
 def test_a_redirection_is_refused_with_the_address_that_it_names(api, submit):

@@ -74,6 +74,14 @@ def test_a_trail_that_was_tampered_with_ends_the_command_with_1_and_says_where(
     assert "The audit trail was altered." in told
 
 
+def test_a_mistyped_hash_is_no_tampering(dermqueue, database):
+    note(database, "case.succeeded")
+    with database.reading() as session:
+        _, head = trail.read_head(session)
+    assert "64 hexadecimal digits" in refused(dermqueue("audit", "verify", "--head", head[:-1]), 2)
+    assert printed(dermqueue("audit", "verify", "--head", f" {head.upper()}\n"))
+
+
 def test_failed_cases_are_listed_with_the_reason_and_no_others(dermqueue, database, clinic_id):
     assert printed(dermqueue("failed", "list")) == []
     failed = [fail_a_case(database, clinic_id) for _ in range(2)]

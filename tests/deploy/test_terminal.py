@@ -43,6 +43,19 @@ def test_file_names_and_references_are_shown_as_they_are(capsys):
         assert row.endswith(f"out/{name}.png")
 
 
+def test_a_narrow_table_has_whole_ids_and_what_a_result_warns_of(capsys):
+    probabilities = {"melanoma": 0.05, "seborrheic_keratosis": 0.05, "nevus": 0.9}
+    result = {"probabilities": probabilities, "decision": "routine", "warnings": ["blurred", "not_dermoscopic"]}
+    case = {"id": "1b0ef175-4dc3-4697-9a48-7bb4d857177a", "state": "succeeded", "result": result, "error": None}
+    console = make_console()
+    console.width = 80
+    console.print(case_table(["mole.jpg"], [case]))
+    explain_problems(console, ["mole.jpg"], [case])
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert {case["id"], "! blurred, not_dermoscopic"} < set(shown)
+    assert any(line.startswith("mole.jpg: The photograph is blurred.") for line in shown)
+
+
 def test_a_task_is_named_as_its_user_named_it(capsys):
     with progress() as on_step:
         on_step("moles [left]", 1, 1)

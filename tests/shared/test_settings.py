@@ -141,6 +141,12 @@ def test_a_command_reads_the_device_where_nothing_else_is_set(monkeypatch):
         read_device()
 
 
+def test_a_store_without_a_bucket_is_told_that_it_needs_one(environment, monkeypatch, tmp_path):
+    monkeypatch.delenv("DERMQUEUE_S3_BUCKET")
+    monkeypatch.setenv("DERMQUEUE_S3_ENDPOINT_URL", "https://s3.example")
+    assert "DERMQUEUE_S3_ENDPOINT_URL is set, but DERMQUEUE_S3_BUCKET is not" in refusal(tmp_path).detail
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_variable_is_named_with_what_to_do(environment, monkeypatch, tmp_path, name):
     monkeypatch.delenv(f"DERMQUEUE_{name}")

@@ -136,7 +136,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
     try:
         values = _read_values(path)
         for change in changes:
-            _merge(values, tomllib.loads(change))
+            _merge(values, _read_change(change))
         return (SvmRecipe if "method" in values else Recipe).model_validate(values)
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
@@ -145,7 +145,7 @@ def read_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe | SvmR
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputUnusable("recipe_malformed", f"{path.name}: {wrong}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputUnusable("recipe_malformed", f"{path.name} or a change to it: {error}.") from error
+        raise InputUnusable("recipe_malformed", f"{path.name}: {error}.") from error
 
 
 def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
@@ -156,6 +156,16 @@ def refuse_baseline(recipe: Recipe | SvmRecipe) -> None:
             "A support vector machine is a baseline and never becomes a bundle: no worker could read photographs with"
             " it. `dermqueue cross-validate` and `dermqueue evaluate --predictions` measure it.",
         )
+
+
+def _read_change(change: str) -> dict:
+    try:
+        return tomllib.loads(change)
+    except tomllib.TOMLDecodeError as error:
+        raise InputUnusable(
+            "recipe_malformed",
+            f"{change!r} is no KEY=VALUE of a recipe. A text needs quotes: 'network=\"efficientnet-lite0\"'.",
+        ) from error
 
 
 def _read_values(path: Path) -> dict:

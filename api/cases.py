@@ -14,16 +14,15 @@ from api.answers import POLL_AFTER_S, answer, parse_case_id
 from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.bodies import reads_body
+from api.changes import changing
 from api.intake import submit_photograph, submit_upload
 from api.paging import link_to_next, read_cursor, write_cursor
 from api.problems import problem_responses
-from api.read_audit import note_reads
 from api.schemas import CaseListOut, CaseOut, CasePath, ListQuery, ReadHeader, SubmitForm, SubmitHeader, SubmitUpload
 from api.services import services
-from shared.database import read_clock
 from shared.domain import Caller, Case, Role, State
 from shared.errors import RequestInvalid, Unavailable
-from shared.store import cases, trail, webhooks
+from shared.store import cases, webhooks
 
 LONGEST_WAIT_S = 30
 _POLLS_PER_DOUBLING = 16
@@ -60,7 +59,7 @@ def submit_case(sent: SubmitForm | SubmitUpload, header: SubmitHeader) -> Respon
     """
     submit = submit_upload if isinstance(sent, SubmitUpload) else submit_photograph
     case = submit(services(), caller(), sent, header.idempotency_key)
-    note_reads([case], caller())  # a repeated request may find its result
+    services().reads.note([case], caller())  # a repeated request may find its result
     response = answer(CaseOut.of(case), 202)
     response.headers["Location"] = f"/v1/cases/{case.id}"
     response.headers["Retry-After"] = str(POLL_AFTER_S)
@@ -73,7 +72,7 @@ def read_case(path: CasePath, header: ReadHeader) -> Response:
     """Read a case, or wait for its result."""
     wait_s = _preferred_wait_s(header.prefer or "")
     case, has_waited = _wait_until_final(parse_case_id(path.case_id), wait_s)
-    note_reads([case], caller())
+    services().reads.note([case], caller())
     response = answer(CaseOut.of(case), 200)
     response.set_etag(f"{case.id}-{case.version}")
     response.headers["Cache-Control"] = "private, no-cache"
@@ -105,11 +104,9 @@ def cancel_case(path: CasePath) -> Response:
     A case that is already final answers 409.
     """
     case_id = parse_case_id(path.case_id)
-    with services().database.writing() as session:
-        now = read_clock(session)
+    with changing("case.cancelled", case_id) as (session, now):
         case = cases.cancel_case(session, caller(), case_id, now)
         webhooks.announce(session, [case_id], now)
-        trail.audit(session, caller(), "case.cancelled", [case_id], now)
     return answer(CaseOut.of(case), 202)
 
 
@@ -120,20 +117,18 @@ def delete_case(path: CasePath) -> Response:
 
     Its photograph, heatmap, result and personal data are erased; the audit trail remains.
     """
-    case_id, to = parse_case_id(path.case_id), services()
-    with to.database.writing() as session:
-        now = read_clock(session)
+    case_id = parse_case_id(path.case_id)
+    with changing("case.deleted", case_id) as (session, now):
         cases.delete_case(session, caller(), case_id, now)
-        trail.audit(session, caller(), "case.deleted", [case_id], now)
     with suppress(Unavailable):  # the sweeper retries until the objects are gone
-        to.store.erase_case(caller().clinic_id, case_id)
+        services().store.erase_case(caller().clinic_id, case_id)
     return Response(status=202)
 
 
 def list_page(reader: Caller, query: ListQuery) -> tuple[CaseListOut, str | None]:
     """Return a page of cases and the cursor of the next one; audit what is shown."""
     page, following = find_page(reader, query, query.state, query.reference)
-    note_reads(page, reader)
+    services().reads.note(page, reader)
     return CaseListOut(cases=[CaseOut.of(case) for case in page]), following
 
 

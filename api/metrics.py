@@ -93,7 +93,7 @@ def _read_queue(session: Session) -> Iterator[Metric]:
     now = read_clock(session)
     loads = {load.clinic_id: load for load in overview.list_loads(session, now)}
     for clinic in access.list_clinics(session):
-        load = loads.get(clinic.id) or overview.ClinicLoad(clinic.id, clinic.name, 0, 0, None, None, None)
+        load = loads.get(clinic.id) or overview.ClinicLoad(clinic.id, clinic.name)
         for state, number, since in (
             (State.QUEUED, load.waiting, load.longest_wait_since),
             (State.RUNNING, load.running, load.oldest_running),

@@ -20,6 +20,7 @@ from shared.image_containers import (
     WEBP_PICTURE,
     jpeg_parts,
     minimal_exif,
+    png_chunk,
     png_parts,
     read_orientation,
     webp_parts,
@@ -98,19 +99,15 @@ def _strip_png(data: bytes, exif: bytes) -> bytes:
     kept, profile_seen = [data[:PNG_SIGNATURE_BYTES]], False
     for part in png_parts(data):
         if part.kind == b"IDAT" and exif:
-            kept.append(_png_chunk(b"eXIf", exif))
+            kept.append(png_chunk(b"eXIf", exif))
             exif = b""
         if part.kind in _PNG_KEPT:
             kept.append(data[part.start : part.end])
         elif part.kind == b"iCCP" and not profile_seen:  # no reader uses a second one
             profile_seen, profile = True, inflate_profile(data[part.body : part.body_end])
             if profile is not None:
-                kept.append(_png_chunk(b"iCCP", _PNG_PROFILE + zlib.compress(blank_profile(profile))))
+                kept.append(png_chunk(b"iCCP", _PNG_PROFILE + zlib.compress(blank_profile(profile))))
     return b"".join(kept)
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _strip_webp(data: bytes, exif: bytes) -> bytes:

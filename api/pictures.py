@@ -15,7 +15,6 @@ from api.problems import problem_responses
 from api.schemas import CasePath, HeatmapQuery
 from api.services import seated, services
 from api.thumbnails import THUMBNAIL_SIDE, draw_thumbnail
-from shared.database import read_clock
 from shared.domain import CLASSES, ActivationMaps, Case, Role
 from shared.errors import NotFound, ObjectMissing, Unavailable
 from shared.heatmap import (
@@ -76,10 +75,8 @@ def read_drawing(case: Case, style: str, class_name: str) -> bytes:
 
 def read_audited(case_id: UUID, action: str) -> Case:
     """Return a case that this caller may see, and audit what they do with it."""
-    with services().database.writing() as session:
-        case = cases.read_case(session, caller(), case_id)
-        trail.audit(session, caller(), action, [case_id], read_clock(session))
-    return case
+    with trail.audited(services().database, caller(), action, case_id) as (session, _):
+        return cases.read_case(session, caller(), case_id)
 
 
 def decode_stored(case: Case, min_side: int) -> Image.Image:

@@ -8,7 +8,7 @@ from threading import BoundedSemaphore
 from flask import current_app
 
 from api.limits import Backlog, KeyUses, Throttle
-from api.reads import KnownReads
+from api.read_audit import ReadAudit
 from api.thumbnails import Thumbnails
 from shared.database import Database, open_database
 from shared.dispatch import BusyDoorbell, Doorbell, make_celery
@@ -41,7 +41,7 @@ class Services:
     backlog: Backlog
     throttle: Throttle
     key_uses: KeyUses
-    reads: KnownReads
+    reads: ReadAudit
     thumbnails: Thumbnails
 
 
@@ -62,7 +62,7 @@ def open_services(settings: Settings) -> Services:
         backlog=Backlog(settings),
         throttle=Throttle(settings.wrong_keys_per_minute),
         key_uses=KeyUses(database),
-        reads=KnownReads(),
+        reads=ReadAudit(database),
         thumbnails=Thumbnails(),
     )
 

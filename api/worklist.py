@@ -11,7 +11,6 @@ from api.auth import allow, caller
 from api.blueprints import guarded_blueprint
 from api.paging import link_to_next, read_cursor, write_cursor
 from api.problems import problem_responses
-from api.read_audit import note_reads
 from api.services import services
 from api.worklist_schemas import (
     ClinicNameOut,
@@ -62,7 +61,7 @@ def list_page(caller: Caller, query: WorklistQuery) -> tuple[WorklistOut, str | 
         count = worklist.count_worklist(session, wanted)
         opened = reviews.list_open(session, caller, [entry.case.id for entry in page], read_clock(session))
         names = {row.id: row.name for row in access.list_clinics(session)}
-    note_reads([entry.case for entry in page], caller)
+    services().reads.note([entry.case for entry in page], caller)
     shown = [
         WorklistCaseOut.in_list(entry, names[entry.case.clinic_id], opened.get(entry.case.id, [])) for entry in page
     ]

@@ -6,11 +6,12 @@ The worker stores an overlay; the API draws others from the maps that are kept w
 import functools
 import io
 import struct
-import zlib
 
 import numpy as np
 from isal import isal_zlib
 from PIL import Image
+
+from shared.image_containers import png_chunk
 
 # Pixels of an overlay's longer side: enough to place a map of 7 x 7 cells on the lesion.
 OVERLAY_SIDE = 512
@@ -99,11 +100,7 @@ def encode_png(image: Image.Image) -> bytes:
     np.subtract(rows[1:], rows[:-1], out=coded[1:, 1:])
     header = struct.pack(">IIBBBBB", *image.size, _PNG_BITS, _PNG_RGB, 0, 0, 0)
     pixels = isal_zlib.compress(coded, _ISAL_LEVEL)
-    return _PNG_SIGNATURE + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", pixels) + _png_chunk(b"IEND", b"")
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return _PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
 
 
 def upsample(activation_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:

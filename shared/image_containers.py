@@ -146,6 +146,11 @@ def png_parts(data: bytes) -> Iterator[Part]:
         raise structure_damaged(PNG)
 
 
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum (PNG 3, section 5.3)."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 @_bounded(WEBP)
 def webp_parts(data: bytes) -> Iterator[Part]:
     """Yield the chunks within the length that the RIFF header states; an animation has no still picture and raises."""

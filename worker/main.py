@@ -52,7 +52,8 @@ def run_worker(settings: Settings) -> int:
     with local_bundle(settings.model, settings) as folder:
         device = choose_device(settings.device, settings.runtime)
         model = load_model(folder, device, settings.runtime)
-    announce_model(database, model)
+    with database.writing() as session:
+        announce_model(model, session, read_clock(session))
     celery = make_celery(settings)
     triage = make_triage(settings, database, celery, model)
     housekeeping = Housekeeping(database, open_object_store(settings), triage.stopping)
@@ -75,7 +76,7 @@ def run_worker(settings: Settings) -> int:
     if settings.metrics_port:
         serve_metrics(settings.metrics_host, settings.metrics_port, model, device, triage.meter)
     myself = Worker(uuid4(), process_name(), device_name, settings.batch_size, model.digest, None)
-    with Heartbeat(database, myself, triage.meter, partial(note_model, model)).beating():
+    with Heartbeat(database, myself, triage.meter, partial(announce_model, model)).beating():
         worker.start()
     return worker.exitcode or 0
 
@@ -89,12 +90,6 @@ def make_triage(settings: Settings, database: Database, celery: Celery, model: M
     return Triage(database, store, Doorbell(celery), analyst, settings)
 
 
-def announce_model(database: Database, model: Model) -> None:
+def announce_model(model: Model, session: Session, now: datetime) -> None:
     """Store the bundle's manifest and card in SQL, where results refer to them and the API reads them."""
-    with database.writing() as session:
-        note_model(model, session, read_clock(session))
-
-
-def note_model(model: Model, session: Session, now: datetime) -> None:
-    """Do the same as `announce_model`, in the caller's transaction."""
     models.activate_model(session, model.digest, model.manifest.model_dump(mode="json"), model.card, now)

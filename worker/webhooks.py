@@ -120,12 +120,6 @@ class Courier:
         for delivery in deliveries:
             self._pool.submit(self._deliver, delivery)
 
-    def wait(self) -> None:
-        """Wait until nothing is being sent."""
-        for _ in range(_AT_ONCE):
-            self._seats.acquire()
-        self._seats.release(_AT_ONCE)
-
     def _claim(self, limit: int) -> Sequence[Delivery]:
         with self._database.writing() as session:
             return webhooks.claim_deliveries(session, limit, read_clock(session))

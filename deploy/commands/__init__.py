@@ -1,7 +1,6 @@
 """The subcommands of `dermqueue`, by purpose."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -9,7 +8,7 @@ from uuid import UUID
 import click
 from sqlalchemy.orm import Session
 
-from shared.database import Database, open_database, read_clock
+from shared.database import Database, open_database
 from shared.migrations import check_upgraded
 from shared.settings import DEFAULT_DATA_DIR, load_settings
 from shared.store import trail
@@ -44,12 +43,8 @@ def open_database_of(data_dir: Path) -> Database:
     return database
 
 
-@contextmanager
-def changing(data_dir: Path, action: str, case_id: UUID | None = None) -> Iterator[tuple[Session, datetime]]:
-    """Run a transaction, with the database's time in it, and end it by recording in the audit trail that the operator
-    did `action`. An exception rolls back both the change and the record.
-    """
-    with open_database_of(data_dir).writing() as session:
-        now = read_clock(session)
-        yield session, now
-        trail.audit(session, trail.OPERATOR, action, [case_id], now)
+def changing(
+    data_dir: Path, action: str, case_id: UUID | None = None
+) -> AbstractContextManager[tuple[Session, datetime]]:
+    """Do as `trail.audited` for the operator, in the database that the settings name."""
+    return trail.audited(open_database_of(data_dir), trail.OPERATOR, action, case_id)

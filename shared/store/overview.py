@@ -28,11 +28,11 @@ class ClinicLoad:
 
     clinic_id: UUID
     name: str
-    waiting: int
-    running: int
-    oldest: datetime | None
-    oldest_running: datetime | None
-    longest_wait_since: datetime | None
+    waiting: int = 0
+    running: int = 0
+    oldest: datetime | None = None
+    oldest_running: datetime | None = None
+    longest_wait_since: datetime | None = None
 
 
 @dataclass(frozen=True)

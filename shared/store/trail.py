@@ -7,7 +7,8 @@ hence the newest hash is logged, and `verify_trail` tells whether a hash noted e
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import Session
 
+from shared.database import Database, read_clock
 from shared.domain import Caller
 from shared.tables import AuditRow
 
@@ -96,6 +98,20 @@ def audit(session: Session, actor: Caller | Actor, action: str, case_ids: Sequen
         previous = _hash(entry, previous)
         rows.append(vars(entry) | {"hash": previous})
     session.execute(_ADD, rows)
+
+
+@contextmanager
+def audited(
+    database: Database, actor: Caller | Actor, action: str, case_id: UUID | None = None
+) -> Iterator[tuple[Session, datetime]]:
+    """Run a transaction, yielded with the database's time, that ends by recording that this actor did `action`.
+
+    An exception rolls back both the change and the record.
+    """
+    with database.writing() as session:
+        now = read_clock(session)
+        yield session, now
+        audit(session, actor, action, [case_id], now)
 
 
 def find_unread(session: Session | Connection, caller: Caller, case_ids: Sequence[UUID]) -> list[UUID]:

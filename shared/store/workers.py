@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from shared.service_tables import WorkerRow
+from shared.store.upsert import upsert
 from shared.tables import ModelRow
 
 HEARTBEAT_S = 10.0
@@ -42,9 +43,8 @@ class KnownWorker:
 
 def note_worker(session: Session, worker: Worker, now: datetime) -> None:
     """Record a worker's heartbeat, and forget workers not seen for a day."""
-    values = {"images_per_minute": worker.images_per_minute, "seen_at": now}
-    if not session.execute(update(WorkerRow).where(WorkerRow.id == worker.id).values(values)).rowcount:
-        session.add(WorkerRow(**vars(worker) | values, started_at=now))
+    row = vars(worker) | {"started_at": now, "seen_at": now}
+    upsert(session, WorkerRow, row, changed=["images_per_minute", "seen_at"])
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now - _KEPT_FOR))
 
 

@@ -9,6 +9,7 @@ from standardwebhooks import Webhook
 from shared.store import webhooks
 from tests.api.calls import Api, read_problem
 from tests.servers.receiver import Receiver, running_receiver
+from tests.worker.messages import await_sent
 from worker.webhooks import Courier
 
 URL = "https://clinic.example/hook"
@@ -117,7 +118,7 @@ def test_a_server_that_never_takes_a_message_is_given_up_until_its_clinic_enable
     courier = Courier(database, local_allowed=True)
     receiver.status = 503
     courier.deliver_due()
-    courier.wait()
+    await_sent(courier)
     assert len(receiver.messages) == 8
     (found,) = listed(mine)
     assert (found["pending"], found["given_up"], found["last_error"]) == (0, 1, "status_503")
@@ -127,7 +128,7 @@ def test_a_server_that_never_takes_a_message_is_given_up_until_its_clinic_enable
     receiver.status = 204
     mine.call("POST", f"{mine.submit().headers['Location']}/cancel")
     courier.deliver_due()
-    courier.wait()
+    await_sent(courier)
     headers, body = receiver.messages[-1]
     message = Webhook(secret).verify(body, headers)
     assert message["data"]["state"] == "cancelled"

@@ -41,7 +41,7 @@ from tests.servers.postgres import postgres_program, postgres_url
 BUCKET = "benchmark"
 SUBMITTERS, POLLERS = 16, 32
 
-Contender = Callable[[float], Load]
+Drive = Callable[[float], Load]
 """Loads one server for this many seconds."""
 
 
@@ -82,7 +82,7 @@ def measure(quick: bool) -> dict:
     }
 
 
-def _measure_in_turns(contenders: dict[str, Contender], rounds: int, seconds: float) -> dict[str, list[Load]]:
+def _measure_in_turns(contenders: dict[str, Drive], rounds: int, seconds: float) -> dict[str, list[Load]]:
     """Let everybody take a turn in each round; a first one, which warms everything up, does not count."""
     found: dict[str, list[Load]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
@@ -95,8 +95,8 @@ def _measure_in_turns(contenders: dict[str, Contender], rounds: int, seconds: fl
 
 def _name_contenders(
     clients: ProcessPoolExecutor, bare_port: int, served: dict[str, Served], sizes: Piles
-) -> dict[str, Contender]:
-    def load(port: int, make_requests: Callable[[], Sequence[Request]], status: int, connections: int) -> Contender:
+) -> dict[str, Drive]:
+    def load(port: int, make_requests: Callable[[], Sequence[Request]], status: int, connections: int) -> Drive:
         return lambda seconds: clients.submit(drive, port, make_requests(), status, connections, seconds).result()
 
     contenders = {}

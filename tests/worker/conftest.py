@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from shared.database import read_clock
 from shared.dispatch import Doorbell, make_celery
 from shared.settings import Settings
 from shared.storage import ObjectStore, open_object_store
@@ -31,7 +32,8 @@ def make_triage(settings, database, store) -> Iterator[Callable[..., Triage]]:
 
         def make(model: Model | None = None, store=store, doorbell=None, database=database, **changes) -> Triage:
             model = model or tiny_model()
-            announce_model(database, model)
+            with database.writing() as session:
+                announce_model(model, session, read_clock(session))
             analyst = Analyst(model, store, model.manifest.operating_point(), pool)
             doorbell = doorbell or Doorbell(make_celery(settings))
             return Triage(database, store, doorbell, analyst, settings.model_copy(update=changes))

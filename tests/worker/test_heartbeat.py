@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 from tests.worker.networks import tiny_model
 from tests.worker.steps import jpeg, state_of
 from worker.heartbeat import Heartbeat, Meter, process_name
-from worker.main import announce_model, note_model
+from worker.main import announce_model
 
 
 class Clock:
@@ -37,12 +37,13 @@ MODEL = tiny_model()
 
 @pytest.fixture
 def worker(database) -> Worker:
-    announce_model(database, MODEL)
+    with database.writing() as session:
+        announce_model(MODEL, session, read_clock(session))
     return Worker(uuid4(), process_name(), "cpu", 16, MODEL.digest, None)
 
 
 def heart_of(worker: Worker, database) -> Heartbeat:
-    return Heartbeat(database, worker, Meter(), partial(note_model, MODEL))
+    return Heartbeat(database, worker, Meter(), partial(announce_model, MODEL))
 
 
 def known(database) -> list[workers.KnownWorker]:

@@ -11,7 +11,7 @@ from shared.domain import State
 from shared.service_tables import DeliveryRow
 from tests.factories import add_case, add_photograph
 from tests.servers.receiver import running_receiver
-from tests.worker.messages import add_webhook, end_case, known
+from tests.worker.messages import add_webhook, await_sent, end_case, known
 from tests.worker.steps import deleted, end, jpeg, keep_for, open_upload, open_uploads, state_of
 from worker import housekeeping
 from worker.housekeeping import Housekeeping
@@ -53,7 +53,7 @@ def test_messages_already_begun_are_sent_and_no_others(database, clinic_id, stop
         courier = Courier(database, True, stopping)
         courier.deliver_due()
         stopping.set()
-        courier.wait()
+        await_sent(courier)
         told = len(receiver.messages)
     assert told < 40
     assert (known(database).delivered, known(database).pending) == (told, 40 - told)
@@ -73,7 +73,7 @@ def test_no_attempt_counts_for_a_message_that_a_stopping_courier_does_not_send(
     courier = Courier(database, True, stopping)
     for _ in range(2):
         courier.deliver_due()
-        courier.wait()
+        await_sent(courier)
     with database.reading() as session:
         assert session.scalar(select(func.sum(DeliveryRow.attempts))) == _AT_ONCE
 

@@ -19,7 +19,7 @@ from tests.factories import add_case, add_clinic, clinic_caller
 from tests.servers.receiver import Receiver, running_receiver
 from tests.servers.trickler import running_trickler
 from tests.waiting import is_waiting_for_a_lock, wait_until
-from tests.worker.messages import add_webhook, deliver, end_case, known
+from tests.worker.messages import add_webhook, await_sent, deliver, end_case, known
 from worker import webhooks as courier_module
 from worker.webhooks import Courier
 
@@ -62,7 +62,7 @@ def test_what_is_delivered_is_not_sent_again_and_many_are_sent_in_one_go(databas
     courier.deliver_due()
     wait_until(lambda: known(database).delivered == 40)
     courier.deliver_due()
-    courier.wait()
+    await_sent(courier)
     assert len({headers["webhook-id"] for headers, _ in receiver.messages}) == len(receiver.messages) == 40
 
 
@@ -165,7 +165,7 @@ def test_a_response_that_trickles_in_is_not_waited_for_and_holds_up_no_other_cli
         end_case(database, other)
         courier = Courier(database, local_allowed=True)
         courier.deliver_due()
-        courier.wait()
+        await_sent(courier)
     with database.reading() as session:
         held_up, prompt = webhooks.list_webhooks(session, None)
     assert (held_up.pending, held_up.last_error) == (courier_module._AT_ONCE - 1, "ReadTimeout")

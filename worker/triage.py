@@ -2,27 +2,26 @@
 
 import logging
 import math
-import random
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import takewhile
 
 from sqlalchemy.orm import Session
 
 from shared.database import Database, read_clock
 from shared.dispatch import Doorbell
 from shared.domain import Lease, State
-from shared.errors import ObjectInaccessible, Unavailable
+from shared.errors import Unavailable
 from shared.log_ids import logged_with, request_of
 from shared.settings import Settings
 from shared.storage import ObjectStore
-from shared.store import objects, queue, trail, webhooks, worklist
+from shared.store import queue, trail, webhooks, worklist
 from worker.analysis import Analyst, Finding, NoFinding, Outcome, Postponed, Reason, blame
 from worker.counters import ANALYSIS_FAILED, BATCH, ENDED, LATE, RETRIES, UNAVAILABLE, count_sweep, stage
+from worker.erasure import Erasure
 from worker.heartbeat import Meter
 from worker.watchdog import Watchdog
 
@@ -33,12 +32,6 @@ _POSTPONE_S, _POSTPONE_INACCESSIBLE_S, _POSTPONE_AT_MOST_S = 5.0, 60.0, 300.0
 """An inaccessible photograph is retried ever less often: many of them must not crowd out the others."""
 
 _RECORD_AGAIN_S = 0.5
-_ERASE_AT_ONCE = 20
-"""Cases per sweep, at four calls of S3 each: one that outlasts its interval lets the next take another thread."""
-
-_ERASE_REFUSED_AGAIN_S, _ERASE_AGAIN_S = 600.0, 10.0
-"""How long what could not be erased is skipped, so that it does not hold up the rest."""
-
 _RANK_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
@@ -54,10 +47,9 @@ class Triage:
         self._analyst, self._settings = analyst, settings
         self._seats = Seats(settings.worker_threads)
         self._watchdog = Watchdog(limit_s=settings.lease_s)
-        self._erased_up_to: objects.DeletedCase | None = None
-        self._erase_anew_at_s = 0.0
         self.meter = Meter()
         self.stopping = threading.Event()
+        self._erasure = Erasure(database, store, settings.lease_s, self.stopping)
 
     @property
     def device_lost(self) -> bool:
@@ -87,7 +79,7 @@ class Triage:
             waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
         _report(found)
         self._doorbell.ring(times=math.ceil(waiting / batch_size))
-        self._erase_deleted()
+        self._erasure.erase_some()
 
     def _analyze_next_batch(self) -> bool:
         """Claim and finish one batch; return False if nothing waits, or nothing can be done for what waits.
@@ -183,49 +175,6 @@ class Triage:
                     self._store.delete(outcome.analysis.overlay_key)
                 except Unavailable:
                     log.warning("late_overlay_left case_id=%s", outcome.lease.case_id)
-
-    def _erase_deleted(self) -> None:
-        """Erase objects of deleted cases, starting after those tried before: a failure must not block the others.
-
-        In random order, so that the sweeps of several workers share the cases instead of all erasing the same one.
-        """
-        now_s = time.monotonic()
-        if now_s >= self._erase_anew_at_s:
-            self._erased_up_to, self._erase_anew_at_s = None, now_s + _ERASE_REFUSED_AGAIN_S
-        with self._database.reading() as session:
-            # One lease later, no worker can still be storing an overlay of a case that was deleted meanwhile.
-            deleted_before = read_clock(session) - timedelta(seconds=self._settings.lease_s)
-            to_erase = objects.list_to_erase(session, deleted_before, _ERASE_AT_ONCE, self._erased_up_to)
-        if not to_erase:
-            return
-        self._erased_up_to = to_erase[-1]
-        shuffled = random.sample(to_erase, len(to_erase))
-        for deleted in takewhile(lambda _: not self.stopping.is_set(), shuffled):
-            with self._database.reading() as session:
-                if objects.is_erased(session, deleted.case_id):
-                    continue
-            try:
-                is_erased = self._erase(deleted)
-            except Unavailable:
-                self._erase_anew_at_s = min(self._erase_anew_at_s, time.monotonic() + _ERASE_AGAIN_S)
-                return
-            if is_erased:
-                with self._database.writing() as session:
-                    objects.mark_erased(session, deleted.case_id, read_clock(session))
-
-    def _erase(self, deleted: objects.DeletedCase) -> bool:
-        """Erase a case's objects, or return False if they alone are inaccessible.
-
-        Raises:
-            Unavailable: the whole store is unavailable.
-        """
-        try:
-            self._store.erase_case(deleted.clinic_id, deleted.case_id)
-        except ObjectInaccessible as error:
-            self._store.check_after(error)
-            log.warning("erasure_refused case_id=%s reason=%s", deleted.case_id, error.__cause__)
-            return False
-        return True
 
 
 def _end_leases(session: Session, outcomes: Sequence[Outcome], now: datetime) -> queue.Recorded:

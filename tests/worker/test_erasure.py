@@ -17,7 +17,7 @@ from tests.faults.network.proxy import Swallow
 from tests.shared.buckets import answers
 from tests.waiting import wait_until
 from tests.worker.steps import open_upload, open_uploads
-from worker import triage as triage_module
+from worker import erasure
 from worker.housekeeping import Housekeeping
 
 
@@ -61,7 +61,7 @@ def left_of(database: Database) -> set[UUID]:
 def test_cases_that_cannot_be_erased_are_skipped_however_many_and_retried_later(
     make_triage, database, store, clinic_id, monkeypatch, caplog, error
 ):
-    monkeypatch.setattr(triage_module, "_ERASE_AT_ONCE", 2)
+    monkeypatch.setattr(erasure, "_AT_ONCE", 2)
     monkeypatch.setattr("shared.storage._PAUSE_AFTER_TIMEOUT_S", 0)
     deleted = delete_cases(database, store, clinic_id, 6)
     refusing = Refusing(store, set(deleted[:4]), error)
@@ -71,7 +71,7 @@ def test_cases_that_cannot_be_erased_are_skipped_however_many_and_retried_later(
     assert left_of(database) == set(deleted[:4])
     assert error is Unavailable or f"erasure_refused case_id={deleted[0]}" in caplog.text
     refusing.kept = set()
-    monkeypatch.setattr(triage, "_erase_anew_at_s", 0)
+    monkeypatch.setattr(triage._erasure, "_anew_at_s", 0)
     for _ in range(3):
         triage.sweep()
     assert left_of(database) == set()
@@ -138,7 +138,7 @@ def test_deletions_that_are_never_answered_stop_neither_the_sweep_nor_the_purge(
         triage.sweep()
     assert left_of(database) == set(deleted)
     assert caplog.text.count("erasure_refused") == 0
-    monkeypatch.setattr(triage, "_erase_anew_at_s", 0)
+    monkeypatch.setattr(triage._erasure, "_anew_at_s", 0)
     wait_until(lambda: answers(proxied_store))
     with network.behaving(Swallow(asked=str(deleted[0]).encode())):
         triage.sweep()

@@ -7,8 +7,8 @@ JOURNEYS := tests/journey tests/rehearsal
 FAULTS := tests/faults
 NETWORK := tests/faults/network
 
-.PHONY: demo up test test-api test-deploy test-journeys test-others test-faults test-network faults rehearsal bench fuzz \
-	schemathesis audit docs pictures clean
+.PHONY: demo up test test-api test-deploy test-journeys test-others test-faults-embedded test-faults-postgresql test-network \
+	faults rehearsal bench fuzz schemathesis audit docs pictures clean
 
 demo: .venv/installed
 	$(BIN)/dermqueue demo
@@ -20,11 +20,12 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --jobs 4 --keep-going test-api test-deploy test-journeys test-others
-	$(MAKE) --jobs 2 --keep-going test-faults test-network
+	$(MAKE) --jobs 3 --keep-going test-faults-embedded test-faults-postgresql test-network
 
-# Four parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards, two at a
-# time and with nothing else, since what they measure depends on timeouts. More threads than cores would wait for each other.
-test-api test-deploy test-journeys test-others test-faults test-network: export OMP_NUM_THREADS := 1
+# Four parts in parallel, for the two cores of a small machine: whole stacks mostly wait. The faults run afterwards and with
+# nothing else, since what they measure depends on timeouts; on both kinds of database at once, since they leave the cores idle
+# for most of the time. More threads than cores would wait for each other.
+test-api test-deploy test-journeys test-others test-faults-embedded test-faults-postgresql test-network: export OMP_NUM_THREADS := 1
 
 test-api: .venv/installed-test
 	$(BIN)/pytest $(API)
@@ -38,8 +39,11 @@ test-journeys: .venv/installed-test
 test-others: .venv/installed-test
 	$(BIN)/pytest $(patsubst %,--ignore %,$(API) $(DEPLOY) $(JOURNEYS) $(FAULTS))
 
-test-faults: .venv/installed-test
-	$(BIN)/pytest $(FAULTS) --ignore $(NETWORK)
+test-faults-embedded: .venv/installed-test
+	$(BIN)/pytest $(FAULTS) --ignore $(NETWORK) -k 'not postgresql'
+
+test-faults-postgresql: .venv/installed-test
+	$(BIN)/pytest $(FAULTS) --ignore $(NETWORK) -k postgresql
 
 test-network: .venv/installed-test
 	$(BIN)/pytest $(NETWORK)

@@ -61,7 +61,7 @@ def identify(key: str, address: str) -> Caller:
         TooMany: the key is invalid, and see `authorize`. A valid key always works: a clinic's devices share an address.
     """
     try:
-        with services().database.looking() as connection:
+        with services().database.autocommitting() as connection:
             return access.authenticate(connection, key)
     except NotAuthenticated as error:
         services().throttle.check(address)

@@ -162,7 +162,7 @@ def find_case(case_id: UUID) -> Case:
     Raises:
         NotFound: `case_not_found`.
     """
-    with services().database.looking() as connection:
+    with services().database.autocommitting() as connection:
         return cases.read_case(connection, caller(), case_id)
 
 

@@ -62,7 +62,7 @@ def submit_photograph(to: Services, caller: Caller, form: SubmitForm, idempotenc
     """
     digest = digest_request(form.model_dump(mode="json", exclude={"image"}), form.image.stream)
     asked = _Request(caller, form, idempotency_key, digest)
-    with to.database.looking() as connection:
+    with to.database.autocommitting() as connection:
         if accepted := _find_accepted(connection, asked):
             return accepted
         to.backlog.check_room(connection, caller.clinic_id)
@@ -228,7 +228,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
 
 
 def _find_winner(to: Services, asked: _Request) -> Case | None:
-    with to.database.looking() as connection:
+    with to.database.autocommitting() as connection:
         return _find_accepted(connection, asked)
 
 

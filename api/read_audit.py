@@ -26,7 +26,7 @@ class ReadAudit:
         results = [case_id for case_id in with_result if (reader.key_id, case_id) not in self._known]
         if not results:
             return
-        with self._database.looking() as connection:
+        with self._database.autocommitting() as connection:
             unread = trail.find_unread(connection, reader, results)
         if unread:
             with self._database.writing() as session:

@@ -11,7 +11,7 @@ from api.limits import Backlog, KeyUses, Throttle
 from api.read_audit import ReadAudit
 from api.thumbnails import Thumbnails
 from shared.database import Database, open_database
-from shared.dispatch import BusyDoorbell, Doorbell, make_celery
+from shared.dispatch import BackgroundDoorbell, Doorbell, make_celery
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.storage import ObjectStore, open_object_store
@@ -32,7 +32,7 @@ class Services:
     settings: Settings
     database: Database
     store: ObjectStore
-    doorbell: BusyDoorbell
+    doorbell: BackgroundDoorbell
     waiting_seats: BoundedSemaphore
     photograph_seats: BoundedSemaphore
     picture_seats: BoundedSemaphore
@@ -53,7 +53,7 @@ def open_services(settings: Settings) -> Services:
         settings=settings,
         database=database,
         store=open_object_store(settings, max_connections=max(1, settings.api_threads // 4)),
-        doorbell=BusyDoorbell(Doorbell(make_celery(settings))),
+        doorbell=BackgroundDoorbell(Doorbell(make_celery(settings))),
         waiting_seats=BoundedSemaphore(settings.api_threads // 2),
         photograph_seats=BoundedSemaphore(settings.photographs_in_memory),
         picture_seats=BoundedSemaphore(pictures),

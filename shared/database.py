@@ -41,11 +41,11 @@ class Database:
     def __init__(self, engine: Engine):
         self.engine = engine
         if engine.dialect.name == "sqlite":
-            self._turn, self._looker = _Turn(), engine
+            self._turn, self._autocommitting = _Turn(), engine
             # A deferred transaction that turns into a writer fails at once when another writes; an immediate one waits.
             self.writer, reader = _beginning(engine, "IMMEDIATE"), _beginning(engine, "DEFERRED")
         else:
-            self._turn, self._looker = nullcontext, engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._turn, self._autocommitting = nullcontext, engine.execution_options(isolation_level="AUTOCOMMIT")
             self.writer, reader = engine, engine.execution_options(postgresql_readonly=True)
         self._writing = sessionmaker(self.writer, expire_on_commit=False)
         self._reading = sessionmaker(reader)
@@ -63,9 +63,9 @@ class Database:
             yield session
 
     @contextmanager
-    def looking(self) -> Iterator[Connection]:
+    def autocommitting(self) -> Iterator[Connection]:
         """Run queries of columns alone in autocommit mode: no BEGIN, no COMMIT and no session."""
-        with _translated(), self._looker.connect() as connection:
+        with _translated(), self._autocommitting.connect() as connection:
             yield connection
 
 
@@ -157,7 +157,7 @@ def _try_connections_after_a_pause(engine: Engine) -> None:
 def _beginning(engine: Engine, mode: str) -> Engine:
     """Return an engine on the same connections whose transactions begin in this SQLite mode."""
     own = engine.execution_options()
-    # Not on the engine itself: `looking` would pay for its events.
+    # Not on the engine itself: `autocommitting` would pay for its events.
     event.listen(own, "begin", lambda connection: connection.exec_driver_sql(f"BEGIN {mode}"))
     return own
 

@@ -108,7 +108,7 @@ class Doorbell:
         return True
 
 
-class BusyDoorbell:
+class BackgroundDoorbell:
     """Rings in the background: no caller waits for the broker, and calls in quick succession share one ring.
 
     A call made during a ring causes one more, so no committed case is missed. The sweep makes up for rings still due

@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, every_s: 
 
 
 def await_rings() -> None:
-    """Return once this process's busy doorbells have sent all that they were asked for."""
+    """Return once this process's background doorbells have sent all that they were asked for."""
     wait_until(lambda: all(thread.name != "doorbell" for thread in threading.enumerate()))
 
 

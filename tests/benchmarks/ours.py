@@ -73,5 +73,5 @@ def drain(rig: Rig, workers: Sequence[str], photographs: Sequence[Path]) -> floa
 def count_open(database: Database) -> int:
     """Return how many cases wait or run."""
     is_open = CaseRow.state.in_((State.QUEUED, State.RUNNING))
-    with database.looking() as connection:
+    with database.autocommitting() as connection:
         return connection.scalar(select(func.count()).select_from(CaseRow).where(is_open))

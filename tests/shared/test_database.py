@@ -145,7 +145,7 @@ def test_a_reading_transaction_on_postgresql_cannot_write_and_leaves_no_trace_on
 
 
 def test_looking_twice_shows_what_was_committed_in_between_and_leaves_no_trace_on_the_connection(database):
-    with database.looking() as connection:
+    with database.autocommitting() as connection:
         before = count_clinics(connection)
         add_clinic(database)
         assert count_clinics(connection) == before + 1
@@ -252,7 +252,7 @@ def test_a_server_that_was_made_read_only_is_left_for_another_connection(databas
     make_table(database)
 
 
-@pytest.mark.parametrize("transaction", ["reading", "looking", "writing"])
+@pytest.mark.parametrize("transaction", ["reading", "autocommitting", "writing"])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_an_unreachable_database_is_a_transient_error_whose_sentence_gives_nothing_away(kind, transaction, tmp_path):
     url = {
@@ -272,7 +272,7 @@ def test_opening_a_database_connects_to_nothing(tmp_path):
 
 
 def test_the_clock_is_the_current_time_in_utc_and_advances_within_a_transaction(database):
-    with database.writing() as session, database.looking() as connection:
+    with database.writing() as session, database.autocommitting() as connection:
         first = read_clock(session)
         time.sleep(0.002)
         second = read_clock(session)

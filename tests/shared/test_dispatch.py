@@ -25,7 +25,7 @@ from shared.dispatch import (
     PURGE,
     SWEEP,
     SWEEP_QUEUE,
-    BusyDoorbell,
+    BackgroundDoorbell,
     Doorbell,
     make_celery,
 )
@@ -225,7 +225,7 @@ class SlowDoorbell:
 def test_a_caller_of_a_busy_bell_does_not_wait_and_is_rung_for_afterwards(monkeypatch):
     monkeypatch.setattr(dispatch, "_RING_AT_MOST_EVERY_S", 0.0)
     slow = SlowDoorbell()
-    bell = BusyDoorbell(slow)
+    bell = BackgroundDoorbell(slow)
     for _ in range(100):
         slow.asked += 1
         bell.ring()
@@ -245,7 +245,7 @@ def test_a_busy_bell_rings_again_after_an_unforeseen_error(monkeypatch):
             if len(rung) == 1:
                 raise RuntimeError("unforeseen")
 
-    bell = BusyDoorbell(Breaking())
+    bell = BackgroundDoorbell(Breaking())
     bell.ring()
     wait_until(lambda: rung == [0] and not bell._is_ringing)
     bell.ring()
@@ -253,7 +253,7 @@ def test_a_busy_bell_rings_again_after_an_unforeseen_error(monkeypatch):
 
 
 def test_a_bell_that_was_idle_for_a_while_rings_at_once_and_leaves_no_thread(make, broker_url, broker):
-    bell = BusyDoorbell(Doorbell(make(broker_url)))
+    bell = BackgroundDoorbell(Doorbell(make(broker_url)))
     for rings in (1, 2):
         bell.ring()
         wait_until(lambda rings=rings: broker.llen(ANALYZE_QUEUE) == rings)
@@ -263,7 +263,7 @@ def test_a_bell_that_was_idle_for_a_while_rings_at_once_and_leaves_no_thread(mak
 
 def test_a_busy_bell_limits_how_often_it_rings(make, broker_url, broker, monkeypatch):
     monkeypatch.setattr(dispatch, "_RING_AT_MOST_EVERY_S", 0.2)
-    bell = BusyDoorbell(Doorbell(make(broker_url)))
+    bell = BackgroundDoorbell(Doorbell(make(broker_url)))
     for _ in range(50):
         bell.ring()
     await_rings()

@@ -21,7 +21,7 @@ from worker.training.dataset import LabelledImages, retouch
 from worker.training.figures import challenge_figures
 from worker.training.gaze import add_lesions, share_off_lesion
 from worker.training.loss import cross_entropy, make_targets, mix, weigh_classes
-from worker.training.precision import half_precision
+from worker.training.precision import mixed_precision
 from worker.training.recipe import Augmentation, Recipe
 from worker.training.teacher import Teacher
 
@@ -143,7 +143,7 @@ class FineTuning:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(progress, self.recipe.warmup_share)
         inputs = standardise(images, self.recipe.preprocessing).contiguous(memory_format=torch.channels_last)
-        with half_precision(self.device, learning=self.recipe.network):
+        with mixed_precision(self.device, training=self.recipe.network):
             logits, features = self.network(inputs)
         loss = cross_entropy(logits, targets, self.class_weights, self.recipe.loss.focal_gamma)
         if self.recipe.loss.off_lesion:

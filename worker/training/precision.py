@@ -1,16 +1,16 @@
-"""Whether training computes in half precision: only where that is faster, and always the same on one machine."""
+"""Mixed precision in training: only where that is faster, and always the same on one machine."""
 
 import torch
 
 from shared.bundle import Architecture
 
 
-def half_precision(device: torch.device, learning: Architecture | None = None) -> torch.autocast:
+def mixed_precision(device: torch.device, training: Architecture | None = None) -> torch.autocast:
     """Return a context in which torch computes in bfloat16 where that pays: on most GPUs, and some CPUs.
 
     On CPUs, gradients of depthwise convolutions take longer in it: the light network trains a quarter faster without.
     """
-    pays = bfloat16_pays(device.type) and (device.type == "cuda" or learning != "efficientnet-lite0")
+    pays = bfloat16_pays(device.type) and (device.type == "cuda" or training != "efficientnet-lite0")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)
 
 

@@ -17,7 +17,7 @@ from worker.training.batches import in_batches
 from worker.training.dataset import Images, LabelledImages, prepare
 from worker.training.fine_tune import OnStep
 from worker.training.folds import assign_folds
-from worker.training.precision import half_precision
+from worker.training.precision import mixed_precision
 from worker.training.recipe import SvmRecipe
 from worker.training.self_training import Predict
 
@@ -52,7 +52,7 @@ def _average_maps(network: LesionNetwork, frames: torch.Tensor, preprocessing: P
     """Return float32 (n, K) for squashed frames, uint8 (n, 256, 256, 3)."""
     device = network.classifier.weight.device
     pixels = prepare(frames, preprocessing).to(device)
-    with half_precision(device):
+    with mixed_precision(device):
         _, maps = network(normalise(pixels, preprocessing))
     return maps.float().mean(dim=(2, 3)).cpu().numpy()
 

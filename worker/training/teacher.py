@@ -13,7 +13,7 @@ from shared.bundle import WEIGHTS_NAME
 from shared.domain import CLASSES
 from worker.model import Model, choose_commands_device, load_model
 from worker.network import LesionNetwork, load_starting_weights, predict
-from worker.training.precision import bfloat16_pays, half_precision
+from worker.training.precision import bfloat16_pays, mixed_precision
 from worker.training.recipe import Recipe
 from worker.training.record import describe_weights, read_learnt, read_record
 
@@ -39,7 +39,7 @@ class Teacher:
         """
         seen = functional.interpolate(images, (self.side, self.side), mode="bilinear")
         pixels = seen.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()
-        with half_precision(images.device):
+        with mixed_precision(images.device):
             probabilities = self.predict(pixels.cpu().numpy())
         return torch.from_numpy(probabilities).float().to(images.device)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from worker.training import precision
-from worker.training.precision import bfloat16_pays, half_precision
+from worker.training.precision import bfloat16_pays, mixed_precision
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_gpu_that_only_emulates_it_computes_in_float32(monkeypatch, generation
 def test_what_is_computed_in_it_is_bfloat16_where_it_pays_but_for_the_light_network(monkeypatch, pays):
     monkeypatch.setattr(precision, "bfloat16_pays", lambda device_type: pays)
     some = torch.ones(2, 2)
-    with half_precision(torch.device("cpu"), learning="resnet50-v1"):
+    with mixed_precision(torch.device("cpu"), training="resnet50-v1"):
         assert (some @ some).dtype == (torch.bfloat16 if pays else torch.float32)
-    with half_precision(torch.device("cpu"), learning="efficientnet-lite0"):
+    with mixed_precision(torch.device("cpu"), training="efficientnet-lite0"):
         assert (some @ some).dtype == torch.float32

@@ -1,7 +1,7 @@
 """Real servers for the whole suite, and Chromium: started here once, they die with it."""
 
-import os
 import gc
+import os
 import secrets
 import shutil
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ from api.services import Services, seated
 from shared.database import read_clock
 from shared.domain import REFERENCE_LENGTH, Caller, Case, NewCase, Photograph, Priority
 from shared.durability import sync_disk_of
-from shared.errors import Conflict, ObjectMissing, RequestInvalid, Unavailable
+from shared.errors import Conflict, NotFound, ObjectMissing, RequestInvalid, Unavailable
 from shared.object_keys import photograph_key
 from shared.photograph import inspect_photograph
 from shared.store import cases, submissions, trail, uploads
@@ -215,7 +215,7 @@ def _accept(to: Services, asked: _Request, case: NewCase, tie: Tie = lambda sess
             accepted = cases.add_case(session, case, now)
             tie(session)
             trail.audit(session, asked.caller, "case.submitted", [case.id], now)
-    except Conflict:
+    except (Conflict, NotFound):
         with suppress(Unavailable):  # nothing refers to it: at worst, it is left in the store
             to.store.delete(case.photograph.key)
         if winner := _find_winner(to, asked):

@@ -88,6 +88,7 @@ def restore(file: Path, data_dir: Path, on_event: OnEvent, track: Track) -> Repo
             _restore_objects(backup, promised, store, track)
             missing = [promise for promise in track(promised, "reading") if _fetch(store, promise) is None]
         write_private(data_dir / KEYS, backup.read(KEYS).decode())
+        sync_disk_of(data_dir)  # the objects first, then the database that promises them
         staged.replace(data_dir / DATABASE)
         sync_disk_of(data_dir)
     return _report(promised, missing)

@@ -127,7 +127,12 @@ class BackgroundDoorbell:
             if self._is_ringing:
                 return
             self._is_ringing = True
-        Thread(target=self._ring_while_asked, name="doorbell", daemon=True).start()
+        try:
+            Thread(target=self._ring_while_asked, name="doorbell", daemon=True).start()
+        except RuntimeError as error:  # the system gives us no thread: the cases are committed, and the sweep will ring
+            with self._lock:
+                self._is_ringing = False
+            log.warning("doorbell_not_rung reason=%s", error)
 
     def _ring_while_asked(self) -> None:
         try:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared.domain import LONGEST_LEASE_S
 from shared.errors import ConfigurationInvalid
 
 PREFIX = "DERMQUEUE_"
@@ -109,7 +110,9 @@ class Settings(DeviceSettings):
     )
     batch_size: int = Field(16, ge=1, le=256)
     worker_threads: int = Field(2, ge=1, le=16, description="one batch decodes while another is on the device")
-    lease_s: float = Field(60, ge=1, description="a case without a result after this time goes to another worker")
+    lease_s: float = Field(
+        60, ge=1, le=LONGEST_LEASE_S, description="a case without a result after this time goes to another worker"
+    )
     sweep_interval_s: float = Field(2, gt=0)
 
     max_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024)

@@ -1,6 +1,7 @@
 """Analyses one batch: fetches and decodes in parallel, runs one forward pass, stores the overlays."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from worker.quality import NOT_DERMOSCOPIC, inspect_frame
 _CODE_VERSION = version("dermqueue")
 _LARGE_AT_ONCE = 4
 """Large photographs decoded at once, at up to 360 MB each: 1.4 GB in total; one per thread would take 6 GB."""
+
+_IN_TURN_S = 10.0
+"""With the deadline of the fetches before, and of the last one that begins within it: below the default lease."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class Postponed:
     def counted(self) -> bool:
         """Whether it costs the case an attempt."""
         return self.reason is Reason.ANALYSIS_FAILED
+
+    @property
+    def has_timed_out(self) -> bool:
+        """Whether the store did not return its photograph in time."""
+        return self.reason is Reason.PHOTOGRAPH_TIMED_OUT
 
     @property
     def alone(self) -> bool:
@@ -131,18 +140,25 @@ class Analyst:
         return [item for item in prepared if not isinstance(item, _Decoded)] + self._read_and_finish(decoded)
 
     def _explain_timeouts(self, prepared: list[Outcome | _Decoded]) -> list[Outcome | _Decoded]:
-        """Blame the store for photographs that timed out, unless it answers otherwise."""
-        timed_out = [
-            item.lease
-            for item in prepared
-            if isinstance(item, Postponed) and item.reason is Reason.PHOTOGRAPH_TIMED_OUT
-        ]
-        if not timed_out or any(isinstance(item, _Decoded) for item in prepared) or self._photographs.answers():
+        """Find out why photographs timed out, if all that were asked for did: the store, the line to it, or they.
+
+        All cases of an outage would seem inaccessible otherwise, and large photographs would keep each other from
+        coming through a narrow line every time.
+        """
+        timed_out = [item for item in prepared if isinstance(item, Postponed) and item.has_timed_out]
+        if not timed_out or any(isinstance(item, _Decoded) for item in prepared):
             return prepared
-        for lease in timed_out:
-            self._photographs.forget(lease.case_id)
-        others = [item for item in prepared if item.lease not in timed_out]
-        return others + [Postponed(lease, Reason.STORE_UNAVAILABLE) for lease in timed_out]
+        others = [item for item in prepared if item not in timed_out]
+        if self._photographs.answers():
+            return others + (self._fetch_in_turn(timed_out) if len(timed_out) > 1 else timed_out)
+        for item in timed_out:
+            self._photographs.forget(item.lease.case_id)
+        return others + [Postponed(item.lease, Reason.STORE_UNAVAILABLE) for item in timed_out]
+
+    def _fetch_in_turn(self, timed_out: Sequence[Postponed]) -> list[Outcome | _Decoded]:
+        """Fetch photographs one by one, each with the whole line to itself, as long as their leases allow."""
+        until_s, again = time.monotonic() + _IN_TURN_S, self._settle(self._fetch_and_decode)
+        return [again(item.lease) if time.monotonic() < until_s else item for item in timed_out]
 
     def _read_and_finish(self, decoded: Sequence[_Decoded]) -> list[Outcome]:
         if not decoded:

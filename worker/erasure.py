@@ -38,8 +38,8 @@ class Erasure:
         if now_s >= self._anew_at_s:
             self._up_to, self._anew_at_s = None, now_s + _REFUSED_AGAIN_S
         with self._database.reading() as session:
-            # One lease later, no worker can still be storing an overlay of a case that was deleted meanwhile.
-            deleted_before = read_clock(session) - timedelta(seconds=self._lease_s)
+            # Two leases later, no worker can still be storing an overlay: its watchdog counts from after the claim.
+            deleted_before = read_clock(session) - timedelta(seconds=2 * self._lease_s)
             to_erase = objects.list_to_erase(session, deleted_before, _AT_ONCE, self._up_to)
         if not to_erase:
             return

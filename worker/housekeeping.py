@@ -1,4 +1,4 @@
-"""Removes what need no longer be kept: outdated cases, expired uploads, orphaned objects, names of refused files."""
+"""Removes what need no longer be kept: outdated cases, expired uploads, orphaned objects, abandoned submissions."""
 
 import logging
 import time
@@ -25,7 +25,7 @@ _AT_ONCE = 20
 # soon followed by cases. Of the last of these before a restore, a human has the rest of the month.
 _ORPHAN_GRACE = timedelta(days=30)
 _FOLLOWED_WITHIN = timedelta(days=14)
-_REFUSED_NAMES_KEPT = timedelta(days=30)
+_ABANDONED_KEPT = timedelta(days=30)
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Housekeeping:
         outdated = self._delete_outdated()
         with self._database.writing() as session:
             webhooks.forget_old_deliveries(session, read_clock(session))
-            submissions.forget_refused_names(session, read_clock(session) - _REFUSED_NAMES_KEPT)
+            submissions.forget_abandoned(session, read_clock(session) - _ABANDONED_KEPT)
             cases.forget_sizes(session)
         with self._database.reading() as session:
             entries, head = trail.read_head(session)

@@ -77,6 +77,7 @@ class Triage:
             webhooks.announce(session, found.failed, now)
             trail.audit(session, trail.WORKER, "case.failed", found.failed, now)
             waiting = queue.count_waiting(session, now, at_most=batch_size * self._settings.worker_threads)
+            waiting = waiting or queue.bring_forward(session, now, _POSTPONE_AT_MOST_S)
         _report(found)
         self._doorbell.ring(times=math.ceil(waiting / batch_size))
         self._erasure.erase_some()

@@ -102,7 +102,7 @@ def worker_health(progress_file: Path, data_dir: Path) -> None:
 )
 def beat(data_dir: Path, schedule_file: Path | None) -> None:
     """Run the scheduler of sweeps, webhook messages and purges. One is enough; two do no harm."""
-    scheduler = "celery.beat:PersistentScheduler" if schedule_file else "celery.beat:Scheduler"
+    scheduler = f"deploy.schedulers:{'File' if schedule_file else 'Memory'}Scheduler"
     celery = make_celery(load_settings(data_dir))
     celery.Beat(scheduler=scheduler, schedule=str(schedule_file), loglevel="INFO", quiet=True).run()
 

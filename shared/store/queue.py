@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Select, Update, func, insert, select, update
+from sqlalchemy import Connection, Select, Update, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.domain import (
     CLASSES,
+    LONGEST_LEASE_S,
     ActivationMaps,
     Analysis,
     Lease,
@@ -115,10 +116,14 @@ def return_case(session: Session, lease: Lease, available_at: datetime, *, alone
 
 
 def sweep_leases(session: Session, now: datetime) -> Sweep:
-    """Return the cases whose lease expired to the queue, or fail those that were tried too often."""
+    """Return the cases whose lease expired to the queue, or fail those that were tried too often.
+
+    A lease that ends later than any can was given before the clock was set back.
+    """
+    expires_at, latest = CaseRow.lease_expires_at, now + timedelta(seconds=LONGEST_LEASE_S)
     expired = session.execute(
         select(CaseRow.id, CaseRow.attempts)
-        .where(CaseRow.state == State.RUNNING, CaseRow.lease_expires_at < now)
+        .where(CaseRow.state == State.RUNNING, or_(expires_at < now, expires_at > latest))
         .with_for_update(skip_locked=True)
     )
     case_ids = defaultdict(list)
@@ -130,6 +135,12 @@ def sweep_leases(session: Session, now: datetime) -> Sweep:
         session.execute(_ending(**after).where(CaseRow.id.in_(alike)))
     returned = case_ids.pop(None, [])
     return Sweep(len(returned), [case_id for failed in case_ids.values() for case_id in failed])
+
+
+def bring_forward(session: Session, now: datetime, longest_pause_s: float) -> int:
+    """Make cases available that wait longer than any pause: the clock was set back. Return how many."""
+    hidden = CaseRow.state == State.QUEUED, CaseRow.available_at > now + timedelta(seconds=longest_pause_s)
+    return session.execute(update(CaseRow).where(*hidden).values(available_at=now)).rowcount
 
 
 def count_waiting(session: Session | Connection, now: datetime, at_most: int) -> int:

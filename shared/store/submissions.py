@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.domain import REFERENCE_LENGTH, State
 from shared.errors import Conflict, NotFound
 from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow
+
+_CASES_SENT = select(CaseRow.id).join(SubmissionItemRow, SubmissionItemRow.case_id == CaseRow.id)
+_FORGET_REQUEST = update(SubmissionRow).values(request_sha256="", idempotency_key=None)
 
 
 @dataclass(frozen=True)
@@ -113,32 +116,50 @@ def add_item(
 
 def finish_submission(session: Session, submission_id: UUID, now: datetime) -> None:
     """Record that every photograph was processed."""
-    session.execute(
+    finished = session.execute(
         update(SubmissionRow)
         .where(SubmissionRow.id == submission_id, SubmissionRow.finished_at.is_(None))
         .values(finished_at=now)
     )
+    if finished.rowcount and _has_case(session, submission_id):
+        _forget_if_erased(session, submission_id)
 
 
 def forget_case(session: Session, case_id: UUID) -> None:
     """Remove the file name of a deleted case; with a submission's last case, also its digest and key, which identify
     copies of its photographs.
+
+    An unfinished submission keeps both: without them, the same request would begin anew and bring the case back.
     """
     of_case = SubmissionItemRow.case_id == case_id
     session.execute(update(SubmissionItemRow).where(of_case).values(name=""))
     sent_with = SubmissionRow.id.in_(select(SubmissionItemRow.submission_id).where(of_case))
     for row in session.scalars(select(SubmissionRow).where(sent_with).with_for_update()):
-        left = select(CaseRow.id).join(SubmissionItemRow, SubmissionItemRow.case_id == CaseRow.id)
-        left = left.where(SubmissionItemRow.submission_id == row.id, CaseRow.deleted_at.is_(None))
-        if session.scalar(left.limit(1)) is None:
-            row.request_sha256, row.idempotency_key = "", None
+        if row.finished_at is not None:
+            _forget_if_erased(session, row.id)
 
 
-def forget_refused_names(session: Session, begun_before: datetime) -> None:
-    """Remove the file names of refused photographs: they may name a patient, and no deletion of a case removes them."""
-    begun = select(SubmissionRow.id).where(SubmissionRow.created_at < begun_before)
-    refused = SubmissionItemRow.submission_id.in_(begun), SubmissionItemRow.case_id.is_(None)
-    session.execute(update(SubmissionItemRow).where(*refused, SubmissionItemRow.name != "").values(name=""))
+def _forget_if_erased(session: Session, submission_id: UUID) -> None:
+    if not _has_case(session, submission_id, CaseRow.deleted_at.is_(None)):
+        session.execute(_FORGET_REQUEST.where(SubmissionRow.id == submission_id))
+
+
+def _has_case(session: Session, submission_id: UUID, *of_kind: ColumnElement[bool]) -> bool:
+    of_submission = _CASES_SENT.where(SubmissionItemRow.submission_id == submission_id, *of_kind)
+    return session.scalar(of_submission.limit(1)) is not None
+
+
+def forget_abandoned(session: Session, begun_before: datetime) -> None:
+    """Remove what no deletion of a case removes: the names of refused photographs, which may name a patient, and the
+    digests and keys of submissions that were never finished and have no case left.
+    """
+    begun = SubmissionRow.created_at < begun_before
+    in_begun = SubmissionItemRow.submission_id.in_(select(SubmissionRow.id).where(begun))
+    refused = in_begun, SubmissionItemRow.case_id.is_(None), SubmissionItemRow.name != ""
+    session.execute(update(SubmissionItemRow).where(*refused).values(name=""))
+    left = _CASES_SENT.where(SubmissionItemRow.submission_id == SubmissionRow.id, CaseRow.deleted_at.is_(None))
+    unfinished = SubmissionRow.finished_at.is_(None), SubmissionRow.request_sha256 != ""
+    session.execute(_FORGET_REQUEST.where(begun, *unfinished, ~left.exists()))
 
 
 def read_submission(session: Session, clinic_id: UUID, submission_id: UUID) -> Submission:

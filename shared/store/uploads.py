@@ -55,7 +55,7 @@ def find_upload(session: Session, clinic_id: UUID, upload_id: UUID, now: datetim
     """
     row = session.scalar(select(UploadRow).where(UploadRow.id == upload_id, UploadRow.clinic_id == clinic_id))
     if row is None or (row.expires_at + _KEPT_AFTER <= now and row.case_id is None):
-        raise NotFound("upload_not_found", "There is no such upload, or it has expired. Request a new one.")
+        raise _not_found()
     if row.case_id is not None:
         raise _used()
     return Upload(row.id, row.clinic_id, row.object_key, row.sha256, row.expires_at)
@@ -66,6 +66,7 @@ def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
 
     Raises:
         Conflict: `upload_used`: another request came first.
+        NotFound: `upload_not_found`: it expired meanwhile.
     """
     used = session.execute(
         update(UploadRow)
@@ -73,7 +74,11 @@ def use_upload(session: Session, upload_id: UUID, case_id: UUID) -> None:
         .values(case_id=case_id, sha256=None)
     )
     if not used.rowcount:
-        raise _used()
+        raise _not_found() if session.get(UploadRow, upload_id) is None else _used()
+
+
+def _not_found() -> NotFound:
+    return NotFound("upload_not_found", "There is no such upload, or it has expired. Request a new one.")
 
 
 def _used() -> Conflict:

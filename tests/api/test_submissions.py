@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import pytest
 
 from shared.errors import Unavailable
+from shared.store import submissions
 from tests import images
 from tests.api.calls import JPEG, Api, Clinic, File, read_problem
 from tests.api.ways_in import codes, send_archive, send_by, send_many, send_submission
@@ -189,11 +191,26 @@ def test_a_request_that_broke_off_goes_on_where_it_stopped(
     assert len(rows("cases")) == len(stored_keys(clinic)) == 3
 
 
-def test_a_photograph_whose_case_was_deleted_meanwhile_does_not_come_back(clinic, breaks_off, rows):
-    breaks_off(2, Unavailable("storage_unavailable", "Away."))
-    read_problem(send_many(clinic, THREE, SAME_KEY), 503)
+@pytest.mark.parametrize("headers", [{}, SAME_KEY], ids=["no key", "key"])
+@pytest.mark.parametrize("taken", [1, 2])
+def test_a_photograph_whose_case_was_deleted_meanwhile_does_not_come_back(clinic, breaks_off, rows, taken, headers):
+    breaks_off(taken, Unavailable("storage_unavailable", "Away."))
+    read_problem(send_many(clinic, THREE, headers), 503)
     clinic.call("DELETE", f"/v1/cases/{rows('cases')[0].id}")
+    send_many(clinic, THREE, headers)
+    assert len(rows("cases")) == 3
+
+
+def test_a_submission_all_of_whose_cases_were_deleted_before_its_end_keeps_no_digest(clinic, rows, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(submissions, "finish_submission", Mock(side_effect=RuntimeError("died")))
+        read_problem(send_many(clinic, THREE, SAME_KEY), 500)
+    for case in rows("cases"):
+        clinic.call("DELETE", f"/v1/cases/{case.id}")
+    assert rows("submissions")[0].idempotency_key == SAME_KEY["Idempotency-Key"]
     send_many(clinic, THREE, SAME_KEY)
+    (submission,) = rows("submissions")
+    assert (submission.request_sha256, submission.idempotency_key) == ("", None)
     assert len(rows("cases")) == 3
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from api.photo_metadata import strip_metadata
 from shared.object_keys import photograph_key, upload_key
+from shared.store import uploads
 from shared.tables import UploadRow
 from tests import images
 from tests.api.calls import JPEG, Api, read_problem
@@ -186,6 +187,21 @@ def test_a_request_that_is_overtaken_by_its_own_repetition_gives_the_same_case(c
     monkeypatch.setattr(services.store, "get_up_to", fetch_too_late)
     overtaken = submit_upload(clinic, upload_id, SAME_KEY)
     assert (overtaken.status_code, overtaken.json) == (202, overtaking[0].json)
+
+
+def test_an_upload_that_is_purged_while_its_case_is_made_is_not_found_and_leaves_nothing(
+    clinic, services, database, monkeypatch, rows, stored_keys
+):
+    upload_id, put = filled(clinic), services.store.put
+
+    def purge_and_put(*arguments) -> None:
+        with database.writing() as session:
+            uploads.forget_upload(session, UUID(upload_id))
+        put(*arguments)
+
+    monkeypatch.setattr(services.store, "put", purge_and_put)
+    assert read_problem(submit_upload(clinic, upload_id), 404)["code"] == "upload_not_found"
+    assert (rows("cases"), stored_keys(clinic)) == ([], [])
 
 
 def test_open_uploads_count_as_waiting_cases(open_app, clinic, expire):

@@ -8,15 +8,16 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 
 import pytest
 import time_machine
 from celery import Celery
-from celery.beat import PersistentScheduler
 from redis import Redis
 
 from deploy.embedded.program import find_free_port
 from deploy.embedded.valkey import valkey_program, valkey_url
+from deploy.schedulers import FileScheduler, MemoryScheduler
 from shared import dispatch
 from shared.dispatch import (
     ANALYZE,
@@ -136,7 +137,7 @@ def test_the_purge_is_due_once_a_day_at_a_fixed_time_so_that_a_restart_of_beat_d
 def test_a_purge_that_a_machine_slept_through_is_made_up_for_and_only_that(make, broker_url, tmp_path):
     def due_at(moment: str) -> list[str]:
         with time_machine.travel(moment, tick=False):
-            scheduler = PersistentScheduler(make(broker_url), schedule_filename=str(tmp_path / "beat"))
+            scheduler = FileScheduler(make(broker_url), schedule_filename=str(tmp_path / "beat"))
             due = [name for name, entry in scheduler.schedule.items() if entry.is_due().is_due]
             for name in due:
                 scheduler.schedule[name] = next(scheduler.schedule[name])
@@ -147,6 +148,21 @@ def test_a_purge_that_a_machine_slept_through_is_made_up_for_and_only_that(make,
     assert PURGE not in due_at("2026-03-02T17:00Z")
     assert PURGE in due_at("2026-03-03T09:00Z")
     assert PURGE not in due_at("2026-03-03T10:00Z")
+
+
+@pytest.mark.parametrize("scheduler_class", [MemoryScheduler, FileScheduler])
+def test_beat_goes_on_when_the_clock_is_set_back(make, broker_url, broker, tmp_path, scheduler_class):
+    scheduler = scheduler_class(make(broker_url), schedule_filename=str(tmp_path / "beat"))
+    for moment in ("2026-03-03T09:00Z", "2026-03-03T09:00:06Z", "2026-03-02T09:00Z"):
+        broker.delete(SWEEP_QUEUE)
+        with time_machine.travel(moment, tick=False):
+            while scheduler.tick() == 0:
+                pass
+    with time_machine.travel("2026-03-02T09:00:06Z", tick=False):
+        while scheduler.tick() == 0:
+            pass
+    scheduler.close()
+    assert broker.llen(SWEEP_QUEUE) == 2  # a sweep and the webhooks' messages
 
 
 def test_a_broker_that_answers_passes_the_check(make, broker_url):
@@ -250,6 +266,16 @@ def test_a_busy_bell_rings_again_after_an_unforeseen_error(monkeypatch):
     wait_until(lambda: rung == [0] and not bell._is_ringing)
     bell.ring()
     wait_until(lambda: rung == [0, 1])
+
+
+def test_a_busy_bell_rings_again_after_the_system_had_no_thread_for_it(make, broker_url, broker, monkeypatch, caplog):
+    bell = BackgroundDoorbell(Doorbell(make(broker_url)))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        bell.ring()
+    assert "doorbell_not_rung" in caplog.text
+    bell.ring()
+    wait_until(lambda: broker.llen(ANALYZE_QUEUE) == 1)
 
 
 def test_a_bell_that_was_idle_for_a_while_rings_at_once_and_leaves_no_thread(make, broker_url, broker):

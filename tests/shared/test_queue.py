@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event
 
-from shared.domain import MAX_ATTEMPTS, Decision, Priority
+from shared.domain import LONGEST_LEASE_S, MAX_ATTEMPTS, Decision, Priority
 from shared.errors import Conflict
 from shared.object_keys import overlay_key
 from shared.store import cases, queue
@@ -221,6 +221,13 @@ def test_a_valid_lease_is_left_alone_and_an_expired_one_returns_its_case_to_be_t
     row = stored(database, expired.id)
     assert (row["state"], row["alone"], row["available_at"], row["lease_token"]) == ("queued", True, at(11), None)
     assert stored(database, lasting.id)["lease_token"] == kept.token
+
+
+def test_a_lease_given_before_the_clock_was_set_back_is_over(database, clinic_id):
+    submit(database, clinic_id)
+    claim(database, seconds=7200, lease_s=LONGEST_LEASE_S)
+    assert sweep(database, 7200).returned == 0
+    assert sweep(database, 0).returned == 1
 
 
 def test_a_case_whose_worker_vanished_every_time_fails_and_needs_a_person(database, clinic_id):

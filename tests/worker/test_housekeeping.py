@@ -68,7 +68,7 @@ def note_how_it_came(database, case: Case) -> None:
     """Make the case part of a submission, under its file's name, and the result of an upload."""
     with database.writing() as session:
         now, submission_id = read_clock(session), uuid4()
-        values = {"id": submission_id, "clinic_id": case.clinic_id, "created_at": now, **SENT_WITH}
+        values = {"id": submission_id, "clinic_id": case.clinic_id, "created_at": now, "finished_at": now, **SENT_WITH}
         session.execute(insert(SubmissionRow).values(values))
         item = {"submission_id": submission_id, "position": 1, "name": ITEM_NAME, "case_id": case.id}
         session.execute(insert(SubmissionItemRow).values(item))
@@ -237,6 +237,21 @@ def test_the_name_of_a_refused_file_is_forgotten_after_a_month_and_a_cases_is_no
         purge()
         with database.reading() as session:
             assert [item.name for item in submissions.read_submission(session, clinic_id, submission_id).items] == names
+
+
+def test_an_unfinished_submission_without_cases_keeps_its_digest_for_a_month(database, purge, clinic_id, in_days):
+    deleted_case, kept_case = (add_case(database, clinic_id) for _ in range(2))
+    abandoned, living = uuid4(), uuid4()
+    with database.writing() as session:
+        for submission_id, case in ((abandoned, deleted_case), (living, kept_case)):
+            submissions.add_submission(session, submission_id, clinic_id, None, str(submission_id), read_clock(session))
+            submissions.add_item(session, submission_id, 1, "", case.id)
+        cases.delete_case(session, None, deleted_case.id, read_clock(session))
+    for days, digests in ((29, {str(abandoned), str(living)}), (31, {"", str(living)})):
+        in_days(days)
+        purge()
+        with database.reading() as session:
+            assert set(session.scalars(select(SubmissionRow.request_sha256))) == digests
 
 
 def test_objects_without_a_row_are_erased_after_a_month_and_no_others(

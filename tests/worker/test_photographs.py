@@ -13,7 +13,7 @@ from shared.errors import ObjectRefused
 from shared.store import cases
 from shared.tables import CaseRow
 from tests.factories import add_photograph
-from tests.faults.network.proxy import Swallow
+from tests.faults.network.proxy import NarrowLine, Swallow
 from tests.worker.steps import Away, jpeg, state_of
 from worker import photographs
 
@@ -135,6 +135,18 @@ def test_the_number_of_inaccessible_photographs_remembered_is_limited(monkeypatc
     for case_id in case_ids:
         inaccessible.note(case_id)
     assert list(inaccessible._seen) == case_ids[1:]
+
+
+def test_photographs_too_large_to_come_together_through_a_narrow_line_come_one_by_one(
+    make_triage, database, store, clinic_id, proxied, monkeypatch
+):
+    network, proxied_store = proxied
+    monkeypatch.setattr("shared.storage._LONGEST_CALL_S", 0.8)
+    large = [add_photograph(database, store, clinic_id, jpeg(2400, 1800)) for _ in range(4)]
+    size_bytes = large[0].photograph.size_bytes
+    with network.behaving(NarrowLine(size_bytes / 0.4)):
+        make_triage(store=proxied_store).analyze_waiting()
+    assert {state_of(database, case)[0] for case in large} == {State.SUCCEEDED}
 
 
 def test_a_photograph_that_never_comes_costs_the_rest_of_its_batch_nothing(

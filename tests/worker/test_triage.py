@@ -246,6 +246,22 @@ def test_the_sweeper_rings_for_what_waits_and_returns_what_was_lost(make_triage,
     assert state_of(database, lost)[0] == State.QUEUED
 
 
+def test_the_sweeper_rings_for_what_was_submitted_before_the_clock_was_set_back(
+    make_triage, database, store, clinic_id
+):
+    doorbell = CountingDoorbell()
+    triage = make_triage(doorbell=doorbell)
+    hidden = add_photograph(database, store, clinic_id, jpeg())
+    for ahead_s, rings in ((250, 0), (350, 1)):
+        with database.writing() as session:
+            ahead = read_clock(session) + timedelta(seconds=ahead_s)
+            session.execute(update(CaseRow).values(available_at=ahead, submitted_at=ahead))
+        triage.sweep()
+        assert doorbell.rings == rings
+    triage.analyze_waiting()
+    assert state_of(database, hidden)[0] == State.SUCCEEDED
+
+
 def test_the_sweeper_erases_the_objects_of_a_deleted_case_once_its_lease_has_passed(
     make_triage, database, store, clinic_id
 ):

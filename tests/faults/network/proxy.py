@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from asyncio import StreamReader, StreamWriter
 from asyncio.trsock import TransportSocket
 from collections.abc import Coroutine, Iterator
@@ -68,6 +69,20 @@ class Delay(Manner):
 
     async def treat(self, link: Link, chunk: bytes, is_answer: bool) -> None:
         await asyncio.sleep(self.delay_s)
+
+
+@dataclass
+class NarrowLine(Manner):
+    """Hands answers on at `bytes_per_s`, which all connections share."""
+
+    bytes_per_s: float
+    free_at_s: float = 0.0
+
+    async def treat(self, link: Link, chunk: bytes, is_answer: bool) -> None:
+        if is_answer:
+            now_s = time.monotonic()
+            self.free_at_s = max(now_s, self.free_at_s) + len(chunk) / self.bytes_per_s
+            await asyncio.sleep(self.free_at_s - now_s)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url, 
 from deploy.embedded.supervisor import OnEvent, Supervisor
 from deploy.embedded.valkey import valkey_program, valkey_url
 from deploy.private_files import write_private
+from shared.bundle import S3_SCHEME, find_bundle, read_manifest
 from shared.database import Database, open_database, read_clock
 from shared.domain import Role
 from shared.errors import ConfigurationInvalid, NotAuthenticated
@@ -59,6 +60,7 @@ class LocalStack:
 
         Raises:
             ConfigurationInvalid: a setting is wrong, or `port_in_use`, `restore_unfinished`.
+            ModelUnusable: there is no such bundle, or it has no such operating point.
             StartFailed: a program did not become ready.
         """
         if (self.data_dir / RESTORING).exists():
@@ -73,6 +75,7 @@ class LocalStack:
                 f"Port {self._port} is already in use, perhaps by another stack. Choose another --port.",
             )
         settings, servers = prepare_servers(self.data_dir)
+        _check_model(settings)
         self._supervisor.start(servers, self.stop_event)
         if self.stop_event.is_set():
             return {}
@@ -82,7 +85,7 @@ class LocalStack:
         keys = _ensure_keys(self.data_dir, database)
         database.engine.dispose()
         self._supervisor.start(own_programs(self.data_dir, self._port, await_worker), self.stop_event)
-        connection = {"base_url": f"http://127.0.0.1:{self._port}", **keys}
+        connection = {"base_url": local_url(self._port), **keys}
         write_private(self.data_dir / CONNECTION, json.dumps(connection, indent=2) + "\n")
         return connection
 
@@ -218,6 +221,11 @@ def _keep(path: Path, variables: dict[str, str | None]) -> None:
     write_private(path, "".join(f"{name}={value}\n" for name, value in variables.items()))
 
 
+def local_url(port: int) -> str:
+    """Return the address of an API on this machine."""
+    return f"http://127.0.0.1:{port}"
+
+
 def own_programs(data_dir: Path, port: int, await_worker: bool = False) -> list[Program]:
     """Return API, worker and beat as programs; each reads its settings for itself."""
 
@@ -230,15 +238,22 @@ def own_programs(data_dir: Path, port: int, await_worker: bool = False) -> list[
         options = ("--progress-file", str(progress))
         awaited = {"is_ready": progress.exists, "start_timeout_s": 300.0}
     return [
-        program("api", "--port", str(port), is_ready=lambda: _is_alive(port), stop_timeout_s=40.0),
+        program("api", "--port", str(port), is_ready=lambda: is_alive(local_url(port)), stop_timeout_s=40.0),
         program("worker", *options, stop_timeout_s=60.0, **awaited),
         program("beat", "--schedule-file", str(data_dir / "beat")),
     ]
 
 
-def _is_alive(port: int) -> bool:
+def _check_model(settings: Settings) -> None:
+    """Find a misspelt bundle or operating point now: the worker would be restarted for ever, and cases would wait."""
+    if not settings.model.startswith(S3_SCHEME):
+        read_manifest(find_bundle(settings.model)).operating_point(settings.operating_point)
+
+
+def is_alive(base_url: str) -> bool:
+    """Return whether an API answers there."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1, trust_env=False).status_code == 200
+        return httpx.get(f"{base_url}/healthz", timeout=1, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
 

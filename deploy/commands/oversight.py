@@ -124,7 +124,9 @@ def purge(data_dir: Path) -> None:
     """
     from worker.housekeeping import Housekeeping
 
-    Housekeeping(open_database_of(data_dir), open_object_store(load_settings(data_dir))).purge()
+    database, store = open_database_of(data_dir), open_object_store(load_settings(data_dir))
+    store.check()  # or a wrong key would only be logged, among what was removed
+    Housekeeping(database, store).purge()
 
 
 COMMANDS = (audit, failed, purge)

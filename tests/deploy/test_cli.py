@@ -48,6 +48,7 @@ def test_on_tables_that_are_not_upgraded_a_command_says_what_to_run(dermqueue, d
     ("command", "variable", "value", "said"),
     [
         ("purge", "S3_ENDPOINT_URL", "http://127.0.0.1:{port}", "Could not connect"),
+        ("purge", "S3_SECRET_KEY", PASSWORD, "(403)"),
         ("up", "S3_SECRET_KEY", PASSWORD, "(403)"),
     ],
 )

@@ -11,7 +11,7 @@ from deploy.cli import main
 from deploy.embedded.program import find_free_port
 from deploy.stack import CONNECTION, KEYS, _ensure_keys, keeps_data_elsewhere, local_stack, prepare_servers
 from shared.database import read_clock
-from shared.errors import ConfigurationInvalid
+from shared.errors import ConfigurationInvalid, ModelUnusable
 from shared.settings import load_settings
 from shared.store import access
 
@@ -68,6 +68,19 @@ def test_a_port_on_which_something_listens_is_refused_before_anything_is_started
         socket.create_server(("127.0.0.1", 0)) as other,
         local_stack(tmp_path, other.getsockname()[1], lambda *event: pytest.fail(f"{event} was started")) as stack,
         pytest.raises(ConfigurationInvalid, match="port_in_use"),
+    ):
+        stack.start()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code"),
+    [("MODEL", "no-such-bundle", "bundle_missing"), ("OPERATING_POINT", "no-such", "operating_point_unknown")],
+)
+def test_a_misspelt_model_is_refused_before_anything_is_started(tmp_path, monkeypatch, variable, value, code):
+    monkeypatch.setenv(f"DERMQUEUE_{variable}", value)
+    with (
+        local_stack(tmp_path, find_free_port(), lambda *event: pytest.fail(f"{event} was started")) as stack,
+        pytest.raises(ModelUnusable, match=code),
     ):
         stack.start()
 

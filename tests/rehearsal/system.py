@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import httpx
-
 from deploy.embedded import tether
 from deploy.embedded.program import Program, find_free_port
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
 from deploy.embedded.valkey import valkey_program, valkey_url
+from deploy.stack import is_alive, local_url
 from shared.database import open_database
 from shared.migrations import upgrade
 from shared.settings import Settings
@@ -63,10 +62,10 @@ def running_system(folder: Path) -> Iterator[System]:
         valkey_program(folder, broker_port, password),
         seaweed_program(folder, s3_port, "rehearsal", secret, "rehearsal"),
     ]
-    base_url = f"http://127.0.0.1:{api_port}"
+    base_url = local_url(api_port)
     command = (sys.executable, "-m", "deploy.cli")
     ours = [
-        Program("api", (*command, "api", "--port", str(api_port)), environment, is_ready=lambda: _is_alive(base_url)),
+        Program("api", (*command, "api", "--port", str(api_port)), environment, is_ready=lambda: is_alive(base_url)),
         Program("beat", (*command, "beat"), environment),
     ]
     with Keeper(folder, servers) as below:
@@ -78,13 +77,6 @@ def running_system(folder: Path) -> Iterator[System]:
                 program.name: keeper for keeper, programs in ((below, servers), (above, ours)) for program in programs
             }
             yield System(settings, environment, base_url, {name: keeper.pid(name) for name, keeper in names.items()})
-
-
-def _is_alive(base_url: str) -> bool:
-    try:
-        return httpx.get(f"{base_url}/healthz", timeout=1, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 class Fleet:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
+from sklearn.decomposition import PCA
 
 from shared.bundle import Figure
 from shared.errors import ImageRejected, InputUnusable
@@ -108,16 +109,15 @@ def _scaled(stage: Distribution, unit: float) -> Distribution:
 
 
 def _fit(shares: np.ndarray) -> Distribution:
-    """Fit probabilistic PCA in closed form: the variance that the first directions leave is spread over the others."""
+    """Fit probabilistic PCA: the variance that the first directions leave is spread over all others.
+
+    Scikit-learn's own `noise_variance_` spreads it over as many as there are images, if these are fewer.
+    """
     n, width = shares.shape
-    mean = shares.mean(axis=0, dtype=np.float64)
-    rows = shares - mean
-    kept = min(_DIRECTIONS, min(n, width) // 2)
-    values, vectors = np.linalg.eigh(rows @ rows.T if n < width else rows.T @ rows)  # same values, smaller square
-    values, vectors = values[::-1] / (n - 1), vectors[:, ::-1][:, :kept]
-    directions = rows.T @ vectors / np.sqrt(values[:kept] * (n - 1)) if n < width else vectors
-    noise = values[kept:].sum() / (width - kept)
-    parts = (mean, directions, values[:kept], np.array([noise]))
+    pca = PCA(min(_DIRECTIONS, min(n, width) // 2), svd_solver="covariance_eigh").fit(shares.astype(np.float64))
+    left = shares.var(axis=0, ddof=1, dtype=np.float64).sum() - pca.explained_variance_.sum()
+    noise = left / (width - pca.n_components_)
+    parts = (pca.mean_, pca.components_.T, pca.explained_variance_, np.array([noise]))
     return Distribution(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 

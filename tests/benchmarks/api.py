@@ -24,6 +24,7 @@ from deploy.embedded.program import Program, find_free_port
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program, seaweed_url
 from deploy.embedded.supervisor import Supervisor
 from deploy.embedded.valkey import valkey_program, valkey_url
+from deploy.stack import is_alive, local_url
 from shared.bundle import find_bundle, read_card, read_manifest
 from shared.database import Database, open_database, read_clock
 from shared.domain import Role
@@ -216,16 +217,9 @@ def _program(name: str, module: str, *arguments: str | Served) -> Program:
         name,
         (sys.executable, "-m", module, *options, str(served.port)),
         os.environ | variables_of(served.settings),
-        is_ready=lambda: _is_alive(served.port),
+        is_ready=lambda: is_alive(local_url(served.port)),
         stop_timeout_s=40.0,
     )
-
-
-def _is_alive(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @click.command(help=__doc__)

@@ -270,20 +270,36 @@ def running_rig(
     with ExitStack() as resources:
         programs, urls = [], {}
         if flavour == "postgresql":
-            sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
-            programs = [
-                postgres_program(folder, sql_port, postgres_options),
-                valkey_program(folder, broker_port, password),
-            ]
+            programs, sql_port, urls["DERMQUEUE_BROKER_URL"] = servers_of_its_own(folder, postgres_options)
             urls["DERMQUEUE_DATABASE_URL"] = postgres_url(sql_port)
-            urls["DERMQUEUE_BROKER_URL"] = valkey_url(broker_port, password)
-        servers = resources.enter_context(Keeper(folder, programs))
-        stack = RunningStack(folder / "stack", {**variables, **urls})
-        resources.callback(stack.stop)
-        running = Rig(flavour, stack, servers, outcomes)
-        resources.callback(running.close)
-        running.await_ready("worker", "beat")
-        yield running
+        yield put_together(resources, flavour, folder, programs, {**variables, **urls}, outcomes)
+
+
+def servers_of_its_own(
+    folder: Path, postgres_options: tuple[str, ...] = SURVIVES_A_KILL
+) -> tuple[list[Program], int, str]:
+    """Return PostgreSQL and a broker that a stack is told of by URL: both, PostgreSQL's port and the broker's URL."""
+    sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
+    programs = [postgres_program(folder, sql_port, postgres_options), valkey_program(folder, broker_port, password)]
+    return programs, sql_port, valkey_url(broker_port, password)
+
+
+def put_together(
+    resources: ExitStack,
+    flavour: str,
+    folder: Path,
+    programs: Sequence[Program],
+    variables: Mapping[str, str],
+    outcomes: list[Outcome],
+) -> Rig:
+    """Start the servers and a stack that these variables lead to them; `resources` stop both."""
+    servers = resources.enter_context(Keeper(folder, programs))
+    stack = RunningStack(folder / "stack", variables)
+    resources.callback(stack.stop)
+    running = Rig(flavour, stack, servers, outcomes)
+    resources.callback(running.close)
+    running.await_ready("worker", "beat")
+    return running
 
 
 def _succeeds(attempt: Callable[[], object], but_for: type[Exception]) -> bool:

@@ -1,6 +1,5 @@
 """The rig with a bad network: clinics reach the API, and the system its S3 and its PostgreSQL, through proxies."""
 
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,13 +11,10 @@ import pytest
 
 from deploy.embedded.program import find_free_port
 from deploy.embedded.seaweed import PORT_OFFSETS, seaweed_program
-from deploy.embedded.valkey import valkey_program, valkey_url
-from tests.faults.keeper import Keeper
 from tests.faults.network.proxy import Proxy
-from tests.faults.rig import Rig
+from tests.faults.rig import Rig, put_together, servers_of_its_own
 from tests.faults.sizes import BATCH_SIZE
-from tests.journey.stack import RunningStack
-from tests.servers.postgres import SURVIVES_A_KILL, postgres_program, postgres_url
+from tests.servers.postgres import postgres_url
 
 BUCKET, ACCESS_KEY, SECRET_KEY = "dermqueue", "faults", "faults-secret"
 
@@ -60,18 +56,11 @@ def rig(request, outcomes) -> Iterator[Rig]:
             "DERMQUEUE_S3_SECRET_KEY": SECRET_KEY,
         }
         if request.param == "postgresql":
-            sql_port, broker_port, password = find_free_port(), find_free_port(), secrets.token_urlsafe(16)
-            programs.append(postgres_program(folder, sql_port, SURVIVES_A_KILL))
-            programs.append(valkey_program(folder, broker_port, password))
+            own, sql_port, variables["DERMQUEUE_BROKER_URL"] = servers_of_its_own(folder)
+            programs += own
             sql = resources.enter_context(Proxy(sql_port))
             variables["DERMQUEUE_DATABASE_URL"] = postgres_url(sql.port)
-            variables["DERMQUEUE_BROKER_URL"] = valkey_url(broker_port, password)
-        servers = resources.enter_context(Keeper(folder, programs))
-        stack = RunningStack(folder / "stack", variables)
-        resources.callback(stack.stop)
-        api = resources.enter_context(Proxy(urlsplit(stack.connection["base_url"]).port))
-        running = Rig(request.param, stack, servers, outcomes)
-        resources.callback(running.close)
-        running.await_ready("worker", "beat")
+        running = put_together(resources, request.param, folder, programs, variables, outcomes)
+        api = resources.enter_context(Proxy(urlsplit(running.stack.connection["base_url"]).port))
         running.proxies = Proxies(api, s3, sql)
         yield running

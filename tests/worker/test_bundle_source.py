@@ -26,7 +26,7 @@ from tests.worker.training.bundles import write_random_bundle
 from worker.bundle_source import local_bundle, place_in_s3
 from worker.familiarity import read_familiarity
 from worker.model import load_model
-from worker.training.gate import learn_familiarity
+from worker.training.familiarity import learn_familiarity
 
 NAMES = {MANIFEST_NAME, CARD_NAME, WEIGHTS_NAME}
 

@@ -12,7 +12,7 @@ from shared.bundle import FEATURES_NAME, FamiliarityCheck
 from shared.errors import ModelUnusable
 from tests.worker.networks import tiny_manifest
 from worker.familiarity import Distribution, Familiarity, activation_shares, read_familiarity
-from worker.training.gate import learn_familiarity
+from worker.training.familiarity import learn_familiarity
 
 
 def shares_of(n: int, direction: int = 0, seed: int = 0) -> np.ndarray:

@@ -35,8 +35,9 @@ from worker.training.batches import OnProgress, in_batches
 from worker.training.calibration import POINTS, calibrate, describe_points, read_nested
 from worker.training.card import describe_gate, list_limits, write_card
 from worker.training.dataset import Source, read_images
+from worker.training.familiarity import learn_familiarity
 from worker.training.figures import Readings, measure
-from worker.training.gate import Flags, learn_familiarity
+from worker.training.gate import Flags
 from worker.training.groups import People, measure_groups
 from worker.training.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from worker.training.record import Run

@@ -10,13 +10,12 @@ from PIL import Image
 
 from deploy.cli import main
 from shared.bundle import CARD_NAME, FEATURES_NAME, read_manifest
-from shared.errors import InputUnusable, ModelUnusable
+from shared.errors import ModelUnusable
 from tests import images
 from tests.worker.networks import tiny_manifest
 from tests.worker.training.bundles import write_random_bundle
 from tests.worker.training.data import write_data
 from worker.model import load_model
-from worker.training import gate
 from worker.training.bundling import rewrite, write_familiarity
 from worker.training.card import describe_gate
 
@@ -127,31 +126,3 @@ def test_a_card_has_the_section_once_however_often_it_is_written(bundle):
     card, check = (bundle / CARD_NAME).read_text(), read_manifest(bundle).familiarity
     assert describe_gate(card, check) == card
     assert describe_gate("# bare\n", check).count("## Photographs unlike") == 1
-
-
-def test_the_directions_are_the_same_whether_there_are_more_images_or_more_shares():
-    shares = np.random.default_rng(0).normal(size=(90, 60)).astype(np.float32)
-    for some in (shares, shares[:50]):
-        found = gate._fit(some)
-        _, lengths, directions = np.linalg.svd(some - some.mean(axis=0), full_matrices=False)
-        kept = len(found.variances)
-        np.testing.assert_allclose(found.variances, lengths[:kept] ** 2 / (len(some) - 1), rtol=1e-4)
-        np.testing.assert_allclose(np.abs((directions[:kept] * found.directions.T).sum(axis=1)), 1, rtol=1e-3)
-
-
-def test_a_lesions_images_are_not_compared_with_each_other():
-    generator = np.random.default_rng(0)
-    lesions, alone = generator.normal(size=(200, 1, 30)), generator.normal(size=(200, 3, 30))
-    shares, groups = (lesions + alone).reshape(600, 30), tuple(f"lesion-{n // 3}" for n in range(600))
-    one_by_one, by_lesion = (gate.learn_familiarity([shares], names)[0].stages[0].noise for names in (None, groups))
-    assert by_lesion > 1.05 * one_by_one  # the limit, which scales it: siblings make an image look familiar
-
-
-def test_statistics_take_a_lesion_for_each_fold():
-    shares = np.random.default_rng(0).normal(size=(5, 60)).astype(np.float32)
-    assert gate.learn_familiarity([shares])[1] > 0
-    for few in (1, 3, 4):
-        with pytest.raises(InputUnusable, match=f"takes images of 5 lesions or more; there are {few}"):
-            gate.learn_familiarity([shares[:few]])
-        with pytest.raises(InputUnusable, match=f"there are {few}"):
-            gate.learn_familiarity([shares], [f"lesion-{number % few}" for number in range(5)])

@@ -39,6 +39,7 @@ ASKED: dict[Ask, str] = {
     lambda session, _: queue.count_waiting(session, read_clock(session), 32): "ix_cases_waiting",
     lambda session, _: queue.count_queued(session, 100_000): "ix_cases_waiting",
     lambda session, caller: cases.count_waiting_of(session, caller.clinic_id, 2000): "ix_cases_waiting_clinic",
+    lambda session, _: queue.bring_forward(session, read_clock(session), 300): "ix_cases_waiting",
     lambda session, _: queue.sweep_leases(session, read_clock(session)): "ix_cases_leases",
     lambda session, _: worklist.rank_unranked(session, 1000): "ix_cases_unranked",
     lambda session, caller: cases.list_finished_before(
@@ -64,7 +65,7 @@ def plan_of(database: Database, ask: Ask, caller: Caller) -> str:
     plans = []
 
     def explain(connection, _cursor, statement, parameters, *_) -> None:
-        if statement.startswith("SELECT") and "FROM cases" in statement:
+        if statement.startswith("UPDATE cases") or (statement.startswith("SELECT") and "FROM cases" in statement):
             cursor = connection.connection.cursor()
             cursor.execute(f"{EXPLAIN[connection.dialect.name]} {statement}", parameters)
             plans.append(str(cursor.fetchall()))

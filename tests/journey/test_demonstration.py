@@ -1,12 +1,14 @@
 """`dermqueue demo` where it has to start a stack of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.bundle import SHIPPED_BUNDLES, WEIGHTS_NAME
 from tests.journey.stack import DERMQUEUE
 
 
@@ -23,11 +25,13 @@ def demonstrating(folder: Path, **variables: str) -> Iterator[subprocess.Popen]:
 
 
 def test_a_demonstration_whose_worker_cannot_start_ends_with_the_reason(tmp_path):
-    with demonstrating(tmp_path, DERMQUEUE_MODEL="opne") as demo:
+    damaged = shutil.copytree(SHIPPED_BUNDLES / "portable", tmp_path / "damaged")
+    (damaged / WEIGHTS_NAME).write_bytes(b"cut off")
+    with demonstrating(tmp_path, DERMQUEUE_MODEL=str(damaged)) as demo:
         _, said = demo.communicate(timeout=120)
     assert demo.returncode == 1
     assert "worker ended with exit code 1 before it was ready" in said
-    assert "bundle_missing" in said
+    assert "bundle_damaged" in said
 
 
 def test_a_worker_that_is_killed_during_a_demonstration_is_restarted(tmp_path):

@@ -67,7 +67,7 @@ def servers(tmp_path_factory) -> Iterator[dict]:
 @pytest.fixture(scope="session")
 def upgraded_postgres() -> Iterator[str]:
     """The URL of a PostgreSQL database with every migration applied; tests work on copies of it."""
-    with running_postgres() as url:
+    with running_postgres(in_memory=True) as url:
         template = open_database(url)
         upgrade(template)
         template.engine.dispose()

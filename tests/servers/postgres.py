@@ -24,18 +24,24 @@ NOBODY = 65534
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "Europe/Berlin"}
 ROLE = "dermqueue"
 # Worthless after a crash, but fast: the tests' data dies with the tests.
-QUICK_NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+QUICK_NOT_DURABLE = (
+    *("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"),
+    *("-c", "max_wal_size=128MB"),  # it may lie in memory
+)
 # Loses nothing when its processes are killed, only when the machine crashes: what was committed has left the process.
 SURVIVES_A_KILL = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 2 * 1024**3
+
 
 @contextmanager
-def running_postgres(*, standby: bool = False) -> Iterator[str]:
+def running_postgres(*, standby: bool = False, in_memory: bool = False) -> Iterator[str]:
     """Run a fresh server in a temporary folder while the context lasts; yields the URL of its database.
 
-    A standby follows no other server: it only reads, until it is promoted.
+    A standby follows no other server: it only reads, until it is promoted. In memory, where there is room, a database is
+    copied in 0.02 s; on a disk that takes 0.1 to 0.3 s, even without fsync.
     """
-    with tempfile.TemporaryDirectory(prefix="dermqueue-postgres-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dermqueue-postgres-", dir=_find_memory() if in_memory else None) as folder:
         data_dir = Path(folder)
         data_dir.chmod(0o755)
         port = find_free_port()
@@ -45,6 +51,15 @@ def running_postgres(*, standby: bool = False) -> Iterator[str]:
         with Supervisor(data_dir, on_event=lambda *event: None) as supervisor:
             supervisor.start([program], Event())
             yield postgres_url(port)
+
+
+def _find_memory() -> Path | None:
+    """Return a folder in memory if programs may run there and it has room, else None."""
+    if not _MEMORY.is_dir() or not os.access(_MEMORY, os.W_OK):
+        return None
+    about = os.statvfs(_MEMORY)
+    has_room = about.f_bavail * about.f_frsize >= _ROOM_BYTES
+    return _MEMORY if has_room and not about.f_flag & os.ST_NOEXEC else None
 
 
 def postgres_url(port: int, database: str = "postgres") -> str:

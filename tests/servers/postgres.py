@@ -38,8 +38,8 @@ _MEMORY, _ROOM_BYTES = Path("/dev/shm"), 2 * 1024**3
 def running_postgres(*, standby: bool = False, in_memory: bool = False) -> Iterator[str]:
     """Run a fresh server in a temporary folder while the context lasts; yields the URL of its database.
 
-    A standby follows no other server: it only reads, until it is promoted. In memory, where there is room, a database is
-    copied in 0.02 s; on a disk that takes 0.1 to 0.3 s, even without fsync.
+    A standby follows no other server: it only reads, until it is promoted. In memory, where there is room, a database
+    is copied in 0.02 s; on a disk that takes 0.1 to 0.3 s, even without fsync.
     """
     with tempfile.TemporaryDirectory(prefix="dermqueue-postgres-", dir=_find_memory() if in_memory else None) as folder:
         data_dir = Path(folder)

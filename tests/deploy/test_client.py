@@ -176,7 +176,7 @@ def test_ctrl_c_ends_the_waiting_of_all(api, client, photograph):
         signal.signal(signal.SIGINT, before)
     states = [case["state"] for case in interrupted.value.cases]
     assert set(states) == {"queued", "unknown", "not sent"}
-    assert states.index("queued") == 0
+    assert states.count("queued") == 1  # whichever photograph was the first to arrive
 
 
 def test_an_unreachable_api_ends_the_call(monkeypatch, tmp_path):

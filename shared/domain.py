@@ -33,7 +33,6 @@ REFERENCE_LENGTH = 200
 MAX_ATTEMPTS = 3
 """After this many attempts that failed or were interrupted, a case fails, and a person must look at it."""
 
-
 LONGEST_LEASE_S = 3600
 """A lease that seems to last longer was given while the clock was wrong."""
 

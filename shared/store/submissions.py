@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -13,8 +13,19 @@ from shared.domain import REFERENCE_LENGTH, State
 from shared.errors import Conflict, NotFound
 from shared.tables import CaseRow, SubmissionItemRow, SubmissionRow
 
-_CASES_SENT = select(CaseRow.id).join(SubmissionItemRow, SubmissionItemRow.case_id == CaseRow.id)
-_FORGET_REQUEST = update(SubmissionRow).values(request_sha256="", idempotency_key=None)
+_CASES = (
+    select(CaseRow.id)
+    .join(SubmissionItemRow, SubmissionItemRow.case_id == CaseRow.id)
+    .where(SubmissionItemRow.submission_id == SubmissionRow.id)
+)
+_HAD_CASE, _HAS_CASE = _CASES.exists(), _CASES.where(CaseRow.deleted_at.is_(None)).exists()
+_FORGET_REQUEST = (
+    update(SubmissionRow)
+    .values(request_sha256="", idempotency_key=None)
+    .where(~_HAS_CASE)
+    .execution_options(synchronize_session=False)
+)
+"""Of submissions that have no case left, besides further conditions."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +127,12 @@ def add_item(
 
 def finish_submission(session: Session, submission_id: UUID, now: datetime) -> None:
     """Record that every photograph was processed."""
-    finished = session.execute(
+    session.execute(
         update(SubmissionRow)
         .where(SubmissionRow.id == submission_id, SubmissionRow.finished_at.is_(None))
         .values(finished_at=now)
     )
-    if finished.rowcount and _has_case(session, submission_id):
-        _forget_if_erased(session, submission_id)
+    session.execute(_FORGET_REQUEST.where(SubmissionRow.id == submission_id, _HAD_CASE))
 
 
 def forget_case(session: Session, case_id: UUID) -> None:
@@ -134,19 +144,9 @@ def forget_case(session: Session, case_id: UUID) -> None:
     of_case = SubmissionItemRow.case_id == case_id
     session.execute(update(SubmissionItemRow).where(of_case).values(name=""))
     sent_with = SubmissionRow.id.in_(select(SubmissionItemRow.submission_id).where(of_case))
-    for row in session.scalars(select(SubmissionRow).where(sent_with).with_for_update()):
-        if row.finished_at is not None:
-            _forget_if_erased(session, row.id)
-
-
-def _forget_if_erased(session: Session, submission_id: UUID) -> None:
-    if not _has_case(session, submission_id, CaseRow.deleted_at.is_(None)):
-        session.execute(_FORGET_REQUEST.where(SubmissionRow.id == submission_id))
-
-
-def _has_case(session: Session, submission_id: UUID, *of_kind: ColumnElement[bool]) -> bool:
-    of_submission = _CASES_SENT.where(SubmissionItemRow.submission_id == submission_id, *of_kind)
-    return session.scalar(of_submission.limit(1)) is not None
+    # Locked first: of two deletions at once, the second must see the first.
+    session.execute(select(SubmissionRow.id).where(sent_with).with_for_update())
+    session.execute(_FORGET_REQUEST.where(sent_with, SubmissionRow.finished_at.is_not(None)))
 
 
 def forget_abandoned(session: Session, begun_before: datetime) -> None:
@@ -157,9 +157,8 @@ def forget_abandoned(session: Session, begun_before: datetime) -> None:
     in_begun = SubmissionItemRow.submission_id.in_(select(SubmissionRow.id).where(begun))
     refused = in_begun, SubmissionItemRow.case_id.is_(None), SubmissionItemRow.name != ""
     session.execute(update(SubmissionItemRow).where(*refused).values(name=""))
-    left = _CASES_SENT.where(SubmissionItemRow.submission_id == SubmissionRow.id, CaseRow.deleted_at.is_(None))
     unfinished = SubmissionRow.finished_at.is_(None), SubmissionRow.request_sha256 != ""
-    session.execute(_FORGET_REQUEST.where(begun, *unfinished, ~left.exists()))
+    session.execute(_FORGET_REQUEST.where(begun, *unfinished))
 
 
 def read_submission(session: Session, clinic_id: UUID, submission_id: UUID) -> Submission:
